@@ -1,0 +1,301 @@
+"""Results on disk, one JSON line a cell, so that a sweep that was killed goes on where it stopped.
+
+A study is a function ``study(config, device=None) -> dict`` of one frozen pydantic model that has
+a `precision`; its integer ``study.version`` is raised whenever its results change. A cell is one
+(study, config).
+"""
+
+import fcntl
+import functools
+import hashlib
+import io
+import json
+import math
+import os
+import platform
+import subprocess
+import time
+import warnings
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+
+import pandas as pd
+import torch
+from pydantic import BaseModel
+from tqdm import tqdm
+
+from reluprime import __version__, precision
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+COMPUTE = ("missing", "never", "always")
+FIELDS = {"key", "study", "version", "config", "result", "provenance"}
+
+
+class RecordsError(Exception):
+    """A store cannot be read or written; the message names the path and what to do."""
+
+
+def study_name(study: Callable) -> str:
+    """What a study is called in the store: its module's last part and its name."""
+    return f"{study.__module__.rpartition('.')[2]}.{study.__name__}"
+
+
+def cell_key(study: Callable, config: BaseModel) -> str:
+    """16 hex digits (of a SHA-256) for the study's name, its version and the config."""
+    return _key(study_name(study), study.version, config.model_dump(mode="json"))
+
+
+def _key(name: str, version: int, config: dict) -> str:
+    cell = {"study": name, "version": version, "config": config}
+    canonical = json.dumps(cell, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+
+class Store:
+    """A folder of results, ``<study name>.jsonl`` each; a relative path starts at REPOSITORY.
+
+    Lines are JSON with Python's tokens for the floats it lacks: NaN, Infinity and -Infinity.
+    """
+
+    def __init__(self, path: str | Path):
+        self.path = REPOSITORY / path  # not the working directory: a notebook may run in any
+
+    def file(self, name: str) -> Path:
+        """Where the records of the study called `name` are."""
+        return self.path / f"{name}.jsonl"
+
+    def read(self, name: str) -> dict[str, dict]:
+        """The records of a study by key; the latest line of a key wins.
+
+        A line that is no record is left out with a UserWarning, and stays in the file. Raises
+        RecordsError if the file cannot be read; a missing file is an empty one.
+        """
+        try:
+            *lines, torn = self.file(name).read_bytes().split(b"\n")
+        except FileNotFoundError:
+            return {}
+        except OSError as error:
+            raise self._error("read", name, error) from error
+        records = {}
+        for number, line in enumerate(lines, start=1):
+            try:
+                record = _parse(line)
+            except ValueError as error:
+                advice = "delete it (of a merge conflict only the marker lines) or restore it"
+                self._warn(name, number, f"{error}; {advice} with git")
+            else:
+                records[record["key"]] = record
+        if torn:
+            self._warn(name, len(lines) + 1, "torn, as by a kill; sweep again to compute its cell")
+        return records
+
+    def append(self, record: dict) -> None:
+        """Put one record on disk; processes may append to the same file at once.
+
+        Raises RecordsError if the file cannot be written, TypeError if `record` is not JSON.
+        """
+        line = json.dumps(record).encode() + b"\n"
+        with self._open(record["study"]) as file:
+            fcntl.flock(file, fcntl.LOCK_EX)  # until the file is closed
+            _drop_torn_line(file)
+            if file.write(line) < len(line):
+                raise RecordsError(f"{file.name} took only part of a record: free some disk space")
+            os.fsync(file.fileno())
+
+    def check_writable(self, name: str) -> None:
+        """Raise RecordsError if records of the study called `name` cannot be appended."""
+        self._open(name).close()
+
+    def _open(self, name: str) -> io.FileIO:
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            return open(self.file(name), "a+b", buffering=0)  # unbuffered: one write a record
+        except OSError as error:
+            raise self._error("write", name, error) from error
+
+    def _error(self, verb: str, name: str, error: OSError) -> RecordsError:
+        return RecordsError(
+            f"cannot {verb} {self.file(name)}: {error.strerror}. Correct its permissions, or pass "
+            "a Store(path) in another folder; compute='never' only reads"
+        )
+
+    def _warn(self, name: str, number: int, what: str) -> None:
+        warnings.warn(f"{self.file(name)}, line {number} is left out: {what}", stacklevel=3)
+
+
+def _parse(line: bytes) -> dict:
+    """The record in a line; raises ValueError if there is none."""
+    try:
+        record = json.loads(line)
+    except ValueError:
+        raise ValueError("not JSON") from None
+    if not isinstance(record, dict) or not record.keys() >= FIELDS:
+        raise ValueError(f"not a record with the fields {sorted(FIELDS)}")
+    if record["key"] != _key(record["study"], record["version"], record["config"]):
+        raise ValueError("its key does not match its study, version and config")
+    return record
+
+
+def _drop_torn_line(file: io.FileIO) -> None:
+    """Cut what a kill in mid-write left behind, so that the next line is not glued to it."""
+    if file.seek(0, os.SEEK_END) == 0:
+        return
+    file.seek(-1, os.SEEK_END)
+    if file.read(1) != b"\n":
+        file.seek(0)
+        file.truncate(file.read().rfind(b"\n") + 1)
+
+
+def provenance(precision_name: str, device: torch.device, wall_seconds: float) -> dict:
+    """How a result came about: versions, hardware and numerics; no path and no host name."""
+    return {
+        "reluprime": __version__,
+        "commit": _commit(),
+        "python": platform.python_version(),
+        "torch": str(torch.__version__),
+        "torchvision": metadata.version("torchvision"),
+        "numpy": metadata.version("numpy"),
+        "cuda": torch.version.cuda,
+        "device": device.type,
+        "device_name": _device_name(device),
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "threads": torch.get_num_threads(),
+        "precision": precision.describe(precision_name, device),
+        "wall_seconds": round(wall_seconds, 3),
+        "utc": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+@functools.cache
+def _commit() -> str:
+    """Short hash of HEAD, with "-dirty" if the package differs; "unknown" outside a clone."""
+    if not (REPOSITORY / ".git").exists():  # an installed copy may lie in some other clone
+        return "unknown"
+    git = functools.partial(subprocess.run, cwd=REPOSITORY, check=True, capture_output=True)
+    try:
+        head = git(["git", "rev-parse", "--short", "HEAD"]).stdout.decode().strip()
+        changes = git(["git", "--no-optional-locks", "status", "--porcelain", "reluprime"]).stdout
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return f"{head}-dirty" if changes else head
+
+
+def _device_name(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    cpuinfo = Path("/proc/cpuinfo")
+    for line in cpuinfo.read_text().splitlines() if cpuinfo.exists() else []:
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def sweep(
+    study: Callable,
+    configs: Iterable[BaseModel],
+    store: Store,
+    compute: str = "missing",
+    max_seconds: float | None = None,
+    device: str | torch.device | None = None,
+) -> pd.DataFrame:
+    """The results of a grid; each new cell is in `store` before the next one starts.
+
+    `compute`: "missing" computes the cells that `store` lacks, "never" none, "always" all anew.
+    No cell starts later than `max_seconds` after the call. `device`: by default CUDA if there is.
+
+    Returns one row a cell that `store` has in the end, in the order of `configs`. Columns: the
+    config's fields (lists as tuples), the result's, `key`, `provenance`. ``attrs["missing"]``
+    counts the cells without a row; a UserWarning tells of them. Raises ValueError for an unknown
+    `compute`, a config given twice or a field in both config and result; RecordsError before
+    anything is computed if `store` cannot be written.
+    """
+    if compute not in COMPUTE:
+        raise ValueError(f"compute={compute!r} is unknown; choose one of {list(COMPUTE)}")
+    deadline = time.monotonic() + (math.inf if max_seconds is None else max_seconds)
+    grid, name = _grid(study, configs), study_name(study)
+    records = store.read(name)
+    todo = {"missing": grid.keys() - records.keys(), "never": (), "always": grid}[compute]
+    if todo:
+        cells = {key: config for key, config in grid.items() if key in todo}
+        device = precision.best_device() if device is None else torch.device(device)
+        records |= _compute(study, cells, store, deadline, device)
+    frame = _frame(grid, records)
+    if missing := frame.attrs["missing"]:
+        what = f"{missing} of {len(grid)} cells of {name} are missing in {store.path}"
+        warnings.warn(f"{what}; sweep again with compute='missing' to get them", stacklevel=2)
+    return frame
+
+
+def _grid(study: Callable, configs: Iterable[BaseModel]) -> dict[str, BaseModel]:
+    """The configs by key; raises ValueError if one comes twice."""
+    grid = {}
+    for config in configs:
+        key = cell_key(study, config)
+        if key in grid:
+            raise ValueError(f"the grid has a config twice: {config!r}")
+        grid[key] = config
+    return grid
+
+
+def _compute(
+    study: Callable,
+    cells: dict[str, BaseModel],
+    store: Store,
+    deadline: float,
+    device: torch.device,
+) -> dict[str, dict]:
+    """Compute and store one cell after the other until `deadline`; returns the new records."""
+    name, done = study_name(study), {}
+    store.check_writable(name)
+    with tqdm(total=len(cells), desc=name) as bar:
+        for key, config in cells.items():
+            if time.monotonic() >= deadline:
+                break
+            try:
+                done[key] = _record(study, config, device)
+            except BaseException as error:  # an interrupt too
+                error.add_note(f"in {name}({config!r})")
+                raise
+            store.append(done[key])
+            bar.update()
+    return done
+
+
+def _record(study: Callable, config: BaseModel, device: torch.device) -> dict:
+    began = time.perf_counter()
+    result = study(config, device=device)
+    seconds = time.perf_counter() - began
+    result = json.loads(json.dumps(result))  # as it will be read back: tuples become lists
+    if clash := result.keys() & {*config.model_dump(), "key", "provenance"}:
+        raise ValueError(f"the result has fields that are columns already: {sorted(clash)}")
+    return {
+        "key": cell_key(study, config),
+        "study": study_name(study),
+        "version": study.version,
+        "config": config.model_dump(mode="json"),
+        "result": result,
+        "provenance": provenance(config.precision, device, seconds),
+    }
+
+
+def _frame(grid: dict[str, BaseModel], records: dict[str, dict]) -> pd.DataFrame:
+    """One row a cell of `grid` that is in `records`; an empty frame has its columns too."""
+    fields = {key: config.model_dump() for key, config in grid.items()}
+    rows = []
+    for key in filter(records.__contains__, grid):
+        inputs = {name: _hashable(value) for name, value in fields[key].items()}
+        record = records[key]
+        rows.append(inputs | record["result"] | {"key": key, "provenance": record["provenance"]})
+    results = [name for row in rows for name in row if name not in ("key", "provenance")]
+    inputs = [name for names in fields.values() for name in names]
+    columns = dict.fromkeys([*inputs, *results, "key", "provenance"])
+    frame = pd.DataFrame(rows, columns=list(columns))
+    frame.attrs["missing"] = len(grid) - len(rows)
+    return frame
+
+
+def _hashable(value):
+    """Lists and tuples as tuples at every depth, so that a column can be grouped by."""
+    return tuple(map(_hashable, value)) if isinstance(value, (list, tuple)) else value
