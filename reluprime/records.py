@@ -282,16 +282,15 @@ def _record(study: Callable, config: BaseModel, device: torch.device) -> dict:
 
 def _frame(grid: dict[str, BaseModel], records: dict[str, dict]) -> pd.DataFrame:
     """One row a cell of `grid` that is in `records`; an empty frame has its columns too."""
-    fields = {key: config.model_dump() for key, config in grid.items()}
+    inputs = {key: config.model_dump() for key, config in grid.items()}
     rows = []
     for key in filter(records.__contains__, grid):
-        inputs = {name: _hashable(value) for name, value in fields[key].items()}
+        row = {name: _hashable(value) for name, value in inputs[key].items()}
         record = records[key]
-        rows.append(inputs | record["result"] | {"key": key, "provenance": record["provenance"]})
-    results = [name for row in rows for name in row if name not in ("key", "provenance")]
-    inputs = [name for names in fields.values() for name in names]
-    columns = dict.fromkeys([*inputs, *results, "key", "provenance"])
-    frame = pd.DataFrame(rows, columns=list(columns))
+        rows.append(row | record["result"] | {"key": key, "provenance": record["provenance"]})
+    last = ("key", "provenance")
+    names = [name for row in [*inputs.values(), *rows] for name in row if name not in last]
+    frame = pd.DataFrame(rows, columns=[*dict.fromkeys(names), *last])
     frame.attrs["missing"] = len(grid) - len(rows)
     return frame
 

@@ -1,0 +1,162 @@
+"""Intervals and tests, and the tables that turn Monte Carlo cells into proportions."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+RISK = 0.05  # of every interval, as in B21
+
+# What makes two Monte Carlo cells the same experiment; they differ in their networks alone.
+CONDITION = [
+    "dataset",
+    "hidden_sizes",
+    "precision",
+    "batch_size",
+    "initialisation",
+    "relu_after_first",
+    "stop_at_first",
+]
+
+
+def hoeffding_margin(n: int, risk: float = RISK) -> float:
+    """Half width of a proportion's interval from n independent draws (B21, Appendix C)."""
+    return math.sqrt(math.log(2 / risk) / (2 * n))
+
+
+def mcdiarmid_margin(n_networks: int, n_batches: int, risk: float = RISK) -> float:
+    """Half width for the share of (network, mini-batch) pairs (B21, Appendix C)."""
+    return math.sqrt((1 / n_networks + 1 / n_batches) * math.log(2 / risk) / 2)
+
+
+def clopper_pearson(k: int, n: int, risk: float = RISK) -> tuple[float, float]:
+    """Exact interval of a proportion from k successes in n independent draws."""
+    interval = stats.binomtest(k, n).proportion_ci(1 - risk, method="exact")
+    return float(interval.low), float(interval.high)
+
+
+def bootstrap_mean(values: Sequence[float], risk: float = RISK) -> tuple[float, float]:
+    """Percentile interval of the mean (10,000 resamples, fixed seed); a point if all are equal."""
+    values = np.asarray(values, dtype=float)
+    if np.ptp(values) == 0:
+        return float(values[0]), float(values[0])
+    random = np.random.RandomState(0)
+    means = [random.choice(values, len(values)).mean() for _ in range(10_000)]
+    low, high = np.quantile(means, [risk / 2, 1 - risk / 2])
+    return float(low), float(high)
+
+
+def by_network(cells: pd.DataFrame, gradient_rule: str) -> pd.DataFrame:
+    """One row a random network from rows of `volume.estimate` cells.
+
+    Columns: CONDITION, network (its seed), n_batches, affected and first_affected (mini-batches),
+    relative_difference and relative_difference_first_layer (lists, one value an affected
+    mini-batch). A network that several cells hold counts once.
+    """
+    rows = []
+    for cell in cells.to_dict("records"):
+        condition = {name: cell[name] for name in CONDITION}
+        affected = cell[f"affected_{gradient_rule}"]
+        ends = np.cumsum(affected)
+        for index, (count, end) in enumerate(zip(affected, ends, strict=True)):
+            own = slice(end - count, end)
+            rows.append(
+                condition
+                | {
+                    "network": cell["seed"] + index,
+                    "n_batches": cell["n_batches"],
+                    "affected": count,
+                    "first_affected": cell[f"first_affected_{gradient_rule}"][index],
+                    **{
+                        name: cell[f"{name}_{gradient_rule}"][own]
+                        for name in ("relative_difference", "relative_difference_first_layer")
+                    },
+                }
+            )
+    columns = [
+        *CONDITION,
+        "network",
+        "n_batches",
+        "affected",
+        "first_affected",
+        "relative_difference",
+        "relative_difference_first_layer",
+    ]
+    return pd.DataFrame(rows, columns=columns).drop_duplicates([*CONDITION, "network"])
+
+
+def zone_shares(networks: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
+    """Share of networks in the zone (B21 Table 1, row 1), a row for each value of `by`.
+
+    Columns: `by`, networks (M), in_zone (k), share, low and high (Clopper-Pearson), margin
+    (Hoeffding). `networks` comes from :func:`by_network`.
+    """
+    rows = []
+    for values, group in networks.groupby(list(by), sort=False):
+        n, k = len(group), int((group["affected"] > 0).sum())
+        low, high = clopper_pearson(k, n)
+        rows.append(
+            dict(zip(by, values, strict=True))
+            | {"networks": n, "in_zone": k, "share": k / n}
+            | {"low": low, "high": high, "margin": hoeffding_margin(n)}
+        )
+    columns = [*by, "networks", "in_zone", "share", "low", "high", "margin"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def pair_share(networks: pd.DataFrame) -> dict[str, float]:
+    """Share of affected (network, mini-batch) pairs (B21 Table 1, row 2) of one condition.
+
+    Keys: pairs, affected, share, low and high (bootstrap over networks, since the mini-batches
+    of one network are not independent), margin (McDiarmid).
+    """
+    n_batches = int(networks["n_batches"].iloc[0])
+    low, high = bootstrap_mean(networks["affected"] / n_batches)
+    pairs, affected = n_batches * len(networks), int(networks["affected"].sum())
+    return {
+        "pairs": pairs,
+        "affected": affected,
+        "share": affected / pairs,
+        "low": low,
+        "high": high,
+        "margin": mcdiarmid_margin(len(networks), n_batches),
+    }
+
+
+def sample_size_shares(networks: pd.DataFrame, sizes: Sequence[int]) -> pd.DataFrame:
+    """Share of networks in the zone if only the first images had been seen (B21 Fig. 2, left).
+
+    `networks`: one condition, from :func:`by_network`. Columns: sample_size (images, counted in
+    whole mini-batches), networks, in_zone, share, low, high, margin.
+    """
+    batch_size = int(networks["batch_size"].iloc[0])
+    rows = []
+    for size in sizes:
+        seen = networks["first_affected"] < size // batch_size  # None compares as False
+        reached = networks.assign(affected=seen.astype(int), sample_size=size)
+        rows.append(zone_shares(reached, ["sample_size"]))
+    return pd.concat(rows, ignore_index=True)
+
+
+def quartiles(values: Sequence[float]) -> tuple[float, float, float]:
+    """First quartile, median and third quartile; NaN where there are no values."""
+    if len(values) == 0:
+        return (math.nan, math.nan, math.nan)
+    return tuple(float(q) for q in np.quantile(values, [0.25, 0.5, 0.75]))
+
+
+def is_larger(a: Sequence[float], b: Sequence[float], risk: float = RISK) -> bool:
+    """Whether values of a tend to exceed those of b (one-sided Mann-Whitney test)."""
+    if len(a) == 0 or len(b) == 0:
+        return False
+    return bool(stats.mannwhitneyu(a, b, alternative="greater").pvalue < risk)
+
+
+def differ(successes: Sequence[int], trials: Sequence[int], risk: float) -> bool:
+    """Whether proportions differ between groups (chi-squared test of homogeneity)."""
+    k, n = np.asarray(successes), np.asarray(trials)
+    if k.sum() in (0, n.sum()):
+        return False
+    return bool(stats.chi2_contingency([k, n - k]).pvalue < risk)

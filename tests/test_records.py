@@ -1,0 +1,672 @@
+import fcntl
+import json
+import math
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from pydantic import BaseModel
+
+from reluprime import precision, records
+
+HERE = Path(__file__).resolve().parent
+NAME = "test_records.toy"
+
+
+class ToyConfig(BaseModel, frozen=True):
+    x: int
+    precision: str = "fp32"
+
+
+class Toy:
+    """A study that counts its calls; `returns` and `fails` change what a call does."""
+
+    def __init__(self):
+        self.calls = []
+        self.returns = lambda x: {"square": x * x}
+        self.__module__, self.__name__, self.version = "some.package.test_records", "toy", 1
+
+    def __call__(self, config, device=None):
+        assert isinstance(device, torch.device)
+        self.calls.append(config.x)
+        return self.returns(config.x)
+
+
+@pytest.fixture
+def toy():
+    return Toy()
+
+
+@pytest.fixture
+def store(tmp_path):
+    return records.Store(tmp_path / "records")
+
+
+def configs(*values):
+    return [ToyConfig(x=x) for x in values]
+
+
+def record(x, result=None):
+    return {
+        "key": records.cell_key(Toy(), ToyConfig(x=x)),
+        "study": NAME,
+        "version": 1,
+        "config": {"x": x, "precision": "fp32"},
+        "result": {"square": x * x} if result is None else result,
+        "provenance": {},
+    }
+
+
+def line(x):
+    return json.dumps(record(x)) + "\n"
+
+
+def squares(store):
+    return {r["config"]["x"]: r["result"]["square"] for r in store.read(NAME).values()}
+
+
+def write(store, text):
+    store.path.mkdir(exist_ok=True)
+    store.file(NAME).write_text(text)
+
+
+# Keys
+
+
+def test_key_of_a_fixed_cell_never_changes(toy):
+    assert records.cell_key(toy, ToyConfig(x=1)) == "6e42b631f6c847b9"
+
+
+def test_key_depends_on_study_version_and_config(toy):
+    keys = {records.cell_key(toy, ToyConfig(x=1)), records.cell_key(toy, ToyConfig(x=2))}
+    toy.version = 2
+    keys.add(records.cell_key(toy, ToyConfig(x=1)))
+    toy.__name__ = "other"
+    keys.add(records.cell_key(toy, ToyConfig(x=1)))
+    assert len(keys) == 4
+
+
+def test_key_ignores_the_order_of_fields(toy):
+    class Reordered(BaseModel, frozen=True):
+        precision: str = "fp32"
+        x: int
+
+    assert records.cell_key(toy, Reordered(x=1)) == records.cell_key(toy, ToyConfig(x=1))
+
+
+def test_a_new_version_is_computed_again_and_the_old_one_stays(toy, store):
+    records.sweep(toy, configs(1), store)
+    toy.version = 2
+    records.sweep(toy, configs(1), store)
+    assert toy.calls == [1, 1]
+    assert [r["version"] for r in store.read(NAME).values()] == [1, 2]
+
+
+# The store
+
+
+def test_round_trip(store):
+    store.append(record(1))
+    store.append(record(2))
+    assert store.read(NAME) == {r["key"]: r for r in (record(1), record(2))}
+    assert store.file(NAME).read_text() == line(1) + line(2)
+
+
+def test_a_store_without_a_file_is_empty(store):
+    assert store.read(NAME) == {}
+    assert not store.path.exists()
+
+
+def test_a_relative_path_starts_at_the_repository(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    assert records.Store("records").path == HERE.parent / "records"
+    assert records.Store(tmp_path).path == tmp_path
+
+
+def test_non_finite_floats_survive(toy, store):
+    toy.returns = lambda x: {"a": math.nan, "b": [math.inf, -math.inf], "c": 0.1}
+    for _ in range(2):
+        row = records.sweep(toy, configs(1), store).iloc[0]
+        assert math.isnan(row.a)
+        assert row.b == [math.inf, -math.inf]
+        assert row.c == 0.1
+    assert toy.calls == [1]
+
+
+def test_the_latest_line_of_a_key_wins(store):
+    for result in ({"square": 7}, {"square": 8}):
+        store.append(record(1, result))
+    assert squares(store) == {1: 8}
+
+
+@pytest.mark.parametrize("cut", [1, 20, len(line(3)) - 1], ids=["newline", "some", "most"])
+def test_a_torn_last_line_is_dropped_and_the_next_append_is_whole(store, cut):
+    write(store, line(1) + line(2) + line(3)[:-cut])
+    with pytest.warns(UserWarning, match=r"toy\.jsonl, line 3 is left out: torn") as caught:
+        assert squares(store) == {1: 1, 2: 4}
+    assert [warning.filename for warning in caught] == [__file__]
+    store.append(record(4))
+    assert store.file(NAME).read_text() == line(1) + line(2) + line(4)
+    assert squares(store) == {1: 1, 2: 4, 4: 16}
+
+
+def test_a_file_of_nothing_but_a_torn_line(store):
+    write(store, line(1)[:9])
+    with pytest.warns(UserWarning, match="line 1 is left out: torn"):
+        assert store.read(NAME) == {}
+    store.append(record(1))
+    assert squares(store) == {1: 1}
+
+
+@pytest.mark.parametrize(
+    ("alien", "reason"),
+    [
+        ("<<<<<<< HEAD", "not JSON"),
+        ("=======", "not JSON"),
+        (">>>>>>> branch", "not JSON"),
+        ("", "not JSON"),
+        (line(3)[:30], "not JSON"),
+        ("[1, 2]", "not a record"),
+        ('{"key": "0123456789abcdef"}', "not a record"),
+        (line(3).replace('"x": 3', '"x": 4').strip(), "key does not match"),
+        (line(3).replace('"version": 1', '"version": 2').strip(), "key does not match"),
+        (line(3).replace("toy", "joy").strip(), "key does not match"),
+    ],
+)
+def test_an_alien_line_is_left_out_with_advice(store, alien, reason):
+    text = line(1) + alien + "\n" + line(2)
+    write(store, text)
+    with pytest.warns(UserWarning, match=f"line 2 is left out: .*{reason}.*delete it.*restore"):
+        assert squares(store) == {1: 1, 2: 4}
+    assert store.file(NAME).read_text() == text
+    store.append(record(5))
+    assert store.file(NAME).read_text() == text + line(5)
+
+
+def test_bytes_that_are_no_text_are_an_alien_line(store):
+    write(store, "")
+    store.file(NAME).write_bytes(b"\xff\xfe\x00\n" + line(1).encode())
+    with pytest.warns(UserWarning, match="line 1 is left out: not JSON"):
+        assert squares(store) == {1: 1}
+
+
+def test_both_sides_of_a_merge_conflict_count(store):
+    write(store, f"<<<<<<< HEAD\n{line(1)}=======\n{line(2)}>>>>>>> branch\n")
+    with pytest.warns(UserWarning, match="not JSON") as caught:
+        assert squares(store) == {1: 1, 2: 4}
+    assert len(caught) == 3
+
+
+def test_a_record_is_in_the_file_before_it_is_synced(store, monkeypatch):
+    seen = []
+    monkeypatch.setattr(os, "fsync", lambda _: seen.append(store.file(NAME).read_text()))
+    store.append(record(1))
+    assert seen == [line(1)]
+
+
+def test_what_is_not_json_leaves_the_file_alone(store):
+    store.append(record(1))
+    with pytest.raises(TypeError):
+        store.append(record(2, {"square": np.float32(4)}))
+    assert store.file(NAME).read_text() == line(1)
+
+
+def test_a_full_disk_is_an_error(store):
+    resource = pytest.importorskip("resource")
+    write(store, line(1))
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(line(1)) + 9, limits[1]))
+    try:
+        with pytest.raises(records.RecordsError, match=r"toy\.jsonl .*disk space"):
+            store.append(record(2))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
+    store.append(record(3))
+    assert squares(store) == {1: 1, 3: 9}
+
+
+# More than one process
+
+
+STUDY = """
+import sys
+import time
+from pathlib import Path
+
+from pydantic import BaseModel
+
+from reluprime import records
+
+HERE = Path(__file__).parent
+
+
+class Config(BaseModel, frozen=True):
+    x: int
+    precision: str = "fp32"
+
+
+def study(config, device=None):
+    with open(HERE / "calls", "a") as file:
+        file.write(f"{config.x} ")
+    while config.x == 3 and (HERE / "hang").exists():
+        time.sleep(0.01)
+    return {"x2": 2 * config.x}
+
+
+study.version = 1
+
+
+def sweep():
+    store = records.Store(HERE)
+    return records.sweep(study, [Config(x=x) for x in range(6)], store, device="cpu")
+
+
+def append(first, count):
+    (HERE / f"ready{first}").touch()
+    while not (HERE / "go").exists():
+        time.sleep(0.001)
+    for x in range(first, first + count):
+        config = Config(x=x)
+        record = {
+            "key": records.cell_key(study, config),
+            "study": "child.study",
+            "version": 1,
+            "config": config.model_dump(),
+            "result": {"long": "line " * 20_000},
+            "provenance": {},
+        }
+        records.Store(HERE).append(record)
+"""
+
+
+@pytest.fixture
+def other_process(tmp_path, monkeypatch):
+    """Start a call of the module child.py in another process; it is killed in the end."""
+    (tmp_path / "child.py").write_text(STUDY)
+    path = os.pathsep.join([str(tmp_path), str(HERE.parent)])
+    started = []
+
+    def start(call):
+        process = subprocess.Popen(
+            [sys.executable, "-c", f"import child; child.{call}"],
+            env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
+            stderr=subprocess.DEVNULL,
+        )
+        started.append(process)
+        return process
+
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "child", raising=False)
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
+
+
+def wait_until(condition, seconds=60):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.01)
+
+
+def test_after_a_kill_a_sweep_goes_on_where_it_stopped(tmp_path, other_process):
+    hang, calls = tmp_path / "hang", tmp_path / "calls"
+    hang.touch()
+    process = other_process("sweep()")
+    wait_until(lambda: calls.exists() and calls.read_text() == "0 1 2 3 ")
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    hang.unlink()
+
+    import child
+
+    assert list(child.sweep().x2) == [0, 2, 4, 6, 8, 10]
+    assert calls.read_text() == "0 1 2 3 3 4 5 "
+
+
+def test_two_processes_at_once_lose_no_line(tmp_path, other_process):
+    processes = [other_process(f"append({first}, 60)") for first in (0, 60)]
+    wait_until(lambda: all((tmp_path / f"ready{first}").exists() for first in (0, 60)))
+    (tmp_path / "go").touch()
+    assert [process.wait(timeout=120) for process in processes] == [0, 0]
+    found = records.Store(tmp_path).read("child.study").values()  # a warning would be an error
+    assert sorted(r["config"]["x"] for r in found) == list(range(120))
+
+
+def test_append_waits_for_the_lock(store):
+    write(store, line(1) + "half a line of another process")
+    thread = threading.Thread(target=store.append, args=[record(2)])
+    with open(store.file(NAME)) as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        thread.start()
+        thread.join(timeout=0.3)
+        assert thread.is_alive()
+        assert store.file(NAME).read_text().endswith("another process")
+    thread.join(timeout=60)
+    assert squares(store) == {1: 1, 2: 4}
+
+
+# A store that cannot be used
+
+
+@contextmanager
+def ordinary_user():
+    """Root may write everywhere, so go without its rights."""
+    if os.geteuid() != 0:
+        yield
+        return
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+@pytest.fixture
+def read_only_store():
+    """A store with cell 1 that others may read; not under tmp_path, which they may not enter."""
+    with tempfile.TemporaryDirectory() as folder:
+        store = records.Store(folder)
+        store.append(record(1))
+        store.file(NAME).chmod(0o444)
+        Path(folder).chmod(0o555)
+        yield store
+        Path(folder).chmod(0o755)
+
+
+def test_a_read_only_store_fails_before_anything_is_computed(toy, read_only_store):
+    with ordinary_user(), pytest.raises(records.RecordsError) as caught:
+        records.sweep(toy, configs(1, 2), read_only_store)
+    assert toy.calls == []
+    assert f"cannot write {read_only_store.file(NAME)}: Permission denied." in str(caught.value)
+    assert "pass a Store(path) in another folder" in str(caught.value)
+
+
+def test_a_read_only_store_can_be_read(toy, read_only_store):
+    with ordinary_user():
+        for compute in ("missing", "never"):
+            assert list(records.sweep(toy, configs(1), read_only_store, compute).square) == [1]
+
+
+def test_a_folder_that_cannot_be_made(toy, read_only_store):
+    inner = records.Store(read_only_store.path / "inner")
+    with ordinary_user(), pytest.raises(records.RecordsError, match=r"cannot write .*inner"):
+        records.sweep(toy, configs(1), inner)
+    assert toy.calls == []
+
+
+def test_an_unreadable_store(toy, tmp_path):
+    store = records.Store(tmp_path)
+    store.append(record(1))
+    tmp_path.chmod(0o000)
+    try:
+        with ordinary_user(), pytest.raises(records.RecordsError, match=f"cannot read {tmp_path}"):
+            records.sweep(toy, configs(1), store, "never")
+    finally:
+        tmp_path.chmod(0o700)
+
+
+def test_a_path_that_is_a_file(toy, tmp_path):
+    path = tmp_path / "file"
+    path.touch()
+    with pytest.raises(records.RecordsError, match=f"{path}.*pass a Store"):
+        records.sweep(toy, configs(1), records.Store(path))
+    with pytest.raises(records.RecordsError, match=f"cannot write {path}"):
+        records.Store(path).check_writable(NAME)
+    assert toy.calls == []
+
+
+# Sweeps
+
+
+def test_missing_cells_are_computed_and_the_rest_is_read(toy, store, capsys):
+    records.sweep(toy, configs(2, 1), store)
+    assert f"{NAME}: 100%" in capsys.readouterr().err
+    frame = records.sweep(toy, configs(3, 2, 1), store)
+    assert toy.calls == [2, 1, 3]
+    assert list(frame.x) == [3, 2, 1]
+    assert list(frame.square) == [9, 4, 1]
+    assert frame.attrs == {"missing": 0}
+
+
+def test_without_work_there_is_no_bar(toy, store, capsys):
+    store.append(record(1))
+    records.sweep(toy, configs(1), store)
+    assert capsys.readouterr() == ("", "")
+
+
+def test_never_computes_nothing_and_says_what_is_missing(toy, store):
+    store.append(record(2))
+    message = rf"^2 of 3 cells of {NAME} are missing in {store.path}; .* compute='missing'"
+    with pytest.warns(UserWarning, match=message) as caught:
+        frame = records.sweep(toy, configs(1, 2, 3), store, compute="never")
+    assert caught[0].filename == __file__
+    assert toy.calls == []
+    assert list(frame.x) == [2]
+    assert frame.attrs == {"missing": 2}
+
+
+def test_always_computes_again_and_the_latest_counts(toy, store):
+    records.sweep(toy, configs(1, 2), store)
+    toy.returns = lambda x: {"square": -x}
+    assert list(records.sweep(toy, configs(1, 2), store, compute="always").square) == [-1, -2]
+    assert list(records.sweep(toy, configs(1, 2), store).square) == [-1, -2]
+    assert toy.calls == [1, 2, 1, 2]
+    assert len(store.file(NAME).read_text().splitlines()) == 4
+
+
+@pytest.mark.parametrize("compute", ["all", "Missing", None, True])
+def test_an_unknown_compute_names_the_choices(toy, store, compute):
+    with pytest.raises(ValueError, match=f"{compute!r}.*'missing', 'never', 'always'"):
+        records.sweep(toy, configs(1), store, compute=compute)
+
+
+def test_a_config_given_twice(toy, store):
+    with pytest.raises(ValueError, match=r"twice: ToyConfig\(x=1"):
+        records.sweep(toy, configs(1, 2, 1), store)
+    assert toy.calls == []
+
+
+def test_max_seconds_starts_no_further_cell_and_keeps_what_is_done(toy, store, monkeypatch):
+    clock = [100.0]
+
+    def tick(x):
+        clock[0] += 1
+        return {"square": x * x}
+
+    toy.returns = tick
+    monkeypatch.setattr(records.time, "monotonic", lambda: clock[0])
+    with pytest.warns(UserWarning, match="3 of 5 cells"):
+        frame = records.sweep(toy, configs(1, 2, 3, 4, 5), store, max_seconds=1.5)
+    assert list(frame.x) == [1, 2]
+    records.sweep(toy, configs(1, 2, 3, 4, 5), store)
+    assert toy.calls == [1, 2, 3, 4, 5]
+
+
+def test_no_time_at_all(toy, store, monkeypatch):
+    monkeypatch.setattr(records.time, "monotonic", lambda: 100.0)
+    with pytest.warns(UserWarning, match="1 of 1 cells"):
+        records.sweep(toy, configs(1), store, max_seconds=0)
+    assert toy.calls == []
+
+
+def test_a_generator_of_configs(toy, store):
+    assert len(records.sweep(toy, (config for config in configs(1, 2)), store)) == 2
+
+
+@pytest.mark.parametrize("kind", [RuntimeError, KeyboardInterrupt])
+def test_an_error_in_a_study_keeps_the_finished_cells(toy, store, kind):
+    def fail(x):
+        if x == 2:
+            raise kind("no luck")
+        return {"square": x * x}
+
+    toy.returns = fail
+    with pytest.raises(kind, match="no luck") as caught:
+        records.sweep(toy, configs(1, 2, 3), store)
+    assert caught.value.__notes__ == [f"in {NAME}(ToyConfig(x=2, precision='fp32'))"]
+    assert squares(store) == {1: 1}
+
+
+@pytest.mark.parametrize(
+    ("result", "kind"),
+    [
+        ({"a": torch.tensor(1.0)}, TypeError),
+        ({"a": np.int64(1)}, TypeError),
+        (3, AttributeError),
+        ({"x": 1}, ValueError),
+        ({"key": 1}, ValueError),
+        ({"provenance": 1}, ValueError),
+    ],
+)
+def test_a_wrong_result_names_the_study_and_is_not_stored(toy, store, result, kind):
+    toy.returns = lambda x: result
+    with pytest.raises(kind) as caught:
+        records.sweep(toy, configs(1), store)
+    assert caught.value.__notes__ == [f"in {NAME}(ToyConfig(x=1, precision='fp32'))"]
+    assert store.read(NAME) == {}
+
+
+def test_a_clash_of_names_says_which(toy, store):
+    toy.returns = lambda x: {"x": x, "square": x * x}
+    with pytest.raises(ValueError, match=r"columns already: \['x'\]"):
+        records.sweep(toy, configs(1), store)
+
+
+def test_the_device_is_passed_on(store):
+    seen = []
+
+    def study(config, device=None):
+        seen.append(device)
+        return {}
+
+    study.version = 1
+    records.sweep(study, configs(1), store)
+    records.sweep(study, configs(2), store, device="cpu")
+    assert seen == [precision.best_device(), torch.device("cpu")]
+
+
+# The table
+
+
+class WideConfig(BaseModel, frozen=True):
+    widths: list[list[int]]
+    s: tuple[float, ...] = (0.0, 1.0)
+    seed: int = 0
+    precision: str = "fp32"
+
+
+COLUMNS = ["widths", "s", "seed", "precision", "z", "a", "key", "provenance"]
+
+
+def test_columns_and_rows(toy, store):
+    def wide(config, device=None):
+        return {"z": config.seed / 2, "a": (1, 2)}
+
+    wide.version = 1
+    grid = [WideConfig(widths=[[1], [2, 3]], seed=seed) for seed in (5, 4)]
+    for _ in range(2):  # computed, then read
+        frame = records.sweep(wide, grid, store)
+        assert list(frame.columns) == COLUMNS
+        assert list(frame.index) == [0, 1]
+        row = frame.iloc[1]
+        assert (row.widths, row.s, row.seed) == (((1,), (2, 3)), (0.0, 1.0), 4)
+        assert (row.z, row.a) == (2.0, [1, 2])
+        assert row.key == records.cell_key(wide, grid[1])
+        assert row.provenance["precision"]["dtype"] == "float32"
+        assert frame.seed.dtype == "int64"
+        assert frame.groupby("widths").z.mean().tolist() == [2.25]
+
+
+def test_results_with_different_fields(toy, store):
+    toy.returns = lambda x: {"odd": 1} if x % 2 else {"even": 1}
+    frame = records.sweep(toy, configs(1, 2), store)
+    assert list(frame.columns) == ["x", "precision", "odd", "even", "key", "provenance"]
+
+
+def test_an_empty_table_has_its_columns(toy, store):
+    with pytest.warns(UserWarning, match="2 of 2"):
+        frame = records.sweep(toy, configs(1, 2), store, compute="never")
+    assert list(frame.columns) == ["x", "precision", "key", "provenance"]
+    assert len(frame) == 0
+    assert list(records.sweep(toy, [], store).columns) == ["key", "provenance"]
+
+
+# Provenance
+
+
+def test_provenance(toy, store):
+    before = time.time()
+    toy.returns = lambda x: time.sleep(0.05) or {}
+    found = records.sweep(toy, configs(1), store, device="cpu").provenance[0]
+    assert list(found) == [
+        "reluprime", "commit", "python", "torch", "torchvision", "numpy", "cuda", "device",
+        "device_name", "cpu_capability", "threads", "precision", "wall_seconds", "utc",
+    ]  # fmt: skip
+    assert found["torch"] == torch.__version__
+    assert found["numpy"] == np.__version__
+    assert found["device"] == "cpu"
+    assert found["device_name"]
+    assert found["threads"] == torch.get_num_threads()
+    assert found["precision"] == precision.describe("fp32", torch.device("cpu"))
+    assert 0.05 <= found["wall_seconds"] < 10
+    assert found["wall_seconds"] == round(found["wall_seconds"], 3)
+    assert len(found["utc"]) == len("2026-01-01T00:00:00+00:00")
+    utc = records.datetime.fromisoformat(found["utc"]).timestamp()
+    assert int(before) <= utc <= time.time()
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="needs git")
+def test_commit(tmp_path, monkeypatch):
+    def git(*arguments):
+        name = ("-c", "user.name=a", "-c", "user.email=a@b.invalid")
+        command = ["git", *name, *arguments]
+        return subprocess.run(command, cwd=tmp_path, check=True, capture_output=True).stdout
+
+    commit = records._commit.__wrapped__  # without its cache
+    monkeypatch.setattr(records, "REPOSITORY", tmp_path)
+    assert commit() == "unknown"
+    git("init", "--quiet")
+    assert commit() == "unknown"
+    module = tmp_path / "reluprime" / "module.py"
+    module.parent.mkdir()
+    module.write_text("a = 1\n")
+    git("add", ".")
+    git("commit", "--quiet", "-m", "first")
+    head = git("rev-parse", "--short", "HEAD").decode().strip()
+    (tmp_path / "notes.md").touch()  # not the package
+    assert commit() == head
+    module.write_text("a = 2\n")
+    assert commit() == f"{head}-dirty"
+    git("checkout", "--quiet", "reluprime")
+    (module.parent / "new.py").touch()
+    assert commit() == f"{head}-dirty"
+    monkeypatch.setattr(records, "REPOSITORY", module.parent)  # a folder inside a clone
+    assert commit() == "unknown"
+
+
+def test_commit_without_git(tmp_path, monkeypatch):
+    (tmp_path / ".git").mkdir()
+    monkeypatch.setattr(records, "REPOSITORY", tmp_path)
+    monkeypatch.setenv("PATH", "")
+    assert records._commit.__wrapped__() == "unknown"
+
+
+def test_commit_is_asked_once():
+    records._commit()
+    misses = records._commit.cache_info().misses
+    records._commit()
+    assert records._commit.cache_info().misses == misses
