@@ -228,6 +228,19 @@ def sweep(
     return frame
 
 
+def table(study: Callable, store: Store) -> pd.DataFrame:
+    """All records of a study's present version, one row each, with the columns of :func:`sweep`."""
+    records = store.read(study_name(study))
+    rows = [
+        {name: _hashable(value) for name, value in record["config"].items()}
+        | record["result"]
+        | {"key": key, "provenance": record["provenance"]}
+        for key, record in records.items()
+        if record["version"] == study.version
+    ]
+    return pd.DataFrame(rows)
+
+
 def _grid(study: Callable, configs: Iterable[BaseModel]) -> dict[str, BaseModel]:
     """The configs by key; raises ValueError if one comes twice."""
     grid = {}
