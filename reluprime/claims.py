@@ -249,7 +249,8 @@ def _depths_and_widths(
     networks = networks.assign(
         depth=networks["hidden_sizes"].map(len), width=networks["hidden_sizes"].map(min)
     )
-    networks = networks[networks["hidden_sizes"].map(lambda sizes: len(set(sizes)) == 1)]
+    even = networks["hidden_sizes"].map(lambda sizes: len(set(sizes)) == 1).astype(bool)
+    networks = networks[even]
     width, depth = base
     by_depth = zone_shares(networks[networks["width"] == width], ["depth"])
     in_range = (networks["depth"] == depth) & networks["width"].isin(widths)
