@@ -24,6 +24,7 @@ from reluprime.statistics import (
     pair_share,
     quartiles,
     sample_size_shares,
+    with_sizes,
     zone_shares,
 )
 
@@ -246,11 +247,7 @@ def _depths_and_widths(
     """Sweeps over depth at width base[0], and over `widths` at depth base[1]."""
     settings = {k: v for k, v in TABLE_1.items() if k != "hidden_sizes"}
     networks = _networks(frames, rule, precision=precision, stop_at_first=True, **settings)
-    networks = networks.assign(
-        depth=networks["hidden_sizes"].map(len), width=networks["hidden_sizes"].map(min)
-    )
-    even = networks["hidden_sizes"].map(lambda sizes: len(set(sizes)) == 1).astype(bool)
-    networks = networks[even]
+    networks = with_sizes(networks)
     width, depth = base
     by_depth = zone_shares(networks[networks["width"] == width], ["depth"])
     in_range = (networks["depth"] == depth) & networks["width"].isin(widths)

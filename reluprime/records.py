@@ -241,6 +241,23 @@ def table(study: Callable, store: Store) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def published(file: str) -> pd.DataFrame:
+    """A table of the two papers' figures; `records/published/README.md` says where it is from."""
+    return pd.read_csv(REPOSITORY / "records" / "published" / file)
+
+
+def evidence(frame: pd.DataFrame) -> str:
+    """One line on how the rows of a sweep came about: how many, where, when, and the cost."""
+    origins = pd.DataFrame(frame["provenance"].tolist())
+    if origins.empty:
+        return "no records"
+    hours = origins["wall_seconds"].sum() / 3600
+    parts = [" and ".join(sorted(set(origins[n].astype(str)))) for n in ("device_name", "torch")]
+    days = sorted({utc[:10] for utc in origins["utc"]})
+    span = days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}"
+    return f"{len(frame)} cells on {parts[0]}, torch {parts[1]}, {hours:.2f} hours, {span}"
+
+
 def _grid(study: Callable, configs: Iterable[BaseModel]) -> dict[str, BaseModel]:
     """The configs by key; raises ValueError if one comes twice."""
     grid = {}

@@ -7,6 +7,8 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from reluprime.activations import GRADIENT_RULES
+
 RISK = 0.05  # of every interval, as in B21
 
 # What makes two Monte Carlo cells the same experiment; they differ in their networks alone.
@@ -160,3 +162,128 @@ def differ(successes: Sequence[int], trials: Sequence[int], risk: float) -> bool
     if k.sum() in (0, n.sum()):
         return False
     return bool(stats.chi2_contingency([k, n - k]).pvalue < risk)
+
+
+def with_sizes(networks: pd.DataFrame) -> pd.DataFrame:
+    """Adds depth and width to rows of :func:`by_network`, of which it keeps those of one width."""
+    even = networks["hidden_sizes"].map(lambda sizes: len(set(sizes)) == 1).astype(bool)
+    networks = networks[even]
+    sizes = networks["hidden_sizes"]
+    return networks.assign(depth=sizes.map(len), width=sizes.map(min))
+
+
+def shares_by_rule(cells: pd.DataFrame, by: str) -> pd.DataFrame:
+    """Shares in the zone over one size, for each precision and gradient rule.
+
+    cells: rows of `volume.estimate`; by: depth, width or batch_size. Columns as in
+    :func:`zone_shares`, with precision and gradient_rule.
+    """
+    shares = [
+        zone_shares(with_sizes(by_network(cells, rule)), ["precision", by]).assign(
+            gradient_rule=rule
+        )
+        for rule in GRADIENT_RULES
+    ]
+    return pd.concat(shares, ignore_index=True).sort_values(by, kind="stable")
+
+
+def sample_shares_by_rule(cells: pd.DataFrame, sizes: Sequence[int]) -> pd.DataFrame:
+    """As :func:`shares_by_rule`, over the number of images seen."""
+    shares = [
+        sample_size_shares(group, sizes).assign(precision=precision, gradient_rule=rule)
+        for rule in GRADIENT_RULES
+        for precision, group in by_network(cells, rule).groupby("precision", sort=False)
+    ]
+    return pd.concat(shares, ignore_index=True)
+
+
+_FACTORS = {"depth": "nb_layers", "width": "nb_neurons"}
+
+
+def published_shares(table: pd.DataFrame, by: str) -> pd.DataFrame:
+    """Published shares over one size: columns `by`, precision ("fp16" ...), share.
+
+    table: `records.published` of B21 Fig. 2 or M23 Fig. 4. B21 did not compute its 64-bit rows
+    by depth (the released loop leaves before the first mini-batch), so they are left out.
+    """
+    rows = table[table["factor"] == _FACTORS.get(by, by)]
+    return pd.DataFrame(
+        {
+            by: rows["value"],
+            "precision": "fp" + rows["precision"].astype(str),
+            "share": rows["in_zone"] / rows["networks"],
+        }
+    )
+
+
+def _interval(share: dict) -> str:
+    return f"{share['share']:.3%} [{share['low']:.3%}, {share['high']:.3%}]"
+
+
+def _three(values: Sequence[float]) -> str:
+    return "–" if len(values) == 0 else "({:.3g}, {:.3g}, {:.3g})".format(*quartiles(values))
+
+
+def table_1(cells: pd.DataFrame) -> pd.DataFrame:
+    """B21's Table 1 under both rules, a row for each precision and gradient rule.
+
+    cells: rows of `volume.estimate` that differ in precision and networks alone. Proportions
+    come with 95 % intervals, relative differences as quartiles over affected mini-batches.
+    """
+    rows = []
+    for precision, group in cells.groupby("precision", sort=False):
+        for rule in GRADIENT_RULES:
+            networks = by_network(group, rule)
+            zone = zone_shares(networks, ["precision"]).iloc[0].to_dict()
+            pairs = pair_share(networks)
+            rows.append(
+                {
+                    "precision": precision,
+                    "gradient rule": rule,
+                    "networks": zone["networks"],
+                    "in the zone": _interval(zone),
+                    "± Hoeffding": f"{zone['margin']:.1%}",
+                    "affected pairs": _interval(pairs),
+                    "± McDiarmid": f"{pairs['margin']:.1%}",
+                    "relative difference": _three(networks["relative_difference"].sum()),
+                    "first layer only": _three(networks["relative_difference_first_layer"].sum()),
+                    "not finite": int(group[f"nonfinite_{rule}"].sum()),
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def relative_differences(cells: pd.DataFrame) -> pd.DataFrame:
+    """Columns precision, gradient_rule, relative_difference; one row an affected mini-batch."""
+    parts = [
+        by_network(cells, rule)[["precision", "relative_difference"]]
+        .explode("relative_difference")
+        .dropna()
+        .assign(gradient_rule=rule)
+        for rule in GRADIENT_RULES
+    ]
+    return pd.concat(parts, ignore_index=True).astype({"relative_difference": float})
+
+
+def run_table(runs: pd.DataFrame) -> pd.DataFrame:
+    """One row a paired run: its event, and each variant's distance there and at the end.
+
+    runs: rows of `bifurcation.paired_run`. Columns: activation, precision, seed, step, layer,
+    neuron ("–" without an event), control (largest distance), and for each variant LABEL:
+    "LABEL gradient" (relative difference at the event), "LABEL jump", "LABEL end" (L1 distance).
+    """
+    rows = []
+    for run in runs.to_dict("records"):
+        event = run["event"]
+        row = {name: run[name] for name in ("activation", "precision", "seed")}
+        for name in ("step", "layer", "neuron"):
+            row[name] = event[name] if event else "–"
+        row["control"] = f"{max(run['distance']['control']):g}"
+        for label in [label for label in run["distance"] if label != "control"]:
+            distance = run["distance"][label]
+            gradient = event["relative_gradient_difference"][label] if event else 0.0
+            row[f"{label} gradient"] = f"{gradient:.2g}"
+            row[f"{label} jump"] = f"{distance[event['step']] if event else 0.0:.2g}"
+            row[f"{label} end"] = f"{distance[-1]:.2g}"
+        rows.append(row)
+    return pd.DataFrame(rows)
