@@ -53,17 +53,16 @@ def preactivation_panel(axes: Axes, run: dict) -> None:
         values = np.asarray(values)
         positive = np.where(values > 0, values, np.nan)
         axes.plot(positive, ".", markersize=3, color=f"C{index}", label=f"layer {index + 1}")
-        (zeros,) = np.nonzero(values == 0)
-        axes.plot(
-            zeros,
-            np.full(len(zeros), 0.03),
-            "v",
-            transform=axes.get_xaxis_transform(),
-            color=f"C{index}",
-            markersize=9,
-            markeredgecolor="black",
-            clip_on=False,
-        )
+        for step in np.flatnonzero(values == 0):
+            axes.plot(
+                step,
+                0.05,
+                "v",
+                transform=axes.get_xaxis_transform(),
+                color=f"C{index}",
+                markersize=9,
+                markeredgecolor="black",
+            )
     axes.set_yscale("log")
     axes.set(xlabel="step", ylabel="smallest |pre-activation|", title="Exact zeros: triangles")
     axes.legend(loc="lower right", markerscale=3)

@@ -94,8 +94,17 @@ def _plain(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
     return notebook
 
 
+def _known(path: Path) -> set[str]:
+    return set(papermill.inspect_notebook(str(path)))
+
+
 def execute(path: Path, out: Path, parameters: dict[str, Any]) -> float:
-    """Execute one notebook into the folder `out`; seconds it took. Raises what papermill raises."""
+    """Execute one notebook into the folder `out` with those of the parameters that it has.
+
+    Returns the seconds it took. Raises what papermill raises.
+    """
+    known = _known(path)
+    parameters = {name: value for name, value in parameters.items() if name in known}
     out.mkdir(parents=True, exist_ok=True)
     work = out / f".{path.name}"  # a failed run leaves the last good copy where it was
     began = time.perf_counter()
@@ -124,6 +133,8 @@ def main(argv: list[str] | None = None) -> int:
         parameters = (_read_profile(args.profile) if args.profile else {}) | _pairs(args.p)
     except ValueError as error:
         parser.error(str(error))
+    if unknown := parameters.keys() - set().union(*map(_known, paths())):
+        parser.error(f"no notebook has the parameter {', '.join(sorted(unknown))}")
     for path in paths():
         print(f"{path.stem} ...", end=" ", flush=True)
         try:

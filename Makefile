@@ -1,0 +1,54 @@
+# Two commands for a newcomer: make report, make test. `make help` lists the rest.
+
+PYTHON ?= python3
+BIN := .venv/bin
+BUILD := _build
+JOBS ?= 2
+QUICK := Quick run: a few small networks on 5,000 images. No verdicts; the published book has them.
+
+.DEFAULT_GOAL := help
+.PHONY: help report test book records lint clean unit nbval
+
+help:  ## list the targets
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+.venv: requirements.lock pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed") if sys.version_info < (3, 11) else None'
+	rm -rf .venv
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	$(BIN)/python -m ipykernel install --sys-prefix --name python3 > /dev/null 2>&1
+	@touch .venv
+
+report: .venv  ## execute every notebook live at the quick profile, and build the book from that
+	rm -rf $(BUILD)/quick
+	mkdir -p $(BUILD)/quick/source/notebooks
+	$(BIN)/python -m reluprime.notebook $(BUILD)/quick/source/notebooks --profile quick
+	cp -r book _toc.yml $(BUILD)/quick/source/
+	sed 's|^html:|&\n  announcement: "$(QUICK)"|' _config.yml > $(BUILD)/quick/source/_config.yml
+	$(BIN)/jupyter-book build $(BUILD)/quick/source --path-output $(BUILD)/quick --all -W -n --keep-going -q
+	@echo "The report is at $(BUILD)/quick/_build/html/index.html"
+
+book: .venv  ## build the published book from the committed notebooks, without executing them
+	$(BIN)/jupyter-book build . --all -W -n --keep-going -q
+	@echo "The book is at $(BUILD)/html/index.html"
+
+records: .venv  ## execute the notebooks at the report profile, computing the cells that the store lacks
+	$(BIN)/python -m reluprime.notebook notebooks
+
+test: unit nbval book  ## unit tests, the committed notebooks against their stored outputs, the book
+
+unit: .venv
+	$(BIN)/python -m pytest tests -n $(JOBS)
+
+nbval: .venv
+	$(BIN)/python -m pytest --nbval --nbval-current-env notebooks -n $(JOBS) --dist loadfile -W default
+
+lint: .venv  ## ruff: style and mistakes
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+clean:  ## remove what make built; the records and notebooks stay
+	rm -rf $(BUILD) .venv .pytest_cache .ruff_cache .hypothesis *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
