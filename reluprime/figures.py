@@ -42,6 +42,7 @@ def distance_panel(axes: Axes, run: dict) -> None:
         axes.plot(values, style, color=RULE_COLOURS[_rule(label)], label=label)
     axes.set_yscale("symlog", linthresh=1e-7)
     axes.set_yticks([0, 1e-6, 1e-4, 1e-2, 1, 100])
+    axes.set_ylim(-3e-8, 100)
     axes.set(xlabel="step", ylabel="L1 distance to s=0", title="Weights")
     axes.axhline(1, color=PUBLISHED, linewidth=0.8, linestyle=":")
     axes.legend(loc="center right")

@@ -136,12 +136,12 @@ def main(argv: list[str] | None = None) -> int:
     if unknown := parameters.keys() - set().union(*map(_known, paths())):
         parser.error(f"no notebook has the parameter {', '.join(sorted(unknown))}")
     for path in paths():
-        print(f"{path.stem} ...", end=" ", flush=True)
         try:
-            print(f"{execute(path, args.out, parameters):.0f} s", flush=True)
+            seconds = execute(path, args.out, parameters)
         except PapermillExecutionError as error:
-            print(f"failed\n{error}", file=sys.stderr)
+            print(f"{path.stem} failed\n{error}", file=sys.stderr)
             return 1
+        print(f"{path.stem}: {seconds:.0f} s", flush=True)
     return 0
 
 

@@ -112,10 +112,13 @@ def pair_share(networks: pd.DataFrame) -> dict[str, float]:
     """Share of affected (network, mini-batch) pairs (B21 Table 1, row 2) of one condition.
 
     Keys: pairs, affected, share, low and high (bootstrap over networks, since the mini-batches
-    of one network are not independent), margin (McDiarmid).
+    of one network are not independent; where none is affected, high is the exact bound for the
+    share of networks, which bounds that of pairs), margin (McDiarmid).
     """
     n_batches = int(networks["n_batches"].iloc[0])
     low, high = bootstrap_mean(networks["affected"] / n_batches)
+    if not networks["affected"].any():
+        high = clopper_pearson(0, len(networks))[1]
     pairs, affected = n_batches * len(networks), int(networks["affected"].sum())
     return {
         "pairs": pairs,
@@ -216,12 +219,20 @@ def published_shares(table: pd.DataFrame, by: str) -> pd.DataFrame:
     )
 
 
-def _interval(share: dict) -> str:
-    return f"{share['share']:.3%} [{share['low']:.3%}, {share['high']:.3%}]"
+def _percent(share: dict, digits: int) -> str:
+    low, high, margin = (100 * share[name] for name in ("low", "high", "margin"))
+    return f"{share['share']:.{digits}%} [{low:.{digits}f}, {high:.{digits}f}] ±{margin:.1f}"
 
 
 def _three(values: Sequence[float]) -> str:
     return "–" if len(values) == 0 else "({:.3g}, {:.3g}, {:.3g})".format(*quartiles(values))
+
+
+PUBLISHED_TABLE_1 = {  # B21 Table 1; 1000 networks
+    "fp16": ("100% ±5", "0.05% ±13", "(98, 117, 137)"),
+    "fp32": ("40% ±5", "0.0002% ±13", "(19, 25, 47)"),
+    "fp64": ("0% ±5", "0% ±13", "(0, 0, 0)"),
+}
 
 
 def table_1(cells: pd.DataFrame) -> pd.DataFrame:
@@ -235,22 +246,31 @@ def table_1(cells: pd.DataFrame) -> pd.DataFrame:
         for rule in GRADIENT_RULES:
             networks = by_network(group, rule)
             zone = zone_shares(networks, ["precision"]).iloc[0].to_dict()
-            pairs = pair_share(networks)
             rows.append(
                 {
                     "precision": precision,
-                    "gradient rule": rule,
+                    "rule": rule,
                     "networks": zone["networks"],
-                    "in the zone": _interval(zone),
-                    "± Hoeffding": f"{zone['margin']:.1%}",
-                    "affected pairs": _interval(pairs),
-                    "± McDiarmid": f"{pairs['margin']:.1%}",
+                    "in the zone": _percent(zone, 1),
+                    "affected pairs": _percent(pair_share(networks), 3),
                     "relative difference": _three(networks["relative_difference"].sum()),
                     "first layer only": _three(networks["relative_difference_first_layer"].sum()),
                     "not finite": int(group[f"nonfinite_{rule}"].sum()),
                 }
             )
     return pd.DataFrame(rows)
+
+
+def with_published(table: pd.DataFrame) -> pd.DataFrame:
+    """:func:`table_1` with B21's row above ours at each precision."""
+    names = ("in the zone", "affected pairs", "first layer only")
+    rows = []
+    for precision, ours in table.groupby("precision", sort=False):
+        if precision in PUBLISHED_TABLE_1:
+            values = dict(zip(names, PUBLISHED_TABLE_1[precision], strict=True))
+            rows.append({"precision": precision, "rule": "published", "networks": 1000} | values)
+        rows += ours.to_dict("records")
+    return pd.DataFrame(rows, columns=table.columns).fillna("–")
 
 
 def relative_differences(cells: pd.DataFrame) -> pd.DataFrame:
@@ -268,17 +288,19 @@ def relative_differences(cells: pd.DataFrame) -> pd.DataFrame:
 def run_table(runs: pd.DataFrame) -> pd.DataFrame:
     """One row a paired run: its event, and each variant's distance there and at the end.
 
-    runs: rows of `bifurcation.paired_run`. Columns: activation, precision, seed, step, layer,
-    neuron ("–" without an event), control (largest distance), and for each variant LABEL:
-    "LABEL gradient" (relative difference at the event), "LABEL jump", "LABEL end" (L1 distance).
+    runs: rows of `bifurcation.paired_run`. Columns: run, step and where ("–" without an event),
+    control (largest distance), and for each variant LABEL: "LABEL gradient" (relative difference
+    at the event), "LABEL jump", "LABEL end" (L1 distances).
     """
     rows = []
     for run in runs.to_dict("records"):
         event = run["event"]
-        row = {name: run[name] for name in ("activation", "precision", "seed")}
-        for name in ("step", "layer", "neuron"):
-            row[name] = event[name] if event else "–"
-        row["control"] = f"{max(run['distance']['control']):g}"
+        row = {
+            "run": f"{run['activation']} {run['precision']} seed {run['seed']}",
+            "step": event["step"] if event else "–",
+            "where": f"{event['layer']}, neuron {event['neuron']}" if event else "–",
+            "control": f"{max(run['distance']['control']):g}",
+        }
         for label in [label for label in run["distance"] if label != "control"]:
             distance = run["distance"][label]
             gradient = event["relative_gradient_difference"][label] if event else 0.0
