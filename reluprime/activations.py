@@ -80,6 +80,8 @@ def _replace(grad: Tensor, positions: Tensor, upstream: Tensor, rule: _Rule, kin
     if len(positions) == 0:
         return grad
     index = positions.unbind(1)
+    if not index:  # x is a single number, and at the kink
+        return rule.at_kink(kink, upstream)
     return grad.index_put(index, rule.at_kink(kink, upstream[index]))
 
 
@@ -122,6 +124,11 @@ class _Backward(torch.autograd.Function):
 
     @staticmethod
     def vmap(info, in_dims, grad, output, shape, rule, *positions):
+        if in_dims[1] is None:  # many upstream gradients of one x: positions count along x alone,
+            grad = grad.movedim(in_dims[0], -1)  # so its dimensions must stay in front
+            output = output.unsqueeze(-1).expand_as(grad)
+            positions = [p.unsqueeze(-1) if p.dtype == torch.bool else p for p in positions]
+            return _Backward.apply(grad, output, shape, rule, *positions), grad.dim() - 1
         grad, output = _batch_first((grad, output), in_dims[:2], info.batch_size)
         return _Backward.apply(grad, output, shape, rule, *positions), 0
 

@@ -268,9 +268,11 @@ def with_published(table: pd.DataFrame) -> pd.DataFrame:
     for precision, ours in table.groupby("precision", sort=False):
         if precision in PUBLISHED_TABLE_1:
             values = dict(zip(names, PUBLISHED_TABLE_1[precision], strict=True))
-            rows.append({"precision": precision, "rule": "published", "networks": 1000} | values)
+            blank = dict.fromkeys(table.columns, "–")
+            head = {"precision": precision, "rule": "published", "networks": 1000}
+            rows.append(blank | head | values)
         rows += ours.to_dict("records")
-    return pd.DataFrame(rows, columns=table.columns).fillna("–")
+    return pd.DataFrame(rows, columns=table.columns)
 
 
 def relative_differences(cells: pd.DataFrame) -> pd.DataFrame:
