@@ -49,7 +49,7 @@ def cells(config: VolumeConfig, size: int) -> list[VolumeConfig]:
 @torch.no_grad()
 def _has_exact_zero(network: nn.Sequential, x: Tensor) -> bool:
     """Whether any pre-activation of the network at x is exactly 0."""
-    for module in network:
+    for module in network[:-1]:  # no activation follows the output layer
         if isinstance(module, ACTIVATIONS):
             # Counting non-zeros is the cheapest of the exact tests on the CPU.
             if x.numel() != torch.count_nonzero(x):

@@ -1,0 +1,132 @@
+"""Speed of `volume.estimate` against the algorithm released with B21, in one run.
+
+    RELUPRIME_DATA=ROOT python benchmarks/volume.py [--networks 3] [--repeats 3]
+
+The baseline is written anew from its description: for each random network a twin whose only
+difference is ReLU'(0), a forward and a backward pass of both on every mini-batch of MNIST, read
+through a torchvision DataLoader that converts image by image, and a comparison of the first
+layer's gradients. Its activation keeps its input and masks the gradient, the plain way to write
+the released rule. A second baseline keeps the data in memory, to tell what the loader costs.
+Goal: at least 15 times the speed of the baseline at fp32 on a CPU.
+"""
+
+import argparse
+import os
+import platform
+import statistics
+import time
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch.utils.data import DataLoader
+from torchvision import datasets, transforms
+
+from reluprime import data, models, volume
+from reluprime.activations import ReLU
+from reluprime.volume import VolumeConfig
+
+SIZES = (784, 256, 256, 256, 10)
+BATCH_SIZE = 256
+
+
+class MaskedReLU(torch.autograd.Function):
+    """ReLU that sends back the constant s where its input is 0."""
+
+    @staticmethod
+    def forward(ctx, x, s):
+        ctx.save_for_backward(x)
+        ctx.s = s
+        return x.clamp(min=0)
+
+    @staticmethod
+    def backward(ctx, grad):
+        (x,) = ctx.saved_tensors
+        result = grad.clone()
+        result[x < 0] = 0
+        result[x == 0] = ctx.s
+        return result, None
+
+
+class TwinReLU(ReLU):
+    def forward(self, x):
+        return MaskedReLU.apply(x, self.s)
+
+
+def loader_batches():
+    """MNIST as the release reads it: one image at a time."""
+    root = Path(os.environ.get("RELUPRIME_DATA") or "~/.cache/reluprime").expanduser()
+    dataset = datasets.MNIST(root, train=True, transform=transforms.ToTensor())
+    return DataLoader(dataset, batch_size=BATCH_SIZE)
+
+
+def memory_batches():
+    """The same mini-batches as tensors."""
+    dataset = data.load("mnist", device="cpu")
+    images = data.unit_images(dataset.train_images, torch.float32)
+    return list(zip(images.split(BATCH_SIZE), dataset.train_labels.split(BATCH_SIZE), strict=True))
+
+
+def released_algorithm(batches, n_networks):
+    """Mini-batches whose first-layer gradients differ, by network."""
+    affected = []
+    for seed in range(n_networks):
+        twins = [models.mlp(SIZES, lambda s=s: TwinReLU(s), seed=seed) for s in (0.0, 1.0)]
+        affected.append(0)
+        for images, labels in batches:
+            for network in twins:
+                network.zero_grad()
+                F.cross_entropy(network(images.view(len(images), -1)), labels).backward()
+            first, second = (network.linear1.weight.grad for network in twins)
+            affected[-1] += not torch.equal(first, second)
+    return affected
+
+
+def ours(n_networks):
+    """The same, by `volume.estimate`, over all parameters."""
+    config = VolumeConfig(dataset="mnist", n_networks=n_networks)
+    return volume.estimate(config, torch.device("cpu"))["affected_injected"]
+
+
+def timed(function, *arguments):
+    began = time.perf_counter()
+    result = function(*arguments)
+    return time.perf_counter() - began, result
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--networks", type=int, default=3, help="networks of one measurement")
+    parser.add_argument("--repeats", type=int, default=3, help="measurements, interleaved")
+    arguments = parser.parse_args()
+    n = arguments.networks
+    loader, memory = loader_batches(), memory_batches()
+    runs = {
+        "ours": (ours, 4 * n),  # shorter, so more networks for a like measurement
+        "released, in memory": (lambda n: released_algorithm(memory, n), n),
+        "released, DataLoader": (lambda n: released_algorithm(loader, n), n),
+    }
+    for function, _ in runs.values():  # warm up
+        function(1)
+    seconds = {name: [] for name in runs}
+    for _ in range(arguments.repeats):
+        found = {}
+        for name, (function, networks) in runs.items():
+            wall, found[name] = timed(function, networks)
+            seconds[name].append(wall / networks)
+        if len({tuple(affected[:n]) for affected in found.values()}) > 1:
+            raise SystemExit(f"the algorithms disagree on the affected mini-batches: {found}")
+    print(
+        f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}, fp32"
+    )
+    print(f"affected mini-batches of the first {n} networks: {found['ours'][:n]}, all agree")
+    for name, values in seconds.items():
+        ratios = [value / own for value, own in zip(values, seconds["ours"], strict=True)]
+        print(
+            f"{name:22} {statistics.median(values):7.3f} s a network   "
+            f"{statistics.median(ratios):5.1f} times ours ({min(ratios):.1f} to {max(ratios):.1f})"
+        )
+
+
+if __name__ == "__main__":
+    main()
