@@ -134,12 +134,14 @@ def sample_size_shares(networks: pd.DataFrame, sizes: Sequence[int]) -> pd.DataF
     """Share of networks in the zone if only the first images had been seen (B21 Fig. 2, left).
 
     `networks`: one condition, from :func:`by_network`. Columns: sample_size (images, counted in
-    whole mini-batches), networks, in_zone, share, low, high, margin.
+    whole mini-batches; the set's last, shorter one counts when the size reaches into it),
+    networks, in_zone, share, low, high, margin.
     """
-    batch_size = int(networks["batch_size"].iloc[0])
+    batch_size, n_batches = (int(networks[n].iloc[0]) for n in ("batch_size", "n_batches"))
     rows = []
     for size in sizes:
-        seen = networks["first_affected"] < size // batch_size  # None compares as False
+        batches = n_batches if size > (n_batches - 1) * batch_size else size // batch_size
+        seen = networks["first_affected"] < batches  # None compares as False
         reached = networks.assign(affected=seen.astype(int), sample_size=size)
         rows.append(zone_shares(reached, ["sample_size"]))
     return pd.concat(rows, ignore_index=True)
@@ -217,6 +219,30 @@ def published_shares(table: pd.DataFrame, by: str) -> pd.DataFrame:
             "share": rows["in_zone"] / rows["networks"],
         }
     )
+
+
+def size_panels(
+    cells: pd.DataFrame,
+    base: tuple[int, ...],
+    deep: tuple[int, ...],
+    samples: Sequence[int],
+    table: pd.DataFrame,
+) -> dict[str, tuple[pd.DataFrame, pd.DataFrame]]:
+    """Ours and the published shares over each size, for `figures.volume_figure`.
+
+    cells: rows of `volume.estimate`; base: the hidden sizes that width, depth and batch size
+    vary; deep: those of the curve over `samples`; table: see :func:`published_shares`.
+    Mini-batches have 256 images except in the sweep over their size.
+    """
+    at_256 = cells[cells["batch_size"] == 256]
+    shapes = at_256["hidden_sizes"]
+    ours = {
+        "sample_size": sample_shares_by_rule(at_256[shapes == deep], samples),
+        "width": shares_by_rule(at_256[shapes.map(len) == len(base)], "width"),
+        "depth": shares_by_rule(at_256[shapes.map(min) == base[0]], "depth"),
+        "batch_size": shares_by_rule(cells[cells["hidden_sizes"] == base], "batch_size"),
+    }
+    return {by: (shares, published_shares(table, by)) for by, shares in ours.items()}
 
 
 def _percent(share: dict, digits: int) -> str:

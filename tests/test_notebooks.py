@@ -1,0 +1,168 @@
+"""The notebooks' parameters and the runner, as a user meets them."""
+
+import json
+import re
+import subprocess
+import sys
+
+import nbformat
+import papermill
+import pytest
+import yaml
+
+from reluprime import notebook, records
+from reluprime.notebook import PROFILES, check_parameters, paths
+
+ANNOTATIONS = {"profile": str, "n_networks": int, "precisions": list[str], "caps": dict[str, int]}
+GOOD = {"profile": "report", "n_networks": 20, "precisions": ["fp32"], "caps": {}}
+
+
+def test_good_parameters_pass_among_what_ipython_adds():
+    check_parameters(GOOD | {"_i1": "", "In": [], "get_ipython": None}, ANNOTATIONS)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"n_network": 20}, "unknown parameter n_network; choose from caps, n_networks"),
+        ({"n_networks": "20"}, "n_networks='20': Input should be a valid integer"),
+        ({"n_networks": 2.5}, "n_networks=2.5"),
+        ({"precisions": "fp32"}, "precisions='fp32': Input should be a valid list"),
+        ({"caps": {"fp16": "x"}}, "caps.fp16='x'"),
+        ({"profile": "slow"}, "profile='slow'; choose one of"),
+    ],
+)
+def test_a_wrong_parameter_is_named(changes, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        check_parameters(GOOD | changes, ANNOTATIONS)
+
+
+def test_a_profile_serves_notebooks_that_lack_some_of_its_names():
+    quick = yaml.safe_load((PROFILES / "quick.yaml").read_text())
+    given = GOOD | {"profile": "quick", "epochs": quick["epochs"]}
+    check_parameters(given, ANNOTATIONS)
+    with pytest.raises(ValueError, match="unknown parameter epochs"):
+        check_parameters(given | {"epochs": quick["epochs"] + 1}, ANNOTATIONS)
+
+
+@pytest.fixture(scope="module")
+def declared():
+    return {path.stem: papermill.inspect_notebook(str(path)) for path in paths()}
+
+
+def test_every_parameter_has_a_type_and_a_comment(declared):
+    for parameters in declared.values():
+        for parameter in parameters.values():
+            assert parameter["inferred_type_name"] != "None"
+            assert parameter["help"]
+
+
+def test_the_report_profile_is_the_defaults(declared):
+    report = yaml.safe_load((PROFILES / "report.yaml").read_text())
+    defaults = {
+        name: yaml.safe_load(parameter["default"].replace("_", ""))
+        if parameter["inferred_type_name"] == "int"
+        else yaml.safe_load(parameter["default"])
+        for parameters in declared.values()
+        for name, parameter in parameters.items()
+    }
+    assert {name: defaults[name] for name in report} == report
+
+
+@pytest.mark.parametrize("profile", ["quick", "report"])
+def test_every_name_of_a_profile_is_a_parameter(declared, profile):
+    names = yaml.safe_load((PROFILES / f"{profile}.yaml").read_text()).keys()
+    assert names <= set().union(*declared.values())
+
+
+def test_quick_runs_keep_their_records_apart():
+    quick = yaml.safe_load((PROFILES / "quick.yaml").read_text())
+    assert quick["store"].startswith("_build/")
+    assert quick["dataset"] == "mnist-5k"
+
+
+def test_committed_notebooks_are_executed_and_carry_no_times_or_paths():
+    for path in paths():
+        text = path.read_text()
+        assert str(records.REPOSITORY) not in text
+        stored = nbformat.reads(text, 4)
+        assert "papermill" not in stored.metadata
+        counts = [c.execution_count for c in stored.cells if c.cell_type == "code"]
+        assert counts == list(range(1, len(counts) + 1))
+        assert not any(
+            output.get("name") == "stderr" or output.output_type == "error"
+            for cell in stored.cells
+            if cell.cell_type == "code"
+            for output in cell.outputs
+        )
+
+
+def run_papermill(notebook_name, out, *arguments):
+    """The command of the README; warnings of other packages are not our subject here."""
+    command = [sys.executable, "-W", "ignore", "-m", "papermill", "--log-level", "ERROR"]
+    source = records.REPOSITORY / "notebooks" / notebook_name
+    return subprocess.run(
+        [*command, str(source), str(out), *arguments], capture_output=True, text=True, check=False
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("-p", "n_network", "20"), "unknown parameter n_network"),
+        (("-p", "n_networks", "many"), "n_networks='many'"),
+        (("-p", "dataset", "imagenet"), "dataset"),
+        (("-y", "{precisions: [fp8]}"), "precision"),
+        (("-p", "n_networks", "0"), "n_networks"),
+        (("-p", "compute", "perhaps"), "compute='perhaps'"),
+    ],
+)
+def test_a_wrong_parameter_stops_papermill_before_any_compute(tmp_path, arguments, message):
+    store = tmp_path / "store"
+    arguments = ("-p", "store", str(store), "-p", "dataset", "mnist-5k", *arguments)
+    done = run_papermill("02_relative_volume.ipynb", tmp_path / "out.ipynb", *arguments)
+    assert done.returncode != 0
+    assert message in done.stderr
+    assert not store.exists()
+
+
+def test_the_command_of_the_readme_works(tmp_path):
+    out = tmp_path / "out.ipynb"
+    small = ("-p", "n_networks", "3", "-y", "{precisions: [fp32, fp16]}")
+    given = ("-p", "dataset", "mnist-5k", "-p", "store", str(tmp_path / "store"), *small)
+    done = run_papermill("02_relative_volume.ipynb", out, *given)
+    assert done.returncode == 0, done.stderr
+    lines = (tmp_path / "store" / "volume.estimate.jsonl").read_text().splitlines()
+    configs = [json.loads(line)["config"] for line in lines]
+    assert {c["precision"] for c in configs} == {"fp32", "fp16"}
+    assert {c["n_networks"] for c in configs} == {3}
+
+
+def test_missing_data_with_no_download_says_what_to_do(tmp_path, monkeypatch):
+    monkeypatch.setenv("RELUPRIME_DATA", str(tmp_path / "nothing"))
+    given = ("-p", "store", str(tmp_path / "store"), "-p", "n_networks", "1")
+    done = run_papermill("02_relative_volume.ipynb", tmp_path / "out.ipynb", *given)
+    assert done.returncode != 0
+    assert "python -m reluprime.data mnist" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--profile", "slow"], ["-p", "n_network", "3"], ["-p", "seeds"]]
+)
+def test_the_runner_refuses_what_it_does_not_know(tmp_path, arguments):
+    with pytest.raises(SystemExit) as stop:
+        notebook.main([str(tmp_path), *arguments])
+    assert stop.value.code == 2
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_failing_notebook_fails_the_runner_and_spoils_no_copy(tmp_path, capsys):
+    good = tmp_path / "01_bifurcation_event.ipynb"
+    good.write_text("an earlier good copy")
+    status = notebook.main(
+        [str(tmp_path), "-p", "compute", "perhaps", "-p", "store", str(tmp_path)]
+    )
+    assert status == 1
+    assert "compute='perhaps'" in capsys.readouterr().err
+    assert good.read_text() == "an earlier good copy"
+    assert list(tmp_path.glob(".*.ipynb")) == []

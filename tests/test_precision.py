@@ -1,0 +1,157 @@
+import os
+
+import pytest
+import torch
+
+from reluprime.precision import DTYPES, describe, numerics, require
+
+CPU = torch.device("cpu")
+DEVICES = [
+    "cpu",
+    pytest.param(
+        "cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+    ),
+]
+
+
+def flags():
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    return {
+        "matmul": matmul.fp32_precision,
+        "conv": cudnn.conv.fp32_precision,
+        "fp16 reduction": matmul.allow_fp16_reduced_precision_reduction,
+        "bf16 reduction": matmul.allow_bf16_reduced_precision_reduction,
+        "cudnn deterministic": cudnn.deterministic,
+        "cudnn benchmark": cudnn.benchmark,
+        "fill": torch.utils.deterministic.fill_uninitialized_memory,
+        "deterministic": torch.are_deterministic_algorithms_enabled(),
+        "warn only": torch.is_deterministic_algorithms_warn_only_enabled(),
+        "workspace": os.environ.get("CUBLAS_WORKSPACE_CONFIG"),
+    }
+
+
+INSIDE = {
+    "matmul": "ieee",
+    "conv": "ieee",
+    "fp16 reduction": False,
+    "bf16 reduction": False,
+    "cudnn deterministic": True,
+    "cudnn benchmark": False,
+    "fill": False,
+    "deterministic": True,
+    "warn only": False,
+    "workspace": ":4096:8",
+}
+
+
+def opposite():
+    """The spots that a study sets, each with another value than the study's."""
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    return [
+        (matmul, "fp32_precision", "tf32"),
+        (cudnn.conv, "fp32_precision", "tf32"),
+        (matmul, "allow_fp16_reduced_precision_reduction", True),
+        (matmul, "allow_bf16_reduced_precision_reduction", True),
+        (cudnn, "deterministic", False),
+        (cudnn, "benchmark", True),
+        (torch.utils.deterministic, "fill_uninitialized_memory", True),
+    ]
+
+
+@pytest.fixture(params=["defaults", "set by the caller"])
+def before(request, monkeypatch):
+    """The flags before the study: PyTorch's own, or the opposite of what the study sets."""
+    original = flags()
+    spots = [(holder, name, getattr(holder, name)) for holder, name, _ in opposite()]
+    if request.param == "defaults":
+        monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+    else:
+        monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":16:8")
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        for spot in opposite():
+            setattr(*spot)
+        changed = {name for name, value in flags().items() if value != INSIDE[name]}
+        assert changed == set(INSIDE) - {"deterministic"}
+    yield flags()
+    for spot in spots:
+        setattr(*spot)
+    torch.use_deterministic_algorithms(original["deterministic"], warn_only=original["warn only"])
+    monkeypatch.undo()
+    assert flags() == original  # nothing leaks into the next test
+
+
+@pytest.mark.parametrize("precision", ["fp64", "fp32", "bf16", "fp16"])
+def test_flags_are_set_inside_and_put_back(precision, before):
+    with numerics(precision, CPU) as dtype:
+        assert dtype == DTYPES[precision]
+        assert flags() == INSIDE
+    assert flags() == before
+
+
+def test_flags_are_put_back_after_an_exception(before):
+    with pytest.raises(KeyError, match="inside"), numerics("fp16", CPU):
+        raise KeyError("inside")
+    assert flags() == before
+
+
+def test_nested_blocks(before):
+    with numerics("fp32", CPU):
+        with numerics("fp16", CPU) as dtype:
+            assert dtype == torch.float16
+            assert flags() == INSIDE
+        assert flags() == INSIDE
+        with pytest.raises(ValueError, match="tf32"), numerics("tf32", CPU):
+            pass
+        assert flags() == INSIDE
+    assert flags() == before
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+def test_tf32_multiplies_with_fewer_bits_and_fp32_does_not():
+    a = torch.full((64, 64), 1 + 2.0**-20, device="cuda")
+    found = {}
+    for precision in ("fp32", "tf32"):
+        with numerics(precision, torch.device("cuda")):
+            found[precision] = float((a @ torch.eye(64, device="cuda"))[0, 0])
+    assert found == {"fp32": 1 + 2.0**-20, "tf32": 1.0}
+
+
+def test_tf32_on_the_cpu_raises_and_says_what_to_choose(before):
+    message = r"precision='tf32' needs an NVIDIA GPU, but the device is 'cpu'; .*fp64, fp32, bf16"
+    with pytest.raises(ValueError, match=message):
+        require("tf32", CPU)
+    with pytest.raises(ValueError, match=message), numerics("tf32", CPU):
+        raise AssertionError("the block must not run")
+    assert flags() == before
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("precision", ["fp8", "FP32", "16 bits", ""])
+def test_unknown_precision_raises_and_names_the_choices(precision, device):
+    with pytest.raises(ValueError, match="precision=") as error:
+        require(precision, torch.device(device))
+    assert repr(precision) in str(error.value)
+    assert all(name in str(error.value) for name in ("fp64", "fp32", "tf32", "bf16", "fp16"))
+
+
+def test_dtypes():
+    assert {name: str(dtype) for name, dtype in DTYPES.items()} == {
+        "fp64": "torch.float64",
+        "fp32": "torch.float32",
+        "tf32": "torch.float32",
+        "bf16": "torch.bfloat16",
+        "fp16": "torch.float16",
+    }
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_describe(device, before):
+    assert describe("bf16", torch.device(device)) == {
+        "dtype": "bfloat16",
+        "deterministic_algorithms": True,
+        "matmul_fp32_precision": "ieee",
+        "conv_fp32_precision": "ieee",
+        "reduced_precision_reduction": False,
+        "cublas_workspace": ":4096:8",
+    }
+    assert flags() == before
