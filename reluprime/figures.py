@@ -208,5 +208,6 @@ def relative_difference_figure(values: pd.DataFrame, published: dict[str, tuple]
     axes.set(xlabel="", ylabel="relative L2 gradient change, s=1 against s=0")
     axes.axhline(1, color=PUBLISHED, linewidth=0.8, linestyle=":")
     handles = dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))  # one a label
-    axes.legend(handles.values(), handles.keys(), title="", loc="center right")
+    axes.legend().remove()
+    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=3)
     return figure

@@ -1,4 +1,5 @@
 import math
+import weakref
 
 import pytest
 import torch
@@ -536,6 +537,18 @@ def test_only_the_output_and_a_few_indices_are_saved(function, rule):
     assert {t.data_ptr() for t in large} == {y.data_ptr()}  # the output itself, not a copy
     assert {(t.dtype, t.shape[1]) for t in saved if t.numel() < x.numel()} == {(torch.int64, 2)}
     assert sum(t.numel() for t in saved if t.numel() < x.numel()) <= 2 * 3
+
+
+@each
+@by_rule
+def test_the_input_is_let_go(function, rule):
+    leaf = torch.zeros(3, requires_grad=True)
+    inner = leaf * 1.0
+    alive = weakref.ref(inner)
+    y = function(inner, rule)
+    del inner
+    assert alive() is None
+    assert y.requires_grad
 
 
 @each

@@ -94,33 +94,52 @@ def test_p3_needs_both_precisions():
     assert claims.relu6_run_jumps(frames(at_fp32 + at_fp64), "chain").holds is False
 
 
-def plane(zeros, zeros_fp64, dataset="mnist"):
+def plane(run_seed, resolution, zeros, zeros_fp64=0, dataset="mnist", seed=1):
     def grid(n):
-        flat = np.ones(81 * 81)
+        flat = np.ones(resolution**2)
         flat[:n] = 0
-        return flat.reshape(81, 81).tolist()
+        return flat.reshape(resolution, resolution).tolist()
 
-    run = {"dataset": dataset, "precision": "fp32"}
+    run = {"dataset": dataset, "precision": "fp32", "seed": run_seed}
     parts = {"plane": grid(zeros), "plane_fp64": grid(zeros_fp64)}
-    return {"run": run, "resolution": 81, "event": EVENT} | parts
+    return {"run": run, "resolution": resolution, "seed": seed, "event": EVENT} | parts
+
+
+def planes(coarse, fine, fine_fp64=0, **changes):
+    return [
+        plane(run_seed, size, *zeros, **changes)
+        for run_seed in range(3)
+        for size, zeros in ((41, (coarse, 0)), (81, (fine, fine_fp64)))
+    ]
 
 
 @pytest.mark.parametrize(
-    ("zeros", "zeros_fp64", "holds"),
-    [(162, 0, True), (161, 0, False), (400, 161, True), (400, 162, False)],
+    ("coarse", "fine", "fine_fp64", "holds"),
+    [
+        (34, 131, 0, True),  # 2 % on both grids: an area
+        (34, 68, 0, False),  # half the share on twice the points: a line
+        (41, 81, 0, False),
+        (0, 0, 0, False),
+        (34, 131, 161, True),  # a line at fp64
+        (34, 131, 162, False),
+    ],
 )
-def test_p4_tells_an_area_from_a_line(zeros, zeros_fp64, holds):
-    found = frames(planes=[plane(zeros, zeros_fp64)])
+def test_p4_tells_an_area_from_a_line(coarse, fine, fine_fp64, holds):
+    found = frames(planes=planes(coarse, fine, fine_fp64))
     assert claims.zero_set_is_an_area(found, "chain").holds is holds
 
 
-def test_p4_needs_an_event_on_mnist():
-    assert (
-        claims.zero_set_is_an_area(frames(planes=[plane(400, 0, "mnist-5k")]), "chain").holds
-        is None
-    )
-    without = {"run": {"dataset": "mnist", "precision": "fp32"}, "event": None}
-    assert claims.zero_set_is_an_area(frames(planes=[without]), "chain").holds is None
+@pytest.mark.parametrize("changes", [{"dataset": "mnist-5k"}, {"seed": 0}])
+def test_p4_reads_fresh_planes_of_mnist_alone(changes):
+    found = frames(planes=planes(34, 131, **changes))
+    assert claims.zero_set_is_an_area(found, "chain").holds is None
+
+
+def test_p4_needs_events_and_both_grids():
+    fine_alone = [p for p in planes(34, 131) if p["resolution"] == 81]
+    assert claims.zero_set_is_an_area(frames(planes=fine_alone), "chain").holds is None
+    without = [p | {"event": None} for p in planes(34, 131)]
+    assert claims.zero_set_is_an_area(frames(planes=without), "chain").holds is None
 
 
 def cell(precision, n, hit, differences=(0.002, 30.0), stop=False, **changes):
@@ -199,12 +218,13 @@ def sweep(base=(256, 3), hits=(10, 120), fp64_hits=0, batch_hits=(80, 84)):
         return cell(precision, 200, hit, stop=True, hidden_sizes=hidden, **changes)
 
     rows = [at((width,), low), at((width,) * 6, high)]
-    rows += [at((width // 8,) * depth, low), at((2 * width,) * depth, high)]
+    narrow, wide = {256: (16, 1024), 32: (4, 64)}[width]
+    rows += [at((narrow,) * depth, low), at((wide,) * depth, high)]
     rows += [at((width,) * depth, batch_hits[0])]
-    rows += [at((width,) * depth, batch_hits[1], batch_size=64)]
+    rows += [at((width,) * depth, batch_hits[1], batch_size=b) for b in (16, 1024)]
     late = [200 if a else None for a in [1] * 120 + [0] * 80]
     rows += [at((width,) * (7 - depth), 120, first_affected_chain=late)]
-    shapes = {(width,), (width,) * 6, (width // 8,) * depth, (2 * width,) * depth, (width,) * depth}
+    shapes = {(width,), (width,) * 6, (narrow,) * depth, (wide,) * depth, (width,) * depth}
     rows += [at(shape, fp64_hits, "fp64") for shape in shapes]
     rows += [at(shape, 200, "fp16") for shape in shapes]
     return rows
@@ -222,8 +242,17 @@ def test_p8_fails_for(changes):
     assert claims.share_grows(frames(cells=sweep(**changes)), "chain").holds is False
 
 
-def test_p8_is_not_tested_without_fp64():
-    cells = [c for c in sweep() if c["precision"] != "fp64"]
+@pytest.mark.parametrize(
+    "lacks",
+    [
+        lambda c: c["precision"] == "fp64",
+        lambda c: c["precision"] == "fp64" and c["hidden_sizes"] == (1024,) * 3,
+        lambda c: c["precision"] == "fp32" and c["hidden_sizes"] == (256,),
+        lambda c: c["batch_size"] == 1024,
+    ],
+)
+def test_p8_is_not_tested_on_part_of_the_sweeps(lacks):
+    cells = [c for c in sweep() if not lacks(c)]
     assert claims.share_grows(frames(cells=cells), "chain").holds is None
 
 

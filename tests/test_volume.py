@@ -129,6 +129,13 @@ def test_agrees_with_brute_force_at_pytorchs_initialisation(precision, seed):
     assert_agree(estimate(case, CPU), by_brute_force(case, mnist_batches(case, CPU)))
 
 
+def test_fp64_meets_no_zero_at_pytorchs_initialisation():
+    case = VolumeConfig(dataset="mnist-5k", hidden_sizes=(32, 32), precision="fp64", n_networks=2)
+    found = estimate(case, CPU)
+    assert found["screened"] == [0, 0]
+    assert found["exact_zeros"] == {}
+
+
 # ---- hand-computed cases ----
 
 
