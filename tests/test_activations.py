@@ -398,6 +398,25 @@ def test_vmap_of_grad_equals_the_loop(in_dim, rule, positions):
 
 
 @by_rule
+@pytest.mark.parametrize("in_dims", [(None, 0), (None, 1), (0, None), (1, None)])
+def test_vmap_of_grad_where_one_argument_is_shared(in_dims, rule, positions):
+    """Either x or the upstream gradient is the same for all; square, so a wrong axis shows."""
+    x = small_integers(3, 3, 3)[: 3 if in_dims[0] is not None else 1]
+    g = small_integers(3, 3, 3, seed=1)[: 3 if in_dims[1] is not None else 1]
+    x, g = (t[0] if d is None else t for t, d in zip((x, g), in_dims, strict=True))
+
+    def loss(x, g):
+        return (g * relu(x, 0.5, rule)).sum()
+
+    found = vmap(grad(loss), in_dims=in_dims)(x, g)
+    pairs = [
+        [t if d is None else t.select(d, i) for t, d in zip((x, g), in_dims, strict=True)]
+        for i in range(3)
+    ]
+    assert torch.equal(found, torch.stack([grad(loss)(*pair) for pair in pairs]))
+
+
+@by_rule
 @pytest.mark.parametrize(
     "in_dims", [((0, 0), (0, 0)), ((1, 0), (0, 1)), ((0, None), (1, 0)), ((0, 0), (None, 0))]
 )
@@ -547,6 +566,18 @@ def test_the_input_is_let_go(function, rule):
     alive = weakref.ref(inner)
     y = function(inner, rule)
     del inner
+    assert alive() is None
+    assert y.requires_grad
+
+
+@each
+@by_rule
+def test_the_input_is_not_kept_alive(function, rule):
+    leaf = torch.tensor([-1.0, 0.0, 6.0], requires_grad=True)
+    x = leaf * 1.0
+    alive = weakref.ref(x)
+    y = function(x, rule)
+    del x
     assert alive() is None
     assert y.requires_grad
 

@@ -145,13 +145,32 @@ def test_dtypes():
 
 
 @pytest.mark.parametrize("device", DEVICES)
-def test_describe(device, before):
-    assert describe("bf16", torch.device(device)) == {
-        "dtype": "bfloat16",
+@pytest.mark.parametrize(
+    ("precision", "dtype"),
+    [("fp64", "float64"), ("fp32", "float32"), ("bf16", "bfloat16"), ("fp16", "float16")],
+)
+def test_describe(precision, dtype, device, before):
+    assert describe(precision, torch.device(device)) == {
+        "dtype": dtype,
         "deterministic_algorithms": True,
         "matmul_fp32_precision": "ieee",
         "conv_fp32_precision": "ieee",
         "reduced_precision_reduction": False,
         "cublas_workspace": ":4096:8",
     }
+    assert flags() == before
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+def test_describe_tf32(before):
+    found = describe("tf32", torch.device("cuda"))
+    assert found["dtype"] == "float32"
+    assert found["matmul_fp32_precision"] == found["conv_fp32_precision"] == "tf32"
+    assert flags() == before
+
+
+@pytest.mark.parametrize("precision", ["tf32", "fp8"])
+def test_describe_refuses_what_the_device_lacks(precision, before):
+    with pytest.raises(ValueError, match=f"precision='{precision}'"):
+        describe(precision, CPU)
     assert flags() == before
