@@ -115,9 +115,9 @@ def main():
             seconds[name].append(wall / networks)
         if len({tuple(affected) for affected in found.values()}) > 1:
             raise SystemExit(f"the algorithms disagree on the affected mini-batches: {found}")
-    print(
-        f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}, fp32"
-    )
+    origin = records.provenance("fp32", torch.device("cpu"), 0)
+    names = ("device_name", "cpu_capability", "threads", "python", "torch", "torchvision")
+    print(", ".join(f"{name} {origin[name]}" for name in names))
     print(f"affected mini-batches of {n} networks: {found['ours']}, all agree")
     for name, values in seconds.items():
         ratios = [value / own for value, own in zip(values, seconds["ours"], strict=True)]
