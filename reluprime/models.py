@@ -65,7 +65,7 @@ def mlp(
         )
     hidden = list(pairwise(sizes[:-1]))
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)  # the CPU's alone; manual_seed is CUDA's too
         layers: OrderedDict[str, nn.Module] = OrderedDict()
         for index, shape in enumerate(hidden, start=1):
             active = activation if relu_after_first or index > 1 else None

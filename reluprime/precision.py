@@ -82,7 +82,7 @@ def numerics(precision: str, device: torch.device) -> Iterator[torch.dtype]:
             setattr(holder, name, value)
         torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
         if workspace is None:
-            del os.environ["CUBLAS_WORKSPACE_CONFIG"]
+            os.environ.pop("CUBLAS_WORKSPACE_CONFIG", None)
         else:
             os.environ["CUBLAS_WORKSPACE_CONFIG"] = workspace
 

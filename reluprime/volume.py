@@ -67,7 +67,7 @@ def _gradients(network: nn.Module, weights: dict[str, Tensor], x: Tensor, y: Ten
 
 
 def _relative_difference(g0: list[Tensor], g1: list[Tensor]) -> float:
-    """|g1 - g0|_2 / |g0|_2 (B21, Appendix C, row 3); inf where g0 is 0."""
+    """|g1 - g0|_2 / |g0|_2 (B21, Appendix C, row 3); not finite where g0 is 0."""
     a, b = torch.cat(g0), torch.cat(g1)
     return float(torch.linalg.vector_norm(b - a) / torch.linalg.vector_norm(a))
 
