@@ -31,6 +31,12 @@ def use_style() -> None:
     )
 
 
+def _closed(figure: Figure) -> Figure:
+    """Out of pyplot's hands: a notebook shows a figure that a cell returns, and shows it once."""
+    plt.close(figure)
+    return figure
+
+
 def _rule(label: str) -> str:
     return label.partition(" ")[0]
 
@@ -79,7 +85,7 @@ def event_figure(runs: Sequence[dict]) -> Figure:
         distance_panel(left, run)
         preactivation_panel(right, run)
         left.set_title(f"{run['precision']}, seed {run['seed']}")
-    return figure
+    return _closed(figure)
 
 
 def weight_plane_figure(planes: pd.DataFrame) -> Figure:
@@ -92,7 +98,7 @@ def weight_plane_figure(planes: pd.DataFrame) -> Figure:
         figure, axes = plt.subplots(figsize=(9, 1))
         axes.set_axis_off()
         axes.text(0.5, 0.5, "No pre-activation was exactly 0 in these runs.", ha="center")
-        return figure
+        return _closed(figure)
     plane = with_event.iloc[0]
     names = {"plane": plane["run"]["precision"], "plane_fp64": "fp64"}
     grids = {name: np.array(plane[name]) for name in names}
@@ -115,7 +121,7 @@ def weight_plane_figure(planes: pd.DataFrame) -> Figure:
         panel.ticklabel_format(style="sci", scilimits=(0, 0))
     axes[0].set_ylabel("u")
     figure.colorbar(image, ax=axes, label="|pre-activation|", shrink=0.85)
-    return figure
+    return _closed(figure)
 
 
 def share_panel(axes: Axes, ours: pd.DataFrame, published: pd.DataFrame, by: str) -> None:
@@ -166,7 +172,7 @@ def volume_figure(panels: dict[str, tuple[pd.DataFrame, pd.DataFrame]]) -> Figur
     for panel in axes.flat:
         handles |= {label: h for h, label in zip(*panel.get_legend_handles_labels(), strict=True)}
     figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=4)
-    return figure
+    return _closed(figure)
 
 
 def relative_difference_figure(values: pd.DataFrame, published: dict[str, tuple]) -> Figure:
@@ -210,4 +216,4 @@ def relative_difference_figure(values: pd.DataFrame, published: dict[str, tuple]
     handles = dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))  # one a label
     axes.legend().remove()
     figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=3)
-    return figure
+    return _closed(figure)
