@@ -40,7 +40,7 @@ records: .venv  ## execute the notebooks at the report profile, computing the ce
 test: unit nbval book  ## unit tests, the committed notebooks against their stored outputs, the book
 
 unit: .venv
-	$(BIN)/python -m pytest tests -n $(JOBS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests -n $(JOBS)
 
 nbval: .venv
 	$(BIN)/python -m pytest --nbval --nbval-current-env notebooks -n $(JOBS) --dist loadfile -W default

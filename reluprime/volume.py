@@ -47,9 +47,9 @@ def cells(config: VolumeConfig, size: int) -> list[VolumeConfig]:
 
 
 @torch.no_grad()
-def _has_exact_zero(network: nn.Sequential, x: Tensor) -> bool:
-    """Whether any pre-activation of the network at x is exactly 0."""
-    for module in network[:-1]:  # no activation follows the output layer
+def _has_exact_zero(hidden: list[nn.Module], x: Tensor) -> bool:
+    """Whether any pre-activation is exactly 0 on the way of x through the hidden layers."""
+    for module in hidden:
         if isinstance(module, ACTIVATIONS):
             # Counting non-zeros is the cheapest of the exact tests on the CPU.
             if x.numel() != torch.count_nonzero(x):
@@ -149,11 +149,12 @@ def _estimate(config: VolumeConfig, batches: list, dtype: torch.dtype, device: t
     screened, zeros = [], {}
     for seed in range(config.seed, config.seed + config.n_networks):
         network = _architecture(config, sizes, seed, 0.0, "chain").to(device, dtype)
+        hidden = list(network)[:-1]  # no activation follows the output layer
         screened.append(0)
         for rule in rules.values():
             rule.start_network()
         for index, batch in enumerate(batches):
-            if not _has_exact_zero(network, batch[0]):
+            if not _has_exact_zero(hidden, batch[0]):
                 continue
             screened[-1] += 1
             _confirm(network, changed, batch, index, rules, zeros)
