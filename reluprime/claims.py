@@ -247,9 +247,9 @@ def relative_difference(frames: Frames, gradient_rule: str) -> Finding:
     return Finding(f"medians {medians['fp16']:.2g} / {medians['fp32']:.2g} / none", holds)
 
 
-def _sweep_shares(frames: Frames, rule: str, precision: str, by: str, **wanted) -> pd.DataFrame:
+def _sweep_shares(frames: Frames, rule: str, precision: str, by: str) -> pd.DataFrame:
     """Shares in the zone over one size, the rest as in B21 Fig. 2, smallest size first."""
-    settings = {k: v for k, v in TABLE_1.items() if k != by} | wanted
+    settings = {k: v for k, v in TABLE_1.items() if k != by}
     networks = _networks(frames, rule, precision=precision, stop_at_first=True, **settings)
     return zone_shares(networks, [by]).sort_values(by, ignore_index=True)
 
