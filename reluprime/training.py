@@ -1,0 +1,351 @@
+"""Train a network, or several seeds of a small one as one vectorised ensemble (B21 Section 4)."""
+
+import copy
+import hashlib
+import math
+import os
+import time
+from pathlib import Path
+from typing import Annotated, Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
+from torch import Tensor, nn
+from torch.func import functional_call, stack_module_state, vmap
+
+from reluprime import data, models
+from reluprime.activations import ACTIVATIONS, GradientRule, ReLU, count_kinks
+from reluprime.batches import Batches, generator
+from reluprime.config import DatasetName
+from reluprime.precision import Precision, best_device, numerics
+
+
+class TrainingConfig(models.NetworkConfig):
+    """One training run, or `n_networks` runs with successive seeds as one ensemble."""
+
+    dataset: DatasetName = "mnist"
+    hidden_sizes: tuple[PositiveInt, ...] = (2048, 2048, 2048)  # B21 4.1
+    s: float = 0.0  # derivative at 0
+    gradient_rule: GradientRule = "chain"
+    precision: Precision = "fp32"  # of weights, activations, gradients and optimizer
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0  # after each hidden layer of an mlp
+    optimizer: Literal["sgd", "adam"] = "sgd"
+    lr: PositiveFloat = 0.01  # at the first epoch
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9  # sgd; the release's, not in the paper
+    weight_decay: NonNegativeFloat = 5e-4  # the release's, not in the paper
+    schedule: Literal["cosine", "constant"] = "cosine"  # of lr, by epoch
+    loss_scale: PositiveFloat = 1.0  # gradients are divided by it before the step
+    batch_size: PositiveInt = 128  # images; B21 Table 2
+    epochs: PositiveInt = 200  # B21 Table 2
+    n_train: PositiveInt | None = None  # the first training images; None: all
+    augment: bool = False  # random crop and flip
+    evaluate_on: Literal["test", "validation"] = "test"  # validation: last fifth of training
+    seed: Annotated[int, Field(ge=0)] = 0  # of initial weights, order, crops and dropout
+    n_networks: PositiveInt = 1  # seeds seed, seed + 1, ... trained as one ensemble
+
+    @model_validator(mode="after")
+    def _fits_together(self):
+        if self.dropout and self.architecture != "mlp":
+            raise ValueError(f"dropout={self.dropout}: only an mlp has it")
+        if self.optimizer == "adam" and self.momentum:
+            raise ValueError(f"momentum={self.momentum} is sgd's; with adam it must be 0")
+        if self.n_networks > 1 and (self.architecture != "mlp" or self.dropout):
+            raise ValueError(
+                f"n_networks={self.n_networks}: only an mlp without dropout can be an ensemble"
+            )
+        return self
+
+
+def conditions(
+    base: TrainingConfig, s_values: list[float], rules: list[str], seeds: int
+) -> list[TrainingConfig]:
+    """`base` at each s, gradient rule and seed 0, 1, ...; s=0 once, as the rules agree there."""
+    arms = [(s, rule) for s in s_values for rule in (rules if s else ["chain"])]
+    return [
+        base.model_copy(update={"s": float(s), "gradient_rule": rule, "seed": seed})
+        for seed in range(seeds)
+        for s, rule in arms
+    ]
+
+
+def fit(config: TrainingConfig, device: torch.device | None = None) -> dict:
+    """Train on mean cross-entropy; a run that diverges stops there and is a result.
+
+    Returns, with one list for each network and in it a value for each epoch done:
+
+    - train_loss, train_accuracy: means over the epoch's mini-batches as they were trained
+    - test_accuracy (or validation_accuracy): share of images, after the epoch
+    - affected_steps: mini-batches with at least one pre-activation of exactly 0
+    - exact_zeros: {activation: the same, counted in pre-activations}; training passes alone
+
+    and for all networks together:
+
+    - relu_calls: {activation: pre-activations in one epoch of one network}; n_batches
+    - seconds: wall time of each epoch, with its evaluation
+    - diverged_epoch: for each network the first epoch (from 0) after which the loss or a weight
+      is not finite, or None. The run ends when all networks have diverged.
+
+    After each epoch the state is kept in the folder RELUPRIME_CHECKPOINTS (by default
+    ~/.cache/reluprime/checkpoints) until the run ends, so a run that was killed goes on from its
+    last epoch, with the same bits. Members of an ensemble equal the same run alone up to
+    rounding: their matrix products are batched, so sums and exact zeros may differ.
+
+    Source: B21 Section 4 and Appendix D; optimizer and schedule as in its release.
+    """
+    device = best_device() if device is None else torch.device(device)
+    with numerics(config.precision, device) as dtype:
+        dataset = data.load(config.dataset, device=device)
+        batches = Batches(
+            dataset if config.architecture == "mlp" else data.as_rgb_32(dataset),
+            dtype,
+            seeds=_seeds(config),
+            batch_size=config.batch_size,
+            n_train=config.n_train,
+            augment=config.augment,
+            validation=config.evaluate_on == "validation",
+        )
+        return _fit(config, batches, device, dtype)
+
+
+fit.version = 1
+
+
+def _seeds(config: TrainingConfig) -> list[int]:
+    return list(range(config.seed, config.seed + config.n_networks))
+
+
+def _networks(config: TrainingConfig, batches, device: torch.device, dtype: torch.dtype):
+    def activation() -> nn.Module:
+        return ReLU(config.s, config.gradient_rule)
+
+    for seed in _seeds(config):
+        network = models.build(
+            config,
+            batches.image_shape,
+            batches.n_classes,
+            activation,
+            seed=seed,
+            dropout=config.dropout,
+        )
+        network = network.to(device, dtype)
+        # The faster layout for convolutions on both kinds of device.
+        yield (
+            network
+            if config.architecture == "mlp"
+            else network.to(memory_format=torch.channels_last)
+        )
+
+
+class _Single:
+    """One network; x is (1, batch, ...), logits are (1, batch, classes)."""
+
+    def __init__(self, network: nn.Module):
+        self.network = network
+        self.weights = list(network.parameters())
+        self.state = network.state_dict()  # shares the tensors
+
+    def forward(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """-> logits, and for each activation the exact zeros (networks,)."""
+        x = x[0].contiguous(memory_format=torch.channels_last) if x[0].dim() == 4 else x[0]
+        with count_kinks(self.network) as hits:
+            logits = self.network(x)
+        return logits.unsqueeze(0), {name: n.sum().view(1) for name, n in hits.items()}
+
+    def train(self, mode: bool) -> None:
+        self.network.train(mode)
+
+
+class _Ensemble:
+    """Networks of one shape, their weights stacked; x is (networks, batch, ...) or (1, ...)."""
+
+    def __init__(self, networks: list[nn.Module]):
+        weights, buffers = stack_module_state(networks)
+        self.size, self.weights, self.state = (
+            len(networks),
+            list(weights.values()),
+            weights | buffers,
+        )
+        self.template = copy.deepcopy(networks[0]).to("meta")
+        self._stacked = (weights, buffers)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        def member(state, x):
+            with count_kinks(self.template) as hits:
+                logits = functional_call(self.template, state, (x,))
+            return logits, {name: n.sum() for name, n in hits.items()}
+
+        return vmap(member)(self._stacked, x.expand(self.size, *x.shape[1:]))
+
+    def train(self, mode: bool) -> None:
+        self.template.train(mode)
+
+
+def _optimizer(config: TrainingConfig, weights: list[Tensor]) -> torch.optim.Optimizer:
+    common = {"lr": config.lr, "weight_decay": config.weight_decay, "fused": True}
+    if config.optimizer == "adam":
+        return torch.optim.Adam(weights, **common)
+    return torch.optim.SGD(weights, momentum=config.momentum, **common)
+
+
+def _rate(config: TrainingConfig, epoch: int) -> float:
+    if config.schedule == "constant":
+        return config.lr
+    return config.lr * (1 + math.cos(math.pi * epoch / config.epochs)) / 2
+
+
+class _Sums:
+    """Totals over an epoch, on the device: the host waits for them once."""
+
+    def __init__(self, size: int, device: torch.device):
+        self.loss = torch.zeros(size, dtype=torch.float64, device=device)
+        self.correct, self.affected = (
+            torch.zeros(size, dtype=torch.int64, device=device) for _ in range(2)
+        )
+        self.zeros: dict[str, Tensor] = {}
+
+    def add(self, losses: Tensor, logits: Tensor, y: Tensor, hits: dict[str, Tensor]) -> None:
+        self.loss += losses.detach().double() * y.shape[1]
+        self.correct += (logits.detach().argmax(-1) == y).sum(1)
+        for name, n in hits.items():
+            self.zeros[name] = self.zeros[name] + n if name in self.zeros else n
+        self.affected += sum(hits.values()) > 0
+
+
+def _train_epoch(config, run, optimizer, batches, epoch: int, device: torch.device) -> _Sums:
+    for group in optimizer.param_groups:
+        group["lr"] = _rate(config, epoch)
+    sums = _Sums(config.n_networks, device)
+    run.train(True)
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(generator(config.seed, epoch).initial_seed())  # dropout's masks
+        for x, y in batches.train(epoch):
+            logits, hits = run.forward(x)  # (networks, batch, classes)
+            losses = F.cross_entropy(logits.flatten(0, 1), y.flatten(), reduction="none")
+            losses = losses.view(y.shape).mean(1)
+            optimizer.zero_grad()
+            (losses.sum() * config.loss_scale).backward()
+            if config.loss_scale != 1:
+                torch._foreach_div_([w.grad for w in run.weights], config.loss_scale)
+            optimizer.step()
+            sums.add(losses, logits, y, hits)
+    return sums
+
+
+@torch.no_grad()
+def _accuracy(run, batches) -> list[float]:
+    run.train(False)
+    correct = sum((run.forward(x)[0].argmax(-1) == y).sum(1) for x, y in batches.evaluation())
+    return (correct.double() / batches.n_evaluation).tolist()
+
+
+def _finite(run, sums: _Sums) -> list[bool]:
+    finite = sums.loss.isfinite()
+    for weight in run.weights:
+        finite &= weight.detach().reshape(len(finite), -1).isfinite().all(1)
+    return finite.tolist()
+
+
+def _append(history: dict, config, run, sums: _Sums, batches, epoch: int, began: float) -> None:
+    """Put an epoch's numbers into the history; networks that have diverged get none."""
+    finite, accuracy = _finite(run, sums), _accuracy(run, batches)
+    values = {
+        "train_loss": (sums.loss / batches.n_train).tolist(),
+        "train_accuracy": (sums.correct.double() / batches.n_train).tolist(),
+        f"{config.evaluate_on}_accuracy": accuracy,
+        "affected_steps": sums.affected.tolist(),
+    }
+    zeros = {name: n.tolist() for name, n in sums.zeros.items()}
+    for member in range(config.n_networks):
+        if history["diverged_epoch"][member] is not None:
+            continue
+        for name, value in values.items():
+            history[name][member].append(value[member])
+        for name, n in zeros.items():
+            history["exact_zeros"].setdefault(name, [[] for _ in finite])[member].append(n[member])
+        if not finite[member]:
+            history["diverged_epoch"][member] = epoch
+    history["seconds"].append(round(time.perf_counter() - began, 3))
+
+
+def _relu_calls(network: nn.Module, batches) -> dict[str, int]:
+    """Pre-activations of each activation in one epoch."""
+    calls: dict[str, int] = {}
+
+    def watch(name: str):
+        def hook(_, inputs: tuple[Tensor, ...]) -> None:
+            calls[name] = calls.get(name, 0) + inputs[0].numel() * batches.n_train
+
+        return hook
+
+    handles = [
+        module.register_forward_pre_hook(watch(name))
+        for name, module in network.named_modules()
+        if isinstance(module, ACTIVATIONS)
+    ]
+    x, _ = next(batches.evaluation())
+    with torch.no_grad():
+        network.eval()(x[0, :1])
+    for handle in handles:
+        handle.remove()
+    return calls
+
+
+class _Checkpoint:
+    """The state of a run after its last epoch, on disk until the run ends."""
+
+    def __init__(self, config: TrainingConfig, device: torch.device):
+        folder = os.environ.get("RELUPRIME_CHECKPOINTS", "~/.cache/reluprime/checkpoints")
+        cell = [fit.version, torch.__version__, device.type, config.model_dump_json()]
+        name = hashlib.sha256(repr(cell).encode()).hexdigest()[:16]
+        self.path = Path(folder).expanduser() / f"{name}.pt"
+
+    def save(self, run, optimizer: torch.optim.Optimizer, history: dict) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        state = {"run": run.state, "optimizer": optimizer.state_dict(), "history": history}
+        part = self.path.with_suffix(f".{os.getpid()}")  # a kill in mid-write leaves the last one
+        torch.save(state, part)
+        os.replace(part, self.path)
+
+    def load(self, run, optimizer: torch.optim.Optimizer) -> dict | None:
+        """Put the state back and return the history; None where there is nothing to go on from."""
+        if not self.path.exists():
+            return None
+        state = torch.load(self.path)
+        with torch.no_grad():
+            for name, tensor in run.state.items():
+                tensor.copy_(state["run"][name])
+        optimizer.load_state_dict(state["optimizer"])
+        return state["history"]
+
+    def remove(self) -> None:
+        self.path.unlink(missing_ok=True)
+
+
+def _start(config: TrainingConfig, network: nn.Module, batches) -> dict:
+    lists = ("train_loss", "train_accuracy", f"{config.evaluate_on}_accuracy", "affected_steps")
+    return {
+        **{name: [[] for _ in range(config.n_networks)] for name in lists},
+        "exact_zeros": {},
+        "relu_calls": _relu_calls(network, batches),
+        "n_batches": math.ceil(batches.n_train / config.batch_size),
+        "seconds": [],
+        "diverged_epoch": [None] * config.n_networks,
+    }
+
+
+def _fit(config, batches, device: torch.device, dtype: torch.dtype) -> dict:
+    networks = list(_networks(config, batches, device, dtype))
+    run = _Single(networks[0]) if len(networks) == 1 else _Ensemble(networks)
+    optimizer = _optimizer(config, run.weights)
+    checkpoint = _Checkpoint(config, device)
+    history = checkpoint.load(run, optimizer) or _start(config, networks[0], batches)
+    for epoch in range(len(history["seconds"]), config.epochs):
+        if None not in history["diverged_epoch"]:
+            break
+        began = time.perf_counter()
+        sums = _train_epoch(config, run, optimizer, batches, epoch, device)
+        _append(history, config, run, sums, batches, epoch, began)
+        checkpoint.save(run, optimizer, history)
+    checkpoint.remove()
+    return history
