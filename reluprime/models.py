@@ -278,3 +278,27 @@ def build(
         return vgg11(n_classes, activation, initialisation=config.initialisation, **common)
     resnet = {"resnet18": resnet18, "resnet50": resnet50}[config.architecture]
     return resnet(n_classes, activation, **common)
+
+
+@torch.no_grad()
+def relu_calls(network: nn.Module, x: torch.Tensor) -> dict[str, int]:
+    """Pre-activations of each activation in a pass of x, the network in evaluation mode."""
+    calls: dict[str, int] = {}
+
+    def watch(name: str):
+        def hook(_, inputs: tuple[torch.Tensor, ...]) -> None:
+            calls[name] = calls.get(name, 0) + inputs[0].numel()
+
+        return hook
+
+    handles = [
+        module.register_forward_pre_hook(watch(name))
+        for name, module in network.named_modules()
+        if isinstance(module, ACTIVATIONS)
+    ]
+    training = network.training
+    network.eval()(x)
+    network.train(training)
+    for handle in handles:
+        handle.remove()
+    return calls

@@ -14,12 +14,16 @@ RISK = 0.05  # of every interval, as in B21
 # What makes two Monte Carlo cells the same experiment; they differ in their networks alone.
 CONDITION = [
     "dataset",
+    "architecture",
     "hidden_sizes",
+    "width",
+    "batch_norm",
     "precision",
     "batch_size",
     "initialisation",
     "relu_after_first",
     "stop_at_first",
+    "max_batches",
 ]
 
 

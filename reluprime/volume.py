@@ -9,28 +9,34 @@ from typing import Annotated
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field, PositiveInt
+from pydantic import Field, PositiveInt, model_validator
 from torch import Tensor, nn
 from torch.func import functional_call
 
 from reluprime import data, models
 from reluprime.activations import ACTIVATIONS, GRADIENT_RULES, ReLU, count_kinks
-from reluprime.config import Config, DatasetName
+from reluprime.config import DatasetName
 from reluprime.precision import Precision, best_device, numerics
 
 
-class VolumeConfig(Config):
+class VolumeConfig(models.NetworkConfig):
     """One cell of the Monte Carlo: `n_networks` random networks on one data set."""
 
     dataset: DatasetName = "mnist"  # its training images, raw in [0, 1], in file order
-    hidden_sizes: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (256, 256, 256)
+    hidden_sizes: tuple[PositiveInt, ...] = (256, 256, 256)  # B21 Table 1
     precision: Precision = "fp32"  # of weights, activations and gradients
     batch_size: PositiveInt = 256  # images; B21 Table 1
     n_networks: PositiveInt = 50  # drawn with seeds seed, seed + 1, ...
     seed: Annotated[int, Field(ge=0)] = 0  # the same seed is the same network in each precision
-    initialisation: models.Initialisation = "torch"  # see models.mlp
     relu_after_first: bool = True  # False: the network that B21's release built for Table 1
     stop_at_first: bool = False  # leave a network at its first affected mini-batch (Fig. 2, 5)
+    max_batches: PositiveInt | None = None  # the first mini-batches alone; None: all
+
+    @model_validator(mode="after")
+    def _first_relu(self):
+        if not self.relu_after_first and self.architecture != "mlp":
+            raise ValueError("relu_after_first=False: only an mlp can be without its first ReLU")
+        return self
 
 
 def cells(config: VolumeConfig, size: int) -> list[VolumeConfig]:
@@ -46,9 +52,21 @@ def cells(config: VolumeConfig, size: int) -> list[VolumeConfig]:
     ]
 
 
+def _hidden(network: nn.Module) -> list[nn.Module] | None:
+    """The modules in a row up to the last activation; None for a network with branches."""
+    if not isinstance(network, nn.Sequential):
+        return None
+    row = [m for m in network.modules() if not isinstance(m, nn.Sequential)]
+    return row[:-1]  # no activation follows the output layer
+
+
 @torch.no_grad()
-def _has_exact_zero(hidden: list[nn.Module], x: Tensor) -> bool:
-    """Whether any pre-activation is exactly 0 on the way of x through the hidden layers."""
+def _has_exact_zero(network: nn.Module, hidden: list[nn.Module] | None, x: Tensor) -> bool:
+    """Whether any pre-activation is exactly 0 on the way of x through the network."""
+    if hidden is None:
+        with count_kinks(network) as hits:
+            network(x)
+        return any(bool(n.any()) for n in hits.values())
     for module in hidden:
         if isinstance(module, ACTIVATIONS):
             # Counting non-zeros is the cheapest of the exact tests on the CPU.
@@ -98,14 +116,16 @@ class _Rule:
         self.difference_first_layer.append(_relative_difference(g0[:1], g1[:1]))
 
 
-def _architecture(config: VolumeConfig, sizes: tuple[int, ...], seed: int, s: float, rule: str):
-    return models.mlp(
-        sizes,
+def _network(config: VolumeConfig, x: Tensor, n_classes: int, seed: int, s: float, rule: str):
+    network = models.build(
+        config,
+        x.shape[1:],
+        n_classes,
         lambda: ReLU(s, rule),
         seed=seed,
-        initialisation=config.initialisation,
         relu_after_first=config.relu_after_first,
     )
+    return network.to(x.device, x.dtype)
 
 
 def estimate(config: VolumeConfig, device: torch.device | None = None) -> dict:
@@ -113,7 +133,8 @@ def estimate(config: VolumeConfig, device: torch.device | None = None) -> dict:
 
     Returns, R standing for each gradient rule:
 
-    - n_batches: mini-batches in the data set, Q; relu_calls: pre-activations seen by a network
+    - n_batches: mini-batches in the data set (at most max_batches), Q
+    - relu_calls: pre-activations of one network on all of them
     - screened: per network, mini-batches with an exact zero (of those seen)
     - exact_zeros: {activation: exact zeros, over all networks}
     - affected_R: per network, mini-batches whose gradient differs in any bit (row 1; without
@@ -130,31 +151,32 @@ def estimate(config: VolumeConfig, device: torch.device | None = None) -> dict:
     device = best_device() if device is None else device
     with numerics(config.precision, device) as dtype:
         dataset = data.load(config.dataset, device=device)
-        images = data.unit_images(dataset.train_images, dtype).flatten(1)
-        batches = list(
-            zip(
-                images.split(config.batch_size),
-                dataset.train_labels.split(config.batch_size),
+        if config.architecture != "mlp":
+            dataset = data.as_rgb_32(dataset)
+        batches = [
+            (data.unit_images(images, dtype), labels)
+            for images, labels in zip(
+                dataset.train_images.split(config.batch_size)[: config.max_batches],
+                dataset.train_labels.split(config.batch_size)[: config.max_batches],
                 strict=True,
             )
-        )
-        return _estimate(config, batches, dtype, device)
+        ]
+        return _estimate(config, batches, 1 + int(dataset.train_labels.max()))
 
 
-def _estimate(config: VolumeConfig, batches: list, dtype: torch.dtype, device: torch.device):
-    n_inputs, n_classes = batches[0][0].shape[1], int(max(y.max() for _, y in batches)) + 1
-    sizes = (n_inputs, *config.hidden_sizes, n_classes)
+def _estimate(config: VolumeConfig, batches: list, n_classes: int) -> dict:
+    like = (config, batches[0][0], n_classes)
     rules = {rule: _Rule() for rule in GRADIENT_RULES}
-    changed = {r: _architecture(config, sizes, 0, 1.0, r).to(device, dtype) for r in rules}
+    changed = {r: _network(*like, 0, 1.0, r) for r in rules}
     screened, zeros = [], {}
     for seed in range(config.seed, config.seed + config.n_networks):
-        network = _architecture(config, sizes, seed, 0.0, "chain").to(device, dtype)
-        hidden = list(network)[:-1]  # no activation follows the output layer
+        network = _network(*like, seed, 0.0, "chain")
+        hidden = _hidden(network)
         screened.append(0)
         for rule in rules.values():
             rule.start_network()
         for index, batch in enumerate(batches):
-            if not _has_exact_zero(hidden, batch[0]):
+            if not _has_exact_zero(network, hidden, batch[0]):
                 continue
             screened[-1] += 1
             _confirm(network, changed, batch, index, rules, zeros)
@@ -162,7 +184,7 @@ def _estimate(config: VolumeConfig, batches: list, dtype: torch.dtype, device: t
                 break
     return {
         "n_batches": len(batches),
-        "relu_calls": sum(len(x) for x, _ in batches) * _active_units(config),
+        "relu_calls": sum(len(x) for x, _ in batches) * _calls_of_an_image(network, batches[0][0]),
         "screened": screened,
         "exact_zeros": zeros,
         **{f"affected_{name}": rule.affected for name, rule in rules.items()},
@@ -176,8 +198,8 @@ def _estimate(config: VolumeConfig, batches: list, dtype: torch.dtype, device: t
     }
 
 
-def _active_units(config: VolumeConfig) -> int:
-    return sum(config.hidden_sizes[not config.relu_after_first :])
+def _calls_of_an_image(network: nn.Module, x: Tensor) -> int:
+    return sum(models.relu_calls(network, x[:1]).values())
 
 
 def _confirm(network, changed, batch, index, rules, zeros) -> None:
