@@ -151,6 +151,51 @@ def sample_size_shares(networks: pd.DataFrame, sizes: Sequence[int]) -> pd.DataF
     return pd.concat(rows, ignore_index=True)
 
 
+def conv_shares(cells: pd.DataFrame, gradient_rule: str, counts: Sequence[int]) -> pd.DataFrame:
+    """Share of networks in the zone after the first mini-batches (B21 Fig. 5, 16).
+
+    cells: rows of `volume.estimate` of one condition but for max_batches. Columns: batches,
+    networks (those that were shown so many), in_zone, share, low, high, margin.
+    """
+    networks = by_network(cells, gradient_rule).drop_duplicates("network", keep="last")
+    rows = []
+    for count in counts:
+        shown = networks[networks["n_batches"] >= count]
+        reached = (shown["first_affected"] < count).astype(int)
+        rows.append(zone_shares(shown.assign(affected=reached, batches=count), ["batches"]))
+    return pd.concat(rows, ignore_index=True)
+
+
+def zero_rates(cells: pd.DataFrame) -> pd.DataFrame:
+    """Exact zeros per ReLU call while training, a row a network shape and precision (B21 Fig. 6).
+
+    cells: rows of `zeros.count`, of one s and gradient rule for each shape. Columns: precision,
+    depth, width, zeros, calls (sums over networks), rate, low and high (exact Poisson interval,
+    95 %).
+    """
+    names = ["precision", "depth", "width", "zeros", "calls"]
+    rows = [
+        {
+            "precision": cell["precision"],
+            "depth": len(cell["hidden_sizes"]),
+            "width": min(cell["hidden_sizes"]),
+            "zeros": sum(n[-1] for n in cell["cumulative_zeros"]),
+            "calls": sum(n[-1] for n in cell["cumulative_calls"]),
+        }
+        for cell in cells.to_dict("records")
+    ]
+    table = pd.DataFrame(rows, columns=names).groupby(names[:3], as_index=False, sort=False).sum()
+    low, high = poisson_interval(table["zeros"].to_numpy(dtype=float))
+    calls = table["calls"].astype(float)
+    return table.assign(rate=table["zeros"] / calls, low=low / calls, high=high / calls)
+
+
+def poisson_interval(counts: np.ndarray, risk: float = RISK) -> tuple[np.ndarray, np.ndarray]:
+    """Exact interval of a Poisson mean for each observed count."""
+    low = np.where(counts > 0, stats.chi2.ppf(risk / 2, 2 * np.maximum(counts, 0.5)) / 2, 0.0)
+    return low, stats.chi2.ppf(1 - risk / 2, 2 * (counts + 1)) / 2
+
+
 def quartiles(values: Sequence[float]) -> tuple[float, float, float]:
     """First quartile, median and third quartile; NaN where there are no values."""
     if len(values) == 0:

@@ -1,0 +1,192 @@
+"""Tables of training runs: one row a run, and what s does to the test accuracy (B21 Section 4)."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from reluprime.activations import GRADIENT_RULES
+from reluprime.statistics import RISK, bootstrap_mean, clopper_pearson
+from reluprime.training import TrainingConfig
+
+MARGIN = 0.005  # test accuracies closer than half a point count as equal
+
+# What makes two runs arms of one experiment: every parameter but these.
+ARM = ("s", "gradient_rule", "seed", "n_networks")
+CONDITION = [name for name in TrainingConfig.model_fields if name not in (*ARM, "image_folder")]
+
+
+def runs(cells: pd.DataFrame) -> pd.DataFrame:
+    """One row a network from rows of `training.fit` cells.
+
+    Columns: CONDITION, s, gradient_rule, seed (the network's own), test_accuracy and train_loss
+    after the last epoch done, losses and accuracies (tuples by epoch), diverged_epoch (None: it
+    did not), epochs_done, exact_zeros and affected_steps (sums over epochs and layers),
+    relu_calls (of all epochs done), n_batches (of an epoch).
+    """
+    columns = [*CONDITION, "s", "gradient_rule", "seed", *_RESULTS]
+    rows = [_row(cell, member) for cell in cells.to_dict("records") for member in _members(cell)]
+    return pd.DataFrame(rows, columns=columns)
+
+
+_RESULTS = (
+    "test_accuracy",
+    "train_loss",
+    "losses",
+    "accuracies",
+    "diverged_epoch",
+    "epochs_done",
+    "exact_zeros",
+    "affected_steps",
+    "relu_calls",
+    "n_batches",
+)
+
+
+def _members(cell: dict) -> range:
+    return range(cell["n_networks"] if cell["evaluate_on"] == "test" else 0)
+
+
+def _row(cell: dict, member: int) -> dict:
+    losses, accuracies = cell["train_loss"][member], cell["test_accuracy"][member]
+    zeros = sum(sum(by_network[member]) for by_network in cell["exact_zeros"].values())
+    return {
+        **{name: cell.get(name) for name in CONDITION},
+        "s": cell["s"],
+        "gradient_rule": cell["gradient_rule"],
+        "seed": cell["seed"] + member,
+        "test_accuracy": accuracies[-1],
+        "train_loss": losses[-1],
+        "losses": tuple(losses),
+        "accuracies": tuple(accuracies),
+        "diverged_epoch": cell["diverged_epoch"][member],
+        "epochs_done": len(losses),
+        "exact_zeros": zeros,
+        "affected_steps": sum(cell["affected_steps"][member]),
+        "relu_calls": len(losses) * sum(cell["relu_calls"].values()),
+        "n_batches": cell["n_batches"],
+    }
+
+
+def under(table: pd.DataFrame, gradient_rule: str) -> pd.DataFrame:
+    """The rows of one gradient rule; those at s=0 belong to both, as the rules agree there."""
+    own = (table["gradient_rule"] == gradient_rule) | (table["s"] == 0)
+    return table[own].assign(gradient_rule=gradient_rule)
+
+
+def both_rules(table: pd.DataFrame) -> pd.DataFrame:
+    """Rows of :func:`runs` with the runs at s=0 under each rule that the table has."""
+    found = [r for r in GRADIENT_RULES if ((table["gradient_rule"] == r) & (table["s"] != 0)).any()]
+    return pd.concat([under(table, r) for r in found or GRADIENT_RULES[:1]], ignore_index=True)
+
+
+def differences(table: pd.DataFrame, s: float) -> pd.Series:
+    """Test accuracy at `s` less that at s=0, for each seed that has both.
+
+    table: rows of :func:`runs` of one condition and gradient rule.
+    """
+    by_seed = [table[table["s"] == v].set_index("seed")["test_accuracy"] for v in (s, 0)]
+    return (by_seed[0] - by_seed[1]).dropna()
+
+
+def equivalence(values: Sequence[float], margin: float = MARGIN) -> float:
+    """p-value of two one-sided t-tests: small where the mean lies within +-margin.
+
+    values: paired differences. Differences that are all the same have no spread to test with:
+    0 inside the margin, 1 outside. NaN with fewer than two values. Source: Schuirmann 1987.
+    """
+    values = np.asarray(values, dtype=float)
+    if len(values) < 2:
+        return math.nan
+    if np.ptp(values) == 0:
+        return float(abs(values[0]) >= margin)
+    above = stats.ttest_1samp(values, -margin, alternative="greater").pvalue
+    below = stats.ttest_1samp(values, margin, alternative="less").pvalue
+    return float(max(above, below))
+
+
+def effect(table: pd.DataFrame, s: float) -> dict:
+    """What `s` does to the test accuracy, paired by seed, against s=0.
+
+    Keys: runs, difference, low, high (mean and its bootstrap interval), equivalence (p-value).
+    """
+    values = differences(table, s)
+    if values.empty:
+        return {"runs": 0} | dict.fromkeys(("difference", "low", "high", "equivalence"), math.nan)
+    low, high = bootstrap_mean(values)
+    return {
+        "runs": len(values),
+        "difference": float(values.mean()),
+        "low": low,
+        "high": high,
+        "equivalence": equivalence(values),
+    }
+
+
+def effects(table: pd.DataFrame, by: Sequence[str] = ()) -> pd.DataFrame:
+    """One row for each value of `by`, gradient rule and s, of :func:`runs` rows.
+
+    Columns: by, gradient_rule, s, runs, test_accuracy (mean), difference, low, high,
+    equivalence (see :func:`effect`), diverged, exact_zeros and affected_steps (means a run).
+    """
+    rows = []
+    groups = table.groupby(list(by), sort=False, dropna=False) if by else [((), table)]
+    for values, group in groups:
+        arms = both_rules(group)
+        for rule, own in arms.groupby("gradient_rule", sort=False):
+            for s, arm in own.groupby("s"):
+                rows.append(
+                    dict(zip(by, values, strict=True))
+                    | {"gradient_rule": rule, "s": s, "test_accuracy": arm["test_accuracy"].mean()}
+                    | effect(own, s)
+                    | {"runs": len(arm), "diverged": int(arm["diverged_epoch"].notna().sum())}
+                    | {n: arm[n].mean() for n in ("exact_zeros", "affected_steps")}
+                )
+    names = ["gradient_rule", "s", "runs", "test_accuracy", "difference", "low", "high"]
+    names += ["equivalence", "diverged", "exact_zeros", "affected_steps"]
+    return pd.DataFrame(rows, columns=[*by, *names])
+
+
+def effect_table(table: pd.DataFrame, by: Sequence[str] = ()) -> pd.DataFrame:
+    """:func:`effects` for the page: percentages, points with intervals, a word on equivalence."""
+    rows = []
+    for row in effects(table, by).to_dict("records"):
+        low, high = (100 * row[name] for name in ("low", "high"))
+        points = f"{100 * row['difference']:+.2f} [{low:+.2f}, {high:+.2f}]"
+        low, high = clopper_pearson(row["diverged"], row["runs"])
+        rows.append(
+            {name: row[name] for name in by}
+            | {
+                "rule": row["gradient_rule"] if row["s"] else "both",
+                "s": f"{row['s']:g}",
+                "runs": row["runs"],
+                "exact zeros a run": f"{row['exact_zeros']:.3g}",
+                "test accuracy": f"{row['test_accuracy']:.2%}",
+                "points against s=0": points if row["s"] else "–",
+                "within half a point": _equal(row) if row["s"] else "–",
+                "diverged": f"{row['diverged']} [{low:.0%}, {high:.0%}]",
+            }
+        )
+    return pd.DataFrame(rows).drop_duplicates(ignore_index=True)
+
+
+def _equal(row: dict) -> str:
+    if math.isnan(row["equivalence"]):
+        return "–"
+    return "yes" if row["equivalence"] < RISK else "not shown"
+
+
+def curves(table: pd.DataFrame) -> pd.DataFrame:
+    """A row a run and epoch: gradient_rule, s, seed, epoch (from 1), train_loss, test_accuracy."""
+    rows = [
+        {name: run[name] for name in ("gradient_rule", "s", "seed")}
+        | {"epoch": epoch, "train_loss": loss, "test_accuracy": accuracy}
+        for run in both_rules(table).to_dict("records")
+        for epoch, (loss, accuracy) in enumerate(
+            zip(run["losses"], run["accuracies"], strict=True), start=1
+        )
+    ]
+    columns = ["gradient_rule", "s", "seed", "epoch", "train_loss", "test_accuracy"]
+    return pd.DataFrame(rows, columns=columns)

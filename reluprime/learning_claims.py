@@ -1,0 +1,206 @@
+"""The rules of the claims about training (B21 Section 4): P9 to P15.
+
+A rule looks at one experiment: runs that differ in s, gradient rule and seed alone, with s=0
+among them. If several experiments fit, the largest counts. Below the least scale (the paper's
+width, MIN_EPOCHS, MIN_SEEDS) a rule says what was seen, and gives no verdict. `drop` is the mean
+loss of test accuracy against s=0, paired by seed, with a 95 % bootstrap interval; `equal` is an
+equivalence test at half a point (5 %).
+"""
+
+import math
+
+import pandas as pd
+
+from reluprime import learning
+from reluprime.findings import NOTHING, Finding, Frames, all_of, matches
+from reluprime.statistics import RISK
+
+MIN_EPOCHS = 20  # a tenth of the paper's 200
+MIN_SEEDS = 3
+CHANCE = 0.2  # twice the accuracy of guessing: below it a network counts as not trained
+IMAGENET = 1_000_000  # training images
+
+VGG11 = {"architecture": "vgg11", "dataset": "cifar10", "dropout": 0.0}
+RESNET18 = {"architecture": "resnet18", "dataset": "cifar10", "dropout": 0.0}
+MLP = {"architecture": "mlp", "dataset": "mnist"}
+SGD = {"optimizer": "sgd", "batch_norm": False, "precision": "fp32", "momentum": 0.9}
+PAPER_MLP = (2048, 2048, 2048)
+
+Runs = pd.DataFrame
+
+
+def _experiment(frames: Frames, gradient_rule: str, s: float | None = None, **wanted) -> Runs:
+    """The largest experiment with the wanted values, and with runs at `s` if that is given."""
+    table = learning.runs(frames["training.fit"])
+    table = table[matches(table, wanted)]
+    candidates = [
+        learning.under(group, gradient_rule)
+        for _, group in table.groupby(learning.CONDITION, sort=False, dropna=False)
+    ]
+    fitting = [c for c in candidates if (c["s"] == 0).any() and (s is None or (c["s"] == s).any())]
+    return max(fitting, key=_size, default=table.iloc[:0])
+
+
+def _size(runs: Runs) -> tuple:
+    first = runs.iloc[0]
+    return first["width"], sum(first["hidden_sizes"]), first["epochs"], len(runs)
+
+
+def _is_full(runs: Runs) -> bool:
+    """Whether an experiment has the least scale of a verdict."""
+    if runs.empty:
+        return False
+    first = runs.iloc[0]
+    wide = (
+        first["hidden_sizes"] == PAPER_MLP
+        if first["architecture"] == "mlp"
+        else first["width"] == 1
+    )
+    seeds = runs.groupby("s")["seed"].nunique()
+    return bool(wide and first["epochs"] >= MIN_EPOCHS and (seeds >= MIN_SEEDS).all())
+
+
+def _finding(value: str, parts: list[bool | None], *experiments: Runs) -> Finding:
+    if any(runs.empty for runs in experiments):
+        return NOTHING
+    if not all(_is_full(runs) for runs in experiments):
+        return Finding(f"{value} (small scale)", None)
+    return Finding(value, all_of(parts))
+
+
+def _drop(runs: Runs, s: float) -> dict[str, float]:
+    """Mean loss of accuracy at `s`, in points, with its interval."""
+    effect = learning.effect(runs, s)
+    return {
+        "mean": -100 * effect["difference"],
+        "low": -100 * effect["high"],
+        "high": -100 * effect["low"],
+    }
+
+
+def _points(runs: Runs, s: float) -> str:
+    drop = _drop(runs, s)
+    return f"{drop['mean']:.2f} [{drop['low']:.2f}, {drop['high']:.2f}]"
+
+
+def _equal(runs: Runs, s: float) -> bool:
+    return learning.effect(runs, s)["equivalence"] < RISK
+
+
+def _others(runs: Runs) -> list[float]:
+    return sorted(s for s in runs["s"].unique() if s != 0)
+
+
+def _accuracy(runs: Runs, s: float) -> float:
+    return float(runs.loc[runs["s"] == s, "test_accuracy"].mean())
+
+
+def vgg11_prefers_zero(frames: Frames, gradient_rule: str) -> Finding:
+    """P9: at every tested |s| above 0.1 the drop's interval lies above 0 (at least one tested),
+    and no other s has an interval below 0, that is, does better than s=0."""
+    runs = _experiment(frames, gradient_rule, **VGG11, **SGD)
+    drops = {s: _drop(runs, s) for s in _others(runs)}
+    beyond = [d["low"] > 0 for s, d in drops.items() if abs(s) > 0.1]
+    better = [d["high"] < 0 for d in drops.values()]
+    value = "drop in points " + ", ".join(f"s={s:g}: {_points(runs, s)}" for s in drops)
+    return _finding(value, [all(beyond) if beyond else None, not any(better)], runs)
+
+
+def resnet18_fails_mlp_resists(frames: Frames, gradient_rule: str) -> Finding:
+    """P10: ResNet-18 without batch norm stays below 20 % at every tested s above 0.2 (at least
+    one), and at s=1 it drops more than twice as much as the MLP, which learns (above 20 %)."""
+    resnet = _experiment(frames, gradient_rule, 1.0, **RESNET18, **SGD)
+    mlp = _experiment(frames, gradient_rule, 1.0, **MLP, **SGD, dropout=0.0)
+    failing = [_accuracy(resnet, s) < CHANCE for s in _others(resnet) if s > 0.2]
+    less = _drop(resnet, 1.0)["mean"] > 2 * max(0.0, _drop(mlp, 1.0)["mean"])
+    learns = _accuracy(mlp, 1.0) > CHANCE
+    value = f"drop at s=1: ResNet-18 {_points(resnet, 1.0)}, MLP {_points(mlp, 1.0)}"
+    parts = [all(failing) if failing else None, less and learns]
+    return _finding(value, parts, resnet, mlp)
+
+
+def imagenet_drops(frames: Frames, gradient_rule: str) -> Finding:
+    """P11: ResNet-50 on at least a million images loses at least 10 points of top-1 accuracy at
+    s=1 (published: 12 and 20); one run each, as published, of at least 20 epochs."""
+    runs = _experiment(frames, gradient_rule, 1.0, architecture="resnet50", dataset="image-folder")
+    if runs.empty or runs.iloc[0]["n_batches"] * runs.iloc[0]["batch_size"] < IMAGENET:
+        return NOTHING
+    drop = _drop(runs, 1.0)["mean"]
+    full = runs.iloc[0]["epochs"] >= MIN_EPOCHS and runs.iloc[0]["width"] == 1
+    return Finding(f"drop of {drop:.1f} points", bool(drop >= 10) if full else None)
+
+
+def batch_norm_removes_effect(frames: Frames, gradient_rule: str) -> Finding:
+    """P12, at s=1: VGG11 and MLP drop without batch norm (interval above 0) and are equal with
+    it; ResNet-18 with batch norm drops by less than 5 points but above 0 (interval)."""
+    norm = SGD | {"batch_norm": True}
+    networks = (VGG11, MLP | {"dropout": 0.0})
+    before = [_experiment(frames, gradient_rule, 1.0, **n, **SGD) for n in networks]
+    after = [_experiment(frames, gradient_rule, 1.0, **n, **norm) for n in networks]
+    resnet = _experiment(frames, gradient_rule, 1.0, **RESNET18, **norm)
+    parts = [_drop(runs, 1.0)["low"] > 0 for runs in before]
+    parts += [_equal(runs, 1.0) for runs in after]
+    small = _drop(resnet, 1.0)
+    parts.append(small["low"] > 0 and small["mean"] < 5)
+    value = "drop at s=1 without, with: " + "; ".join(
+        f"{name} {_points(a, 1.0)}, {_points(b, 1.0)}"
+        for name, a, b in zip(("VGG11", "MLP"), before, after, strict=True)
+    )
+    value += f"; ResNet-18 with {_points(resnet, 1.0)}"
+    return _finding(value, parts, *before, *after, resnet)
+
+
+def adam_reduces_effect(frames: Frames, gradient_rule: str) -> Finding:
+    """P13, VGG11 on CIFAR-10 at s=1: SGD drops (interval above 0), and Adam's drop lies below
+    SGD's (intervals do not meet)."""
+    sgd = _experiment(frames, gradient_rule, 1.0, **VGG11, **SGD)
+    adam = _experiment(
+        frames,
+        gradient_rule,
+        1.0,
+        **VGG11,
+        **SGD | {"optimizer": "adam", "momentum": 0.0},
+    )
+    drops = [_drop(runs, 1.0) for runs in (sgd, adam)]
+    value = f"drop at s=1: SGD {_points(sgd, 1.0)}, Adam {_points(adam, 1.0)}"
+    return _finding(value, [drops[0]["low"] > 0, drops[1]["high"] < drops[0]["low"]], sgd, adam)
+
+
+def precision_decides(frames: Frames, gradient_rule: str) -> Finding:
+    """P14, VGG11: s=1 at fp64 is equal to s=0 at fp32 (same seeds); at fp16 s=1 stays below
+    20 %, while s=0 does not."""
+    at = {
+        p: _experiment(frames, gradient_rule, 1.0, **VGG11, **SGD | {"precision": p})
+        for p in ("fp64", "fp32", "fp16")
+    }
+    mixed = pd.concat([at["fp64"].query("s == 1"), at["fp32"].query("s == 0")])
+    half = {s: _accuracy(at["fp16"], s) for s in (0.0, 1.0)}
+    parts = [_equal(mixed, 1.0), half[1.0] < CHANCE < half[0.0]]
+    value = (
+        f"fp64 s=1 less fp32 s=0: drop {_points(mixed, 1.0)}; "
+        f"fp16 s=0 {half[0.0]:.1%}, s=1 {half[1.0]:.1%}"
+    )
+    return _finding(value, parts, *at.values())
+
+
+def dropout_has_no_joint_effect(frames: Frames, gradient_rule: str) -> Finding:
+    """P15, MLP at s=1: for every tested dropout rate the drop with dropout less the drop without
+    is equal to 0 within half a point (paired by seed, equivalence test)."""
+    plain = _experiment(frames, gradient_rule, 1.0, **MLP, **SGD, dropout=0.0)
+    table = learning.runs(frames["training.fit"])
+    rates = sorted(rate for rate in table["dropout"].unique() if rate)
+    dropped = {
+        rate: _experiment(frames, gradient_rule, 1.0, **MLP, **SGD, dropout=rate) for rate in rates
+    }
+    if not dropped:
+        return NOTHING
+    joint = {
+        rate: (learning.differences(runs, 1.0) - learning.differences(plain, 1.0)).dropna()
+        for rate, runs in dropped.items()
+    }
+    tests = [learning.equivalence(values) for values in joint.values()]
+    value = "joint drop at s=1: " + ", ".join(
+        f"rate {rate:g}: {-100 * values.mean():.2f}" for rate, values in joint.items()
+    )
+    parts = [None if math.isnan(p) else p < RISK for p in tests]
+    return _finding(value, parts, plain, *dropped.values())
