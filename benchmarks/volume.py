@@ -13,38 +13,21 @@ gives what bounds the ratio: the share of the measured matrix-product rate that 
 """
 
 import argparse
-import os
 import statistics
-import time
 from itertools import pairwise
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from released import InjectedReLU, matrix_product_rate, mnist, print_machine, timed
 from torch.utils.data import DataLoader
-from torchvision import datasets, transforms
+from torchvision import transforms
 
-from reluprime import data, models, records, volume
+from reluprime import data, models, volume
 from reluprime.activations import ReLU
 from reluprime.volume import VolumeConfig
 
 SIZES = (784, 256, 256, 256, 10)
 BATCH_SIZE = 256
-
-
-class InjectedReLU(torch.autograd.Function):
-    """The released rule, written plainly: keeps its input, and puts s where that is 0."""
-
-    @staticmethod
-    def forward(ctx, x, s):
-        ctx.save_for_backward(x)
-        ctx.s = s
-        return torch.relu(x)
-
-    @staticmethod
-    def backward(ctx, grad):
-        (x,) = ctx.saved_tensors
-        return torch.where(x > 0, grad, 0.0).masked_fill(x == 0, ctx.s), None
 
 
 class TwinReLU(ReLU):
@@ -54,9 +37,7 @@ class TwinReLU(ReLU):
 
 def loader_batches():
     """MNIST as the release reads it: one image at a time."""
-    root = Path(os.environ.get("RELUPRIME_DATA") or "~/.cache/reluprime").expanduser()
-    dataset = datasets.MNIST(root, train=True, transform=transforms.ToTensor())
-    return DataLoader(dataset, batch_size=BATCH_SIZE)
+    return DataLoader(mnist(transforms.ToTensor()), batch_size=BATCH_SIZE)
 
 
 def memory_batches():
@@ -90,19 +71,6 @@ def ours(n_networks):
     return volume.estimate(config, torch.device("cpu"))["affected_injected"]
 
 
-def matrix_product_rate():
-    """Measured fp32 rate of the first layer's product, in operations a second."""
-    a, b = torch.rand(BATCH_SIZE, SIZES[0]), torch.rand(SIZES[0], SIZES[1])
-    best = min(timed(lambda: [a @ b for _ in range(200)])[0] for _ in range(5))
-    return 200 * 2 * BATCH_SIZE * SIZES[0] * SIZES[1] / best
-
-
-def timed(function, *arguments):
-    began = time.perf_counter()
-    result = function(*arguments)
-    return time.perf_counter() - began, result
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--networks", type=int, default=4, help="networks of one measurement")
@@ -125,9 +93,7 @@ def main():
             seconds[name].append(wall / networks)
         if len({tuple(affected[:n]) for affected in found.values()}) > 1:
             raise SystemExit(f"the algorithms disagree on the affected mini-batches: {found}")
-    origin = records.provenance("fp32", torch.device("cpu"), 0)
-    names = ("device_name", "cpu_capability", "threads", "python", "torch", "torchvision")
-    print(", ".join(f"{name} {origin[name]}" for name in names))
+    print_machine()
     print(f"affected mini-batches of the first {n} networks: {found['ours'][:n]}, all agree")
     for name, values in seconds.items():
         ratios = [value / own for value, own in zip(values, seconds["ours"], strict=True)]
@@ -136,7 +102,8 @@ def main():
             f"{statistics.median(ratios):5.1f} times ours ({min(ratios):.1f} to {max(ratios):.1f})"
         )
     operations = 2 * 60_000 * sum(a * b for a, b in pairwise(SIZES[:-1]))
-    share = operations / statistics.median(seconds["ours"]) / matrix_product_rate()
+    rate = matrix_product_rate(BATCH_SIZE, *SIZES[:2])
+    share = operations / statistics.median(seconds["ours"]) / rate
     print(f"ours runs at {share:.0%} of the measured matrix-product rate")
 
 

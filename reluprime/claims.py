@@ -18,6 +18,7 @@ from reluprime import bifurcation, learning_claims, records, training, volume, z
 from reluprime.activations import GRADIENT_RULES
 from reluprime.findings import NOTHING, Finding, Frames, all_of, matches
 from reluprime.statistics import (
+    MIN_ZEROS,
     by_network,
     conv_shares,
     differ,
@@ -385,7 +386,6 @@ def conv_networks_meet_the_zone(frames: Frames, gradient_rule: str) -> Finding:
     return Finding("; ".join(words), None if holds is None else bool(holds))
 
 
-MIN_ZEROS = 10  # of an architecture whose rate is compared
 MIN_ARCHITECTURES = 4
 SPREAD = 4.0  # the published rates of such architectures lie within a factor of 3.8 (fp16)
 

@@ -1,6 +1,6 @@
 """The report's figures: one style, ours beside the published figure."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -31,10 +31,18 @@ def use_style() -> None:
     )
 
 
-def _closed(figure: Figure) -> Figure:
+def closed(figure: Figure) -> Figure:
     """Out of pyplot's hands: a notebook shows a figure that a cell returns, and shows it once."""
     plt.close(figure)
     return figure
+
+
+def legend_below(figure: Figure, axes: Iterable[Axes], ncols: int) -> None:
+    """One legend under the figure, with each label of its panels once."""
+    handles = {}
+    for panel in axes:
+        handles |= dict(zip(*reversed(panel.get_legend_handles_labels()), strict=True))
+    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=ncols)
 
 
 def _rule(label: str) -> str:
@@ -85,7 +93,7 @@ def event_figure(runs: Sequence[dict]) -> Figure:
         distance_panel(left, run)
         preactivation_panel(right, run)
         left.set_title(f"{run['precision']}, seed {run['seed']}")
-    return _closed(figure)
+    return closed(figure)
 
 
 def weight_plane_figure(planes: pd.DataFrame) -> Figure:
@@ -98,7 +106,7 @@ def weight_plane_figure(planes: pd.DataFrame) -> Figure:
         figure, axes = plt.subplots(figsize=(9, 1))
         axes.set_axis_off()
         axes.text(0.5, 0.5, "No pre-activation was exactly 0 in these runs.", ha="center")
-        return _closed(figure)
+        return closed(figure)
     plane = with_event.iloc[0]
     names = {"plane": plane["run"]["precision"], "plane_fp64": "fp64"}
     grids = {name: np.array(plane[name]) for name in names}
@@ -121,7 +129,7 @@ def weight_plane_figure(planes: pd.DataFrame) -> Figure:
         panel.ticklabel_format(style="sci", scilimits=(0, 0))
     axes[0].set_ylabel("u")
     figure.colorbar(image, ax=axes, label="|pre-activation|", shrink=0.85)
-    return _closed(figure)
+    return closed(figure)
 
 
 def share_panel(axes: Axes, ours: pd.DataFrame, published: pd.DataFrame, by: str) -> None:
@@ -168,11 +176,8 @@ def volume_figure(panels: dict[str, tuple[pd.DataFrame, pd.DataFrame]]) -> Figur
             panel.set_xscale("log", base=2)
     for panel in axes[:, 0]:
         panel.set_ylabel("share of networks in the zone")
-    handles = {}
-    for panel in axes.flat:
-        handles |= {label: h for h, label in zip(*panel.get_legend_handles_labels(), strict=True)}
-    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=4)
-    return _closed(figure)
+    legend_below(figure, axes.flat, ncols=4)
+    return closed(figure)
 
 
 def relative_difference_figure(values: pd.DataFrame, published: dict[str, tuple]) -> Figure:
@@ -213,7 +218,6 @@ def relative_difference_figure(values: pd.DataFrame, published: dict[str, tuple]
             )
     axes.set(xlabel="", ylabel="relative L2 gradient change, s=1 against s=0")
     axes.axhline(1, color=PUBLISHED, linewidth=0.8, linestyle=":")
-    handles = dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))  # one a label
     axes.legend().remove()
-    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=3)
-    return _closed(figure)
+    legend_below(figure, [axes], ncols=3)
+    return closed(figure)

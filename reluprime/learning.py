@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from reluprime import findings, records
 from reluprime.activations import GRADIENT_RULES
 from reluprime.statistics import RISK, bootstrap_mean, clopper_pearson
 from reluprime.training import TrainingConfig
@@ -190,3 +191,37 @@ def curves(table: pd.DataFrame) -> pd.DataFrame:
     ]
     columns = ["gradient_rule", "s", "seed", "epoch", "train_loss", "test_accuracy"]
     return pd.DataFrame(rows, columns=columns)
+
+
+def _published(file: str, **wanted) -> pd.DataFrame:
+    table = records.published(file)
+    return table[findings.matches(table, wanted)]
+
+
+def published_accuracy(**wanted) -> pd.DataFrame:
+    """B21's final test accuracies: s, mean, std, runs and difference to its mean at s=0.
+
+    wanted: network, dataset, optimizer and batch_norm, as `records/published` names them; no row
+    where the release lacks the result file (VGG11 and the MLP with SGD).
+    """
+    table = _published("paper_test_accuracy.csv", **wanted)[["s", "mean", "std", "runs"]]
+    at_zero = table.loc[table["s"] == 0, "mean"]
+    return table.assign(difference=table["mean"] - (at_zero.iloc[0] if len(at_zero) else math.nan))
+
+
+def published_loss(**wanted) -> pd.DataFrame:
+    """B21's mean training losses: s, epoch and train_loss; wanted as above."""
+    table = _published("paper_training_loss.csv", **wanted)
+    table = table.assign(epoch=table["epoch"] + 1)  # ours count from 1
+    return table.rename(columns={"train_loss_mean": "train_loss"})[["s", "epoch", "train_loss"]]
+
+
+def search_trials(searches: pd.DataFrame) -> pd.DataFrame:
+    """One row a trial of `tuning.search` cells: gradient_rule, s, lr, validation_accuracy."""
+    rows = [
+        {"gradient_rule": rule, "s": row["training"]["s"], "lr": lr, "validation_accuracy": value}
+        for row in searches.to_dict("records")
+        for rule in ([row["training"]["gradient_rule"]] if row["training"]["s"] else GRADIENT_RULES)
+        for lr, value in zip(row["lr"], row["validation_accuracy"], strict=True)
+    ]
+    return pd.DataFrame(rows, columns=["gradient_rule", "s", "lr", "validation_accuracy"])

@@ -7,9 +7,11 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from reluprime import findings
 from reluprime.activations import GRADIENT_RULES
 
 RISK = 0.05  # of every interval, as in B21
+MIN_ZEROS = 10  # of a network whose zeros a call are compared with another's
 
 # What makes two Monte Carlo cells the same experiment; they differ in their networks alone.
 CONDITION = [
@@ -167,16 +169,16 @@ def conv_shares(cells: pd.DataFrame, gradient_rule: str, counts: Sequence[int]) 
 
 
 def zero_rates(cells: pd.DataFrame) -> pd.DataFrame:
-    """Exact zeros per ReLU call while training, a row a network shape and precision (B21 Fig. 6).
+    """Exact zeros per ReLU call while training, a row a network shape (B21 Fig. 6).
 
-    cells: rows of `zeros.count`, of one s and gradient rule for each shape. Columns: precision,
-    depth, width, zeros, calls (sums over networks), rate, low and high (exact Poisson interval,
-    95 %).
+    cells: rows of `zeros.count` at one s. Columns: precision, gradient_rule, depth, width, zeros,
+    calls (sums over networks), rate, low and high (exact Poisson interval, 95 %).
     """
-    names = ["precision", "depth", "width", "zeros", "calls"]
+    names = ["precision", "gradient_rule", "depth", "width", "zeros", "calls"]
     rows = [
         {
             "precision": cell["precision"],
+            "gradient_rule": cell["gradient_rule"],
             "depth": len(cell["hidden_sizes"]),
             "width": min(cell["hidden_sizes"]),
             "zeros": sum(n[-1] for n in cell["cumulative_zeros"]),
@@ -184,7 +186,7 @@ def zero_rates(cells: pd.DataFrame) -> pd.DataFrame:
         }
         for cell in cells.to_dict("records")
     ]
-    table = pd.DataFrame(rows, columns=names).groupby(names[:3], as_index=False, sort=False).sum()
+    table = pd.DataFrame(rows, columns=names).groupby(names[:4], as_index=False, sort=False).sum()
     low, high = poisson_interval(table["zeros"].to_numpy(dtype=float))
     calls = table["calls"].astype(float)
     return table.assign(rate=table["zeros"] / calls, low=low / calls, high=high / calls)
@@ -385,4 +387,101 @@ def run_table(runs: pd.DataFrame) -> pd.DataFrame:
             row[f"{label} jump"] = f"{distance[event['step']] if event else 0.0:.2g}"
             row[f"{label} end"] = f"{distance[-1]:.2g}"
         rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def published_conv_shares(table: pd.DataFrame) -> pd.DataFrame:
+    """B21 Fig. 5 and 16: columns architecture, batch_norm, precision, batches, share.
+
+    table: `records.published` of `paper_volume_conv.csv`.
+    """
+    return pd.DataFrame(
+        {
+            "architecture": table["network"],
+            "batch_norm": table["batch_norm"],
+            "precision": "fp" + table["precision"].astype(str),
+            "batches": table["batches_seen"],
+            "share": table["in_zone"] / table["networks"],
+        }
+    )
+
+
+def zeros_by_layer(cells: pd.DataFrame) -> pd.DataFrame:
+    """Exact zeros of training by layer, a row for each precision and depth, over widths and rules.
+
+    cells: rows of `zeros.count`.
+    """
+    rows = []
+    depths = cells["hidden_sizes"].map(len)
+    for (precision, depth), group in cells.groupby(["precision", depths], sort=False):
+        layers = pd.DataFrame(group["zeros_by_layer"].tolist()).map(sum).sum()
+        named = {name.replace("activation", "layer "): int(n) for name, n in layers.items()}
+        rows.append({"precision": precision, "depth": depth} | named)
+    return pd.DataFrame(rows).astype(object).fillna("–")
+
+
+CONV_CONDITION = ["architecture", "batch_norm", "precision"]
+
+
+def conv_shares_by_rule(cells: pd.DataFrame, counts: Sequence[int]) -> pd.DataFrame:
+    """:func:`conv_shares` of each network, batch norm, precision and gradient rule.
+
+    cells: rows of `volume.estimate`. Adds the columns CONV_CONDITION and gradient_rule.
+    """
+    parts = [
+        conv_shares(group, rule, [n for n in counts if n <= group["n_batches"].max()]).assign(
+            **dict(zip(CONV_CONDITION, values, strict=True)), gradient_rule=rule
+        )
+        for rule in GRADIENT_RULES
+        for values, group in cells.groupby(CONV_CONDITION, sort=False)
+    ]
+    return pd.concat(parts, ignore_index=True)
+
+
+def conv_table(cells: pd.DataFrame, counts: Sequence[int]) -> pd.DataFrame:
+    """Shares with exact intervals after `counts` mini-batches, a row a condition, for the page."""
+    shares, rows = conv_shares_by_rule(cells, counts), []
+    for values, group in cells.groupby(CONV_CONDITION, sort=False):
+        condition = dict(zip(CONV_CONDITION, values, strict=True))
+        own = shares[findings.matches(shares, condition)]
+        rows.append(
+            {
+                "network": condition["architecture"],
+                "batch norm": "yes" if condition["batch_norm"] else "no",
+                "precision": condition["precision"],
+                "networks": int(group["n_networks"].sum()),
+                "exact zeros": sum(sum(zeros.values()) for zeros in group["exact_zeros"]),
+            }
+            | {
+                f"{share['gradient_rule']}, after {share['batches']}": (
+                    f"{share['share']:.0%} [{share['low']:.0%}, {share['high']:.0%}]"
+                )
+                for share in own.to_dict("records")
+            }
+        )
+    return pd.DataFrame(rows).astype(object).fillna("–")
+
+
+def zero_rate_table(rates: pd.DataFrame) -> pd.DataFrame:
+    """Zeros a call over all networks, a row a precision and gradient rule, for the page.
+
+    rates: rows of :func:`zero_rates`.
+    """
+    rows = []
+    for (precision, rule), group in rates.groupby(["precision", "gradient_rule"], sort=False):
+        zeros, calls = int(group["zeros"].sum()), int(group["calls"].sum())
+        low, high = (float(end) / calls for end in poisson_interval(np.array(float(zeros))))
+        often = group[group["zeros"] >= MIN_ZEROS]["rate"]
+        span = f"{often.min():.1e} to {often.max():.1e} ({len(often)})" if len(often) else "–"
+        rows.append(
+            {
+                "precision": precision,
+                "rule": rule,
+                "networks": len(group),
+                "ReLU calls": f"{calls:.2e}",
+                "exact zeros": zeros,
+                "zeros a call": f"{zeros / calls:.2e} [{low:.2e}, {high:.2e}]",
+                f"networks with at least {MIN_ZEROS}": span,
+            }
+        )
     return pd.DataFrame(rows)

@@ -6,10 +6,28 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from reluprime import claims, learning, learning_claims, training, volume, zeros
+from reluprime import (
+    claims,
+    learning,
+    learning_claims,
+    learning_figures,
+    records,
+    training,
+    volume,
+    zeros,
+)
 from reluprime.activations import GRADIENT_RULES
 from reluprime.findings import all_of
-from reluprime.statistics import conv_shares, poisson_interval, zero_rates
+from reluprime.statistics import (
+    conv_shares,
+    conv_shares_by_rule,
+    conv_table,
+    poisson_interval,
+    published_conv_shares,
+    zero_rate_table,
+    zero_rates,
+    zeros_by_layer,
+)
 from reluprime.training import TrainingConfig
 from reluprime.volume import VolumeConfig
 from reluprime.zeros import ZeroCountConfig
@@ -412,6 +430,136 @@ def test_proportional_zeros_hold_and_fail():
 
 
 def test_every_study_of_the_scorecard_is_read(tmp_path):
-    found = claims.load(claims.records.Store(tmp_path))
+    found = claims.load(records.Store(tmp_path))
     studies = (training.fit, zeros.count, volume.estimate)
-    assert {claims.records.study_name(s) for s in studies} <= found.keys()
+    assert {records.study_name(s) for s in studies} <= found.keys()
+
+
+# ---- what the pages show ----
+
+
+RELEASED = {"network": "resnet18", "optimizer": "sgd", "batch_norm": False}
+
+
+def test_published_accuracies_are_those_of_the_file():
+    table = learning.published_accuracy(**RELEASED).set_index("s")
+    assert table.loc[0.0, "mean"] == 0.90136
+    assert table.loc[1.0, "difference"] == pytest.approx(0.1 - 0.90136)
+    assert table.loc[0.0, "difference"] == 0
+
+
+def test_what_was_not_released_is_an_empty_table():
+    assert learning.published_accuracy(network="none").empty
+    assert learning.published_loss(network="none").empty
+
+
+def test_published_losses_count_epochs_from_one():
+    table = learning.published_loss(**RELEASED)
+    first = table[(table["s"] == 0) & (table["epoch"] == 1)]
+    assert first["train_loss"].tolist() == [1.81204]
+    assert table["epoch"].min() == 1
+
+
+def test_a_search_at_zero_stands_under_both_rules():
+    arms = [(0.0, "chain"), (1.0, "injected")]
+    searches = pd.DataFrame(
+        {
+            "training": {"s": s, "gradient_rule": rule},
+            "lr": [0.1, 0.2],
+            "validation_accuracy": [0.5, 0.6],
+        }
+        for s, rule in arms
+    )
+    trials = learning.search_trials(searches)
+    found = trials.groupby(["gradient_rule", "s"])["lr"].apply(list).to_dict()
+    assert found == {
+        ("chain", 0.0): [0.1, 0.2],
+        ("injected", 0.0): [0.1, 0.2],
+        ("injected", 1.0): [0.1, 0.2],
+    }
+
+
+def test_the_table_of_effects_in_words():
+    rows = experiment(MLP, {0.0: 0.9, 1.0: 0.8, 50.0: 0.9})
+    table = learning.effect_table(learning.runs(pd.DataFrame(rows)))
+    by_s = table.set_index(["rule", "s"])
+    assert by_s.loc[("both", "0"), "points against s=0"] == "–"
+    assert by_s.loc[("injected", "1"), "points against s=0"].startswith("-10.0")
+    assert by_s.loc[("injected", "1"), "within half a point"] == "not shown"
+    assert by_s.loc[("injected", "1"), "exact zeros a run"] == "60"
+    assert len(table) == 3  # s=0 once, although it serves both rules
+
+
+def test_the_table_of_convolutional_networks():
+    cells = pd.DataFrame([conv_cell({0: 10, 3: 30, None: 60}, architecture="vgg11")])
+    row = conv_table(cells.assign(exact_zeros=[{"features.1": 7}]), [1, 6]).iloc[0]
+    assert (row["network"], row["batch norm"], row["networks"]) == ("vgg11", "no", 100)
+    assert row["exact zeros"] == 7
+    assert row["chain, after 1"] == "10% [5%, 18%]"
+    assert row["injected, after 6"].startswith("40% [")
+
+
+def test_the_table_of_zero_rates():
+    rates = zero_rates(zero_frames(3.0)["zeros.count"])
+    row = zero_rate_table(rates).set_index(["precision", "rule"]).loc[("fp32", "chain")]
+    assert row["networks"] == 4
+    assert row["exact zeros"] == 100 + 150 + 200 + 300
+    assert row["zeros a call"].startswith("1.87e-08 [")
+    assert row["networks with at least 10"] == "1.0e-08 to 3.0e-08 (4)"
+
+
+def test_zeros_by_layer_adds_up_widths_and_rules():
+    cells = [zero_cell((w, w), "fp32", 0, 10) for w in (16, 64)]
+    layers = [{"activation1": [1], "activation2": [2]}, {"activation1": [3], "activation2": [4]}]
+    frame = pd.DataFrame(cells).assign(zeros_by_layer=layers)
+    row = zeros_by_layer(frame).iloc[0]
+    assert (row["depth"], row["layer 1"], row["layer 2"]) == (2, 4, 6)
+
+
+def marks(axes, label):
+    """The points that a panel draws under a label."""
+    return [
+        tuple(map(float, point))
+        for line in axes.get_lines()
+        if line.get_label() == label
+        for point in zip(*line.get_data(), strict=True)
+    ]
+
+
+def test_the_accuracy_panel_has_a_mark_for_every_run():
+    rows = experiment(RESNET, {0.0: 0.9, 1.0: 0.1}) + experiment(RESNET, {1.0: 0.9}, "chain")
+    runs = learning.runs(pd.DataFrame(rows))
+    released = learning.published_accuracy(**RELEASED), learning.published_loss(**RELEASED)
+    figure = learning_figures.training_figure(runs, *released)
+    panel = figure.axes[0]
+    for rule in GRADIENT_RULES:
+        own = learning.under(runs, rule)["test_accuracy"]
+        assert sorted(y for _, y in marks(panel, rule)) == sorted(own)
+    assert [t.get_text() for t in panel.get_xticklabels()][-1] == "1"
+
+
+def test_the_effect_panel_shows_points():
+    rows = experiment(RESNET, {0.0: 0.9, 1.0: 0.1})
+    effects = learning.effects(
+        learning.runs(pd.DataFrame(rows)).assign(condition="SGD"), ["condition"]
+    )
+    released = learning.published_accuracy(**RELEASED).assign(condition="SGD")
+    figure = learning_figures.effect_figure(effects, "condition", released)
+    ((x, _),) = marks(figure.axes[0], "published")
+    assert x == pytest.approx(-80.136)
+
+
+def test_the_zone_panel_shows_shares():
+    cells = pd.DataFrame([conv_cell({0: 10, 3: 30, None: 60}, architecture="vgg11")])
+    released = published_conv_shares(records.published("paper_volume_conv.csv"))
+    figure = learning_figures.conv_volume_figure(conv_shares_by_rule(cells, [1, 6]), released)
+    without = figure.axes[0]
+    assert marks(without, "fp32, published")[0] == (1.0, 0.104)
+    assert {line.get_ydata()[0] for line in without.get_lines()} >= {0.1, 0.104}
+
+
+def test_the_zero_panels_show_counts():
+    rates = zero_rates(zero_frames(3.0)["zeros.count"])
+    released = pd.DataFrame({"precision": ["fp32"], "zeros": [64], "calls": [18432000000]})
+    figure = learning_figures.zero_calls_figure(rates, released)
+    assert marks(figure.axes[1], "fp32, published") == [(18432000000.0, 64 / 18432000000)]
