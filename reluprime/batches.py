@@ -1,19 +1,26 @@
-"""Mini-batches for training: shuffled, cropped and normalised on the device (B21 4.1, D.1).
+"""Mini-batches for training, from memory (B21 4.1, D.1) or from a folder of images (B21 4.2).
 
 Everything random comes from CPU generators seeded by (seed, epoch), so that an epoch has the same
 mini-batches on every device and after every resume.
 """
 
+import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader
+from torchvision import transforms
+from torchvision.datasets import ImageFolder
 
-from reluprime.data import Dataset, unit_images
+from reluprime.data import DataError, Dataset, unit_images
 
 PADDING = 4  # pixels on each side, of value 0, before the random crop
 VALIDATION = 5  # the last fifth of the training images is the validation split
 EVALUATION = 500  # images of a mini-batch without gradients
+IMAGENET_MEAN = (0.485, 0.456, 0.406)  # of the channels, scaled to [0, 1]; torchvision's
+IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 def generator(seed: int, epoch: int) -> torch.Generator:
@@ -33,6 +40,10 @@ def channel_statistics(images: Tensor) -> tuple[Tensor, Tensor]:
     shares = torch.stack(counts).double() * (images.shape[1] / images.numel())
     mean = shares @ values
     return mean.float(), (shares @ values**2 - mean**2).sqrt().float()
+
+
+def _normalised(images: Tensor, mean: Tensor, std: Tensor, dtype: torch.dtype) -> Tensor:
+    return ((unit_images(images, torch.float32) - mean) / std).to(dtype)
 
 
 class Batches:
@@ -76,11 +87,13 @@ class Batches:
         self._images = padded if augment else self._normalised(images)
 
     def _normalised(self, images: Tensor) -> Tensor:
-        return ((unit_images(images, torch.float32) - self._mean) / self._std).to(self.dtype)
+        return _normalised(images, self._mean, self._std, self.dtype)
 
     def train(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
         orders = [self._order(generator(seed, epoch)) for seed in self.seeds]
-        indices, crops = (torch.stack(parts).to(self._labels.device) for parts in zip(*orders))
+        indices, crops = (
+            torch.stack(parts).to(self._labels.device) for parts in zip(*orders, strict=True)
+        )
         for start in range(0, self.n_train, self.batch_size):
             now = slice(start, start + self.batch_size)
             chosen = indices[:, now]
@@ -114,3 +127,93 @@ class Batches:
         images, labels = self._held_out
         for x, y in zip(images.split(EVALUATION), labels.split(EVALUATION), strict=True):
             yield x.unsqueeze(0), y.unsqueeze(0)
+
+
+class FolderBatches:
+    """Training and evaluation mini-batches of ImageNet or another folder of images, from disk.
+
+    `root` holds train/CLASS/* and val/CLASS/*, as torchvision's ImageFolder reads them. The
+    interface is that of :class:`Batches` with one seed; val/ is evaluated on. A training image is
+    cropped at random to 8-100 % of its area, resized to 224x224 and flipped half of the time; for
+    evaluation its short side is resized to 256 and the central 224x224 are cut out. Channels are
+    normalised by ImageNet's usual mean and deviation.
+
+    `workers` processes decode (0: this one does); an epoch's bits do not depend on their number.
+    Raises DataError for a wrong layout, and in mid-epoch for an image that does not decode.
+    """
+
+    image_shape = (3, 224, 224)
+
+    def __init__(
+        self,
+        root: str | os.PathLike,
+        dtype: torch.dtype,
+        *,
+        seed: int,
+        batch_size: int,
+        device: torch.device,
+        workers: int,
+    ):
+        root = Path(root).expanduser()
+        crop = [transforms.RandomResizedCrop(224), transforms.RandomHorizontalFlip()]
+        centre = [transforms.Resize(256), transforms.CenterCrop(224)]
+        self._train, self._val = _folder(root / "train", crop), _folder(root / "val", centre)
+        if odd := sorted({*self._train.classes} ^ {*self._val.classes}):
+            raise DataError(f"{root}: classes in only one of train and val: {', '.join(odd)}")
+        self.seed, self.batch_size, self.dtype = seed, batch_size, dtype
+        self.n_train, self.n_evaluation = len(self._train), len(self._val)
+        self.n_classes = len(self._train.classes)
+        self._device, self._workers = device, workers
+        self._mean, self._std = (
+            torch.tensor(values, device=device)[:, None, None]
+            for values in (IMAGENET_MEAN, IMAGENET_STD)
+        )
+
+    def train(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+        random = generator(self.seed, epoch)
+        order = torch.randperm(self.n_train, generator=random)
+        seeds = torch.randint(2**32, (self.n_train,), generator=random)
+        return self._mini_batches(_Images(self._train, seeds), order)
+
+    def evaluation(self) -> Iterator[tuple[Tensor, Tensor]]:
+        seeds = torch.zeros(self.n_evaluation, dtype=torch.int64)  # nothing is drawn
+        return self._mini_batches(_Images(self._val, seeds), torch.arange(self.n_evaluation))
+
+    def _mini_batches(self, images: "_Images", order: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        loader = DataLoader(
+            images,
+            self.batch_size,
+            sampler=order.tolist(),
+            num_workers=self._workers,
+            pin_memory=self._device.type == "cuda",
+            generator=torch.Generator(),  # else it would draw from the global random state
+        )
+        for batch in loader:
+            x, y = (part.to(self._device, non_blocking=True).unsqueeze(0) for part in batch)
+            yield _normalised(x, self._mean, self._std, self.dtype), y
+
+
+def _folder(path: Path, steps: list) -> ImageFolder:
+    try:
+        return ImageFolder(path, transforms.Compose([*steps, transforms.PILToTensor()]))
+    except OSError as error:  # no such folder, no class in it, or an empty class
+        raise DataError(f"{path} is not an image folder: {error}") from error
+
+
+class _Images(torch.utils.data.Dataset):
+    """uint8 images (3, 224, 224) with labels, each drawn from a random state of its own."""
+
+    def __init__(self, folder: ImageFolder, seeds: Tensor):
+        self.folder, self.seeds = folder, seeds
+
+    def __len__(self) -> int:
+        return len(self.folder)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        path, _ = self.folder.samples[index]
+        with torch.random.fork_rng(devices=[]):  # torchvision draws from the global random state
+            torch.default_generator.manual_seed(int(self.seeds[index]))
+            try:
+                return self.folder[index]
+            except Exception as error:  # Pillow raises many kinds, and few name the file
+                raise DataError(f"{path} is not a readable image: {error}") from error

