@@ -88,12 +88,12 @@ def mlp(
         network = nn.Sequential(layers)
         if initialisation == "kaiming-uniform":
             network.apply(_kaiming_uniform)
-    _check_sites(network, len(hidden) - (not relu_after_first and bool(hidden)))
+    _check_sites(network.children(), len(hidden) - (not relu_after_first and bool(hidden)))
     return network
 
 
-def _check_sites(network: nn.Module, expected: int) -> None:
-    sites = sum(isinstance(module, ACTIVATIONS) for module in network.modules())
+def _check_sites(modules: Iterable[nn.Module], expected: int) -> None:
+    sites = sum(isinstance(module, ACTIVATIONS) for module in modules)
     if sites != expected:
         raise ValueError(
             f"activation built {sites} of the {expected} activations; it must return one of "
@@ -140,7 +140,7 @@ def vgg11(
         if initialisation == "kaiming-uniform":
             network.apply(_kaiming_uniform)
         _replace_relus(network, activation)
-    _check_sites(network, 8)
+    _check_sites(network.modules(), 8)
     return network
 
 
@@ -191,7 +191,7 @@ def resnet18(
         network.conv1 = nn.Conv2d(3, network.conv1.out_channels, 3, padding=1, bias=False)
         _torchvision_start(network.conv1)
         _replace_relus(network, activation)
-    _check_sites(network, 9)
+    _check_sites(network.modules(), 9)
     return network
 
 
@@ -212,7 +212,7 @@ def resnet50(
         norm = nn.BatchNorm2d if batch_norm else _no_norm
         network = _ResNet(Bottleneck, [3, 4, 6, 3], n_classes, width, norm)
         _replace_relus(network, activation)
-    _check_sites(network, 17)
+    _check_sites(network.modules(), 17)
     return network
 
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
 
 from reluprime import data, models
-from reluprime.activations import ACTIVATIONS, GradientRule, ReLU, count_kinks
+from reluprime.activations import GradientRule, ReLU, count_kinks
 from reluprime.batches import Batches, FolderBatches, generator
 from reluprime.config import DatasetName
 from reluprime.precision import Precision, best_device, numerics
@@ -317,25 +317,9 @@ def _append(history: dict, config, run, sums: _Sums, batches, epoch: int, began:
 
 def _relu_calls(network: nn.Module, batches) -> dict[str, int]:
     """Pre-activations of each activation in one epoch."""
-    calls: dict[str, int] = {}
-
-    def watch(name: str):
-        def hook(_, inputs: tuple[Tensor, ...]) -> None:
-            calls[name] = calls.get(name, 0) + inputs[0].numel() * batches.n_train
-
-        return hook
-
-    handles = [
-        module.register_forward_pre_hook(watch(name))
-        for name, module in network.named_modules()
-        if isinstance(module, ACTIVATIONS)
-    ]
-    x, _ = next(batches.evaluation())
-    with torch.no_grad():
-        network.eval()(x[0, :1])
-    for handle in handles:
-        handle.remove()
-    return calls
+    x, _ = next(iter(batches.evaluation()))
+    calls = models.relu_calls(network, x[0, :1])
+    return {name: n * batches.n_train for name, n in calls.items()}
 
 
 class _Checkpoint:

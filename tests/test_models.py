@@ -1,10 +1,19 @@
 import pytest
 import torch
+import torchvision
 from scipy import stats
 from torch import nn
 
 from reluprime.activations import LeakyReLU, ReLU, ReLU6
-from reluprime.models import mlp
+from reluprime.models import (
+    NetworkConfig,
+    build,
+    mlp,
+    relu_calls,
+    resnet18,
+    resnet50,
+    vgg11,
+)
 
 SIZES = (784, 256, 64, 10)
 
@@ -165,3 +174,192 @@ def test_an_unknown_initialisation_raises():
 def test_too_few_sizes_raise(sizes):
     with pytest.raises(ValueError, match="needs at least an input and an output width"):
         mlp(sizes, ReLU, seed=0)
+
+
+# ---- convolutional networks ----
+
+CONV = {
+    "vgg11": (vgg11, 8, 8),
+    "resnet18": (resnet18, 9, 17),
+    "resnet50": (resnet50, 17, 49),
+}
+
+
+def shapes(network):
+    return {name: tuple(p.shape) for name, p in network.named_parameters()}
+
+
+@pytest.mark.parametrize("name", CONV)
+@pytest.mark.parametrize("batch_norm", [False, True])
+def test_every_relu_is_ours_and_is_called(name, batch_norm):
+    make, modules, calls = CONV[name]
+    network = make(10, ReLU, seed=0, width=0.0625, batch_norm=batch_norm)
+    assert sum(isinstance(m, ReLU) for m in network.modules()) == modules
+    assert not any(isinstance(m, nn.ReLU) for m in network.modules())
+    called = []
+    for module in network.modules():
+        if isinstance(module, ReLU):
+            module.register_forward_pre_hook(lambda *_: called.append(1))
+    assert network(torch.rand(2, 3, 32, 32)).shape == (2, 10)
+    assert len(called) == calls
+
+
+@pytest.mark.parametrize(("make", "reference"), [(resnet18, "resnet18"), (resnet50, "resnet50")])
+def test_full_width_resnets_are_torchvisions(make, reference):
+    original = shapes(torchvision.models.get_model(reference, num_classes=10))
+    ours = shapes(make(10, ReLU, seed=0))
+    if make is resnet18:  # a first convolution of 3x3
+        assert ours.pop("conv1.weight") == (64, 3, 3, 3)
+        del original["conv1.weight"]
+    assert ours == original
+
+
+def test_resnet18_keeps_the_size_in_its_first_convolution():
+    network = resnet18(10, ReLU, seed=0)
+    assert (network.conv1.stride, network.conv1.padding) == ((1, 1), (1, 1))
+
+
+@pytest.mark.parametrize("batch_norm", [False, True])
+def test_full_width_vgg11_is_torchvisions_but_for_its_classifier(batch_norm):
+    reference = "vgg11_bn" if batch_norm else "vgg11"
+    original = shapes(torchvision.models.get_model(reference, num_classes=10))
+    ours = shapes(vgg11(10, ReLU, seed=0, batch_norm=batch_norm))
+    assert ours.pop("output.weight") == (10, 512)
+    assert ours.pop("output.bias") == (10,)
+    assert ours == {k: v for k, v in original.items() if k.startswith("features")}
+
+
+@pytest.mark.parametrize("name", ["resnet18", "resnet50"])
+def test_without_batch_norm_only_the_last_layer_of_a_resnet_has_a_bias(name):
+    network = CONV[name][0](10, ReLU, seed=0, width=0.0625, batch_norm=False)
+    assert [n for n in shapes(network) if n.endswith("bias")] == ["fc.bias"]
+    assert not any(isinstance(m, nn.BatchNorm2d) for m in network.modules())
+
+
+@pytest.mark.parametrize("name", CONV)
+def test_width_multiplies_the_channels(name):
+    make = CONV[name][0]
+    full, half = (make(10, ReLU, seed=0, width=w) for w in (1.0, 0.5))
+    pairs = zip(full.modules(), half.modules(), strict=True)
+    convolutions = [(a, b) for a, b in pairs if isinstance(a, nn.Conv2d)]
+    assert all(b.out_channels * 2 == a.out_channels for a, b in convolutions)
+    assert convolutions[0][1].in_channels == 3
+
+
+@pytest.mark.parametrize("name", CONV)
+def test_a_seed_is_a_convolutional_network(name):
+    make = CONV[name][0]
+    torch.manual_seed(1)
+    state = torch.get_rng_state()
+    first, again, other = (make(10, ReLU, seed=s, width=0.0625) for s in (0, 0, 1))
+    assert torch.equal(torch.get_rng_state(), state)
+    assert all(map(torch.equal, first.parameters(), again.parameters()))
+    assert not all(map(torch.equal, first.parameters(), other.parameters()))
+
+
+def test_initial_values_of_convolutions():
+    """ResNet: torchvision's normal with variance 2 / fan_out; VGG11: uniform on 1/sqrt(fan_in)."""
+    convolution = resnet18(10, ReLU, seed=0).layer3[1].conv2.weight
+    assert convolution.std().item() == pytest.approx((2 / (256 * 9)) ** 0.5, rel=0.01)
+    plain = vgg11(10, ReLU, seed=0).features[8].weight
+    assert plain.abs().max().item() == pytest.approx((1 / (256 * 9)) ** 0.5, rel=0.01)
+    scaled = vgg11(10, ReLU, seed=0, initialisation="kaiming-uniform").features[8]
+    assert scaled.weight.abs().max().item() == pytest.approx((6 / (256 * 9)) ** 0.5, rel=0.01)
+    assert not scaled.bias.any()
+
+
+STAGES = {
+    "vgg11": [f"features.{i}" for i in (0, 3, 6, 8, 11, 13, 16, 18)],
+    "resnet18": ["conv1", *(f"layer{s}.{b}.conv1" for s in range(1, 5) for b in range(2))],
+    "resnet50": ["conv1", *(f"layer{s}.0.conv1" for s in range(1, 5))],
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "stage"), [(name, stage) for name, stages in STAGES.items() for stage in stages]
+)
+def test_s_reaches_every_stage(name, stage):
+    """With the stage's weights at 0 its pre-activations are 0, and only s can move them."""
+
+    def gradient(s):
+        network = CONV[name][0](
+            10, lambda: ReLU(s, "injected"), seed=0, width=0.0625, batch_norm=False
+        )
+        convolution = network.get_submodule(stage)
+        for parameter in convolution.parameters():
+            nn.init.zeros_(parameter)
+        network(torch.rand(2, 3, 64, 64)[..., :32, :32]).sum().backward()
+        return convolution.weight.grad
+
+    torch.manual_seed(0)
+    at_zero = gradient(0.0)
+    torch.manual_seed(0)
+    assert not torch.equal(at_zero, gradient(1.0))
+
+
+def test_an_activation_that_is_none_is_refused():
+    for make, _, _ in CONV.values():
+        with pytest.raises(ValueError, match="activation built 0 of the"):
+            make(10, nn.Identity, seed=0, width=0.0625)
+
+
+def test_an_unknown_keyword_is_an_error():
+    for make, _, _ in CONV.values():
+        with pytest.raises(TypeError, match="activation_fn"):
+            make(10, ReLU, seed=0, activation_fn=nn.ReLU)
+
+
+# ---- which network a study is about ----
+
+
+def test_build_gives_each_architecture():
+    for name, (make, _, _) in CONV.items():
+        network = build(
+            NetworkConfig(architecture=name, width=0.0625, batch_norm=True),
+            (3, 32, 32),
+            10,
+            ReLU,
+            seed=4,
+        )
+        expected = make(10, ReLU, seed=4, width=0.0625, batch_norm=True)
+        assert all(map(torch.equal, network.parameters(), expected.parameters()))
+        assert shapes(network) == shapes(expected)
+
+
+def test_build_gives_an_mlp_that_takes_images():
+    config = NetworkConfig(hidden_sizes=(16, 8), batch_norm=True)
+    network = build(config, (1, 28, 28), 10, ReLU, seed=4, dropout=0.5, relu_after_first=False)
+    expected = mlp(
+        (784, 16, 8, 10), ReLU, seed=4, batch_norm=True, dropout=0.5, relu_after_first=False
+    )
+    names = ["flatten", *(name for name, _ in expected.named_children())]
+    assert [name for name, _ in network.named_children()] == names
+    assert all(map(torch.equal, network.parameters(), expected.parameters()))
+    assert network(torch.rand(3, 1, 28, 28)).shape == (3, 10)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({}, r"hidden_sizes=\(\) with architecture='mlp'"),
+        ({"architecture": "vgg11", "hidden_sizes": (16,)}, "hidden_sizes"),
+        ({"hidden_sizes": (16,), "width": 0.5}, "width=0.5"),
+        (
+            {"architecture": "resnet18", "initialisation": "kaiming-uniform"},
+            "initialisation='kaiming-uniform'",
+        ),
+        ({"architecture": "vgg16"}, "architecture"),
+    ],
+)
+def test_a_network_that_does_not_exist_is_named(values, message):
+    with pytest.raises(ValueError, match=message):
+        NetworkConfig(**values)
+
+
+def test_calls_of_a_pass():
+    network = vgg11(10, ReLU, seed=0)
+    calls = relu_calls(network, torch.zeros(1, 3, 32, 32))
+    assert list(calls.values()) == [65536, 32768, 16384, 16384, 8192, 8192, 2048, 2048]
+    blocks = relu_calls(resnet18(10, ReLU, seed=0), torch.zeros(2, 3, 32, 32))
+    assert blocks["layer1.0.relu"] == 2 * 2 * 64 * 16 * 16  # two images, two calls
+    assert network.training

@@ -47,6 +47,20 @@ def gradient_of(network, x, y):
     return [p.grad.double().flatten() for p in network.parameters()]
 
 
+def build(config, x, classes, activation, seed):
+    """The network by its own constructor."""
+    if config.architecture == "mlp":
+        sizes = [x.shape[1], *config.hidden_sizes, classes]
+        options = {"relu_after_first": config.relu_after_first}
+        return models.mlp(
+            sizes, activation, seed=seed, initialisation=config.initialisation, **options
+        )
+    options = {"width": config.width, "batch_norm": config.batch_norm}
+    if config.architecture == "vgg11":
+        options["initialisation"] = config.initialisation
+    return getattr(models, config.architecture)(classes, activation, seed=seed, **options)
+
+
 def by_brute_force(config, batches):
     """Two networks a rule, built apart; two backward passes on every mini-batch; no screen."""
     result = {}
@@ -56,13 +70,7 @@ def by_brute_force(config, batches):
             x, y = batches[0]
             classes = 1 + int(torch.cat([y for _, y in batches]).max())
             pair = [
-                models.mlp(
-                    [x.shape[1], *config.hidden_sizes, classes],
-                    lambda s=s, rule=rule: ReLU(s, rule),
-                    seed=seed,
-                    initialisation=config.initialisation,
-                    relu_after_first=config.relu_after_first,
-                ).to(x)
+                build(config, x, classes, lambda s=s, rule=rule: ReLU(s, rule), seed).to(x)
                 for s in (0.0, 1.0)
             ]
             hits = []
@@ -136,6 +144,56 @@ def test_fp64_meets_no_zero_at_pytorchs_initialisation():
     assert found["exact_zeros"] == {}
 
 
+# ---- convolutional networks ----
+
+
+def conv_config(architecture, **changes):
+    """Narrow, so that dead channels make zeros on every machine."""
+    scaled = {"initialisation": "kaiming-uniform"} if architecture == "vgg11" else {}
+    small = {"dataset": "mnist-5k", "width": 0.03, "batch_size": 40, "n_networks": 3}
+    return VolumeConfig(architecture=architecture, **scaled | small | {"max_batches": 4} | changes)
+
+
+def conv_batches(config):
+    loaded = data.as_rgb_32(data.load(config.dataset, device="cpu"))
+    images = (loaded.train_images.float() / 255).to(DTYPES[config.precision])
+    n, count = config.batch_size, config.max_batches
+    return [
+        (images[i * n : i * n + n], loaded.train_labels[i * n : i * n + n]) for i in range(count)
+    ]
+
+
+@pytest.mark.parametrize("architecture", ["vgg11", "resnet18"])
+@pytest.mark.parametrize("batch_norm", [False, True])
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_convolutional_networks_agree_with_brute_force(architecture, batch_norm, precision):
+    case = conv_config(architecture, batch_norm=batch_norm, precision=precision)
+    found = estimate(case, CPU)
+    assert_agree(found, by_brute_force(case, conv_batches(case)))
+    assert found["n_batches"] == 4
+    if precision == "bf16":
+        assert sum(found["affected_injected"]) > 0
+
+
+def test_calls_of_a_convolutional_network():
+    found = estimate(conv_config("vgg11", width=0.125, n_networks=1), CPU)
+    assert found["relu_calls"] == 160 * 151_552 // 8
+
+
+def test_the_first_mini_batches_are_those_of_the_whole_pass():
+    few = estimate(config(max_batches=5), CPU)
+    whole = estimate(config(), CPU)
+    assert few["n_batches"] == 5
+    assert few["relu_calls"] * 16 == whole["relu_calls"]
+    for early, late in zip(few["first_affected_chain"], whole["first_affected_chain"], strict=True):
+        assert early == (late if late is not None and late < 5 else None)
+
+
+def test_only_an_mlp_can_lack_its_first_relu():
+    with pytest.raises(ValidationError, match="relu_after_first=False"):
+        conv_config("vgg11", relu_after_first=False)
+
+
 # ---- hand-computed cases ----
 
 
@@ -145,7 +203,8 @@ def blank_batch(labels, precision="fp64", n_inputs=3):
 
 def run(batches, **changes):
     case = VolumeConfig(**{"initialisation": "kaiming-uniform", "n_networks": 1, **changes})
-    return volume._estimate(case, batches, DTYPES[case.precision], CPU), case
+    n_classes = 1 + int(torch.cat([y for _, y in batches]).max())
+    return volume._estimate(case, batches, n_classes), case
 
 
 @pytest.mark.parametrize("copies", [1, 2, 16])
@@ -336,7 +395,6 @@ def test_a_seed_is_the_same_network_in_each_precision():
     ("field", "value"),
     [
         ("dataset", "MNIST"),
-        ("hidden_sizes", ()),
         ("hidden_sizes", (256, 0)),
         ("hidden_sizes", "256"),
         ("precision", "fp8"),
@@ -349,7 +407,9 @@ def test_a_seed_is_the_same_network_in_each_precision():
         ("initialisation", "he"),
         ("relu_after_first", "perhaps"),
         ("stop_at_first", 2),
-        ("width", 256),
+        ("neurons", 256),
+        ("width", -1.0),
+        ("max_batches", 0),
     ],
 )
 def test_a_wrong_parameter_is_named_with_its_value(field, value):
