@@ -5,7 +5,7 @@
 The baseline is written anew from its description: MNIST through a torchvision DataLoader that
 converts and normalises image by image, the released activation, SGD with momentum and weight
 decay, and the loss and the accuracy read back with `.item()` at every step; after the epoch the
-test images the same way. Both train 784-WIDTHx3-10 for one epoch at fp32 from the same weights.
+test images the same way. Both train 784-WIDTHx3-10 at fp32 from the same weights.
 Goals on a CPU: 5 times the baseline's speed at width 256, 1.15 times at 2048, where arithmetic
 bounds both; the last line gives the share of the measured matrix-product rate that ours reaches.
 """
@@ -29,8 +29,10 @@ from reluprime.training import TrainingConfig
 BATCH_SIZE = 128
 
 
-def config(width):
-    return TrainingConfig(dataset="mnist", hidden_sizes=(width,) * 3, epochs=1, lr=0.01)
+def config(width, epochs):
+    return TrainingConfig(
+        dataset="mnist", hidden_sizes=(width,) * 3, epochs=epochs, lr=0.01, schedule="constant"
+    )
 
 
 def network(width):
@@ -49,10 +51,7 @@ def loader(train):
     return DataLoader(dataset, batch_size=BATCH_SIZE, shuffle=train, generator=order)
 
 
-def released_loop(width):
-    """-> test accuracy after one epoch."""
-    model, batches = network(width), loader(train=True)
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9, weight_decay=5e-4)
+def released_epoch(model, optimizer, batches):
     total_loss = total_correct = 0.0
     for images, labels in batches:
         optimizer.zero_grad()
@@ -62,33 +61,42 @@ def released_loop(width):
         optimizer.step()
         total_loss += loss.item()
         total_correct += (logits.argmax(1) == labels).sum().item()
-    with torch.no_grad():
-        hits = [
-            (model(images.view(len(images), -1)).argmax(1) == labels).sum().item()
-            for images, labels in loader(train=False)
-        ]
+
+
+def released_loop(width, epochs):
+    """-> test accuracy after the last epoch."""
+    model, batches, test = network(width), loader(train=True), loader(train=False)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9, weight_decay=5e-4)
+    for _ in range(epochs):
+        released_epoch(model, optimizer, batches)
+        with torch.no_grad():
+            hits = [
+                (model(images.view(len(images), -1)).argmax(1) == labels).sum().item()
+                for images, labels in test
+            ]
     return sum(hits) / 10_000
 
 
-def ours(width):
+def ours(width, epochs):
     """The same by `training.fit`."""
-    return training.fit(config(width), torch.device("cpu"))["test_accuracy"][0][-1]
+    return training.fit(config(width, epochs), torch.device("cpu"))["test_accuracy"][0][-1]
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--width", type=int, default=256, help="neurons of each hidden layer")
+    parser.add_argument("--epochs", type=int, default=3, help="of one measurement")
     parser.add_argument("--repeats", type=int, default=3, help="measurements, interleaved")
     arguments = parser.parse_args()
-    width = arguments.width
+    width, epochs = arguments.width, arguments.epochs
     data.load("mnist", device="cpu")  # both find the files in memory
     seconds = {ours: [], released_loop: []}
     with tempfile.TemporaryDirectory() as folder:
         os.environ["RELUPRIME_CHECKPOINTS"] = folder
         for _ in range(arguments.repeats):
             for function, values in seconds.items():
-                wall, accuracy = timed(function, width)
-                values.append(wall)
+                wall, accuracy = timed(function, width, epochs)
+                values.append(wall / epochs)
                 if accuracy < 0.9:
                     raise SystemExit(f"{function.__name__} has not learned: {accuracy:.1%}")
     print_machine()

@@ -287,6 +287,11 @@ class LeakyReLU(nn.Module):
 ACTIVATIONS = (ReLU, ReLU6, LeakyReLU)
 
 
+def _count(x: Tensor, kink: float) -> Tensor:
+    # Counting what is not 0 is the fastest of the exact tests on a CPU.
+    return x.numel() - torch.count_nonzero(x) if kink == 0 else (x == kink).sum()
+
+
 @contextmanager
 def count_kinks(model: nn.Module) -> Iterator[dict[str, Tensor]]:
     """Count the inputs that are exactly at a kink, by layer, while the model runs.
@@ -299,7 +304,7 @@ def count_kinks(model: nn.Module) -> Iterator[dict[str, Tensor]]:
 
     def watch(name: str):
         def hook(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-            hits = torch.stack([(inputs[0].detach() == kink).sum() for kink in module.kinks])
+            hits = torch.stack([_count(inputs[0].detach(), kink) for kink in module.kinks])
             counts[name] = counts[name] + hits if name in counts else hits
 
         return hook

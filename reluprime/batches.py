@@ -94,7 +94,10 @@ class Batches:
         return _normalised(images, self._mean, self._std, self.dtype)
 
     def _all_normalised(self, images: Tensor) -> Tensor:
-        return torch.cat([self._normalised(part) for part in images.split(CHUNK)])
+        whole = torch.empty(images.shape, dtype=self.dtype, device=images.device)
+        for part, converted in zip(images.split(CHUNK), whole.split(CHUNK), strict=True):
+            converted.copy_(self._normalised(part))
+        return whole
 
     def train(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
         orders = [self._order(generator(seed, epoch)) for seed in self.seeds]
@@ -104,8 +107,12 @@ class Batches:
         for start in range(0, self.n_train, self.batch_size):
             now = slice(start, start + self.batch_size)
             chosen = indices[:, now]
-            x = self._cropped(chosen, crops[:, now]) if self.augment else self._images[chosen]
+            x = self._cropped(chosen, crops[:, now]) if self.augment else self._whole(chosen)
             yield x, self._labels[chosen]
+
+    def _whole(self, chosen: Tensor) -> Tensor:
+        # Copies whole images, where indexing would look up one pixel after the other.
+        return self._images.index_select(0, chosen.flatten()).unflatten(0, chosen.shape)
 
     def _order(self, random: torch.Generator) -> tuple[Tensor, Tensor]:
         """-> a permutation (n,), and for each place top, left and flip (n, 3)."""

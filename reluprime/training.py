@@ -5,6 +5,8 @@ import hashlib
 import math
 import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -191,16 +193,21 @@ class _Single:
         self.network = network
         self.weights = list(network.parameters())
         self.state = network.state_dict()  # shares the tensors
+        self._hits: dict[str, Tensor] = {}
+
+    @contextmanager
+    def training(self) -> Iterator[None]:
+        """In training mode, and with exact zeros counted."""
+        self.network.train()
+        with count_kinks(self.network) as self._hits:
+            yield
+        self.network.eval()
 
     def forward(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """-> logits, and for each activation the exact zeros (networks,)."""
+        """-> logits, and while training for each activation the exact zeros (networks,)."""
         x = x[0].contiguous(memory_format=torch.channels_last) if x[0].dim() == 4 else x[0]
-        with count_kinks(self.network) as hits:
-            logits = self.network(x)
-        return logits.unsqueeze(0), {name: n.sum().view(1) for name, n in hits.items()}
-
-    def train(self, mode: bool) -> None:
-        self.network.train(mode)
+        self._hits.clear()
+        return self.network(x).unsqueeze(0), dict(self._hits)
 
 
 class _Ensemble:
@@ -208,24 +215,23 @@ class _Ensemble:
 
     def __init__(self, networks: list[nn.Module]):
         weights, buffers = stack_module_state(networks)
-        self.size, self.weights, self.state = (
-            len(networks),
-            list(weights.values()),
-            weights | buffers,
-        )
+        self.weights, self.state = list(weights.values()), weights | buffers
+        self.size, self._stacked = len(networks), (weights, buffers)
         self.template = copy.deepcopy(networks[0]).to("meta")
-        self._stacked = (weights, buffers)
+
+    @contextmanager
+    def training(self) -> Iterator[None]:
+        self.template.train()
+        yield
+        self.template.eval()
 
     def forward(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         def member(state, x):
             with count_kinks(self.template) as hits:
                 logits = functional_call(self.template, state, (x,))
-            return logits, {name: n.sum() for name, n in hits.items()}
+            return logits, {name: n[0] for name, n in hits.items()}  # ReLU has one kink
 
         return vmap(member)(self._stacked, x.expand(self.size, *x.shape[1:]))
-
-    def train(self, mode: bool) -> None:
-        self.template.train(mode)
 
 
 def _optimizer(config: TrainingConfig, weights: list[Tensor]) -> torch.optim.Optimizer:
@@ -242,46 +248,47 @@ def _rate(config: TrainingConfig, epoch: int) -> float:
 
 
 class _Sums:
-    """Totals over an epoch, on the device: the host waits for them once."""
+    """Numbers of an epoch by mini-batch, on the device: the host waits for them once."""
 
-    def __init__(self, size: int, device: torch.device):
-        self.loss = torch.zeros(size, dtype=torch.float64, device=device)
-        self.correct, self.affected = (
-            torch.zeros(size, dtype=torch.int64, device=device) for _ in range(2)
-        )
-        self.zeros: dict[str, Tensor] = {}
+    def __init__(self):
+        self._losses, self._correct, self._hits = [], [], []
 
     def add(self, losses: Tensor, logits: Tensor, y: Tensor, hits: dict[str, Tensor]) -> None:
-        self.loss += losses.detach().double() * y.shape[1]
-        self.correct += (logits.detach().argmax(-1) == y).sum(1)
-        for name, n in hits.items():
-            self.zeros[name] = self.zeros[name] + n if name in self.zeros else n
-        self.affected += sum(hits.values()) > 0
+        self._losses.append(losses.detach().double() * y.shape[1])
+        self._correct.append((logits.detach().argmax(-1) == y).sum(1))
+        self._hits.append(torch.stack(list(hits.values())))
+        self._names = list(hits)
+
+    def close(self) -> None:
+        self.loss = sum(self._losses)  # (networks,), one mini-batch after the other
+        self.correct = torch.stack(self._correct).sum(0)
+        hits = torch.stack(self._hits)  # (mini-batches, activations, networks)
+        self.affected = hits.any(1).sum(0)
+        self.zeros = dict(zip(self._names, hits.sum(0), strict=True))
 
 
 def _train_epoch(config, run, optimizer, batches, epoch: int, device: torch.device) -> _Sums:
     for group in optimizer.param_groups:
         group["lr"] = _rate(config, epoch)
-    sums = _Sums(config.n_networks, device)
-    run.train(True)
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+    sums, rng = _Sums(), [device] if device.type == "cuda" else []
+    with run.training(), torch.random.fork_rng(devices=rng):
         torch.manual_seed(generator(config.seed, epoch).initial_seed())  # dropout's masks
         for x, y in batches.train(epoch):
             logits, hits = run.forward(x)  # (networks, batch, classes)
             losses = F.cross_entropy(logits.flatten(0, 1), y.flatten(), reduction="none")
             losses = losses.view(y.shape).mean(1)
             optimizer.zero_grad()
-            (losses.sum() * config.loss_scale).backward()
+            losses.backward(torch.full_like(losses, config.loss_scale))
             if config.loss_scale != 1:
                 torch._foreach_div_([w.grad for w in run.weights], config.loss_scale)
             optimizer.step()
             sums.add(losses, logits, y, hits)
+    sums.close()
     return sums
 
 
 @torch.no_grad()
 def _accuracy(run, batches) -> list[float]:
-    run.train(False)
     correct = sum((run.forward(x)[0].argmax(-1) == y).sum(1) for x, y in batches.evaluation())
     return (correct.double() / batches.n_evaluation).tolist()
 
