@@ -108,29 +108,41 @@ def equivalence(values: Sequence[float], margin: float = MARGIN) -> float:
     return float(max(above, below))
 
 
+def difference_test(values: Sequence[float]) -> float:
+    """p-value of a two-sided t-test of paired differences against 0.
+
+    Differences that are all the same: 1 if they are 0, else 0. NaN with fewer than two values.
+    """
+    values = np.asarray(values, dtype=float)
+    if len(values) < 2:
+        return math.nan
+    if np.ptp(values) == 0:
+        return float(values[0] == 0)
+    return float(stats.ttest_1samp(values, 0).pvalue)
+
+
 def effect(table: pd.DataFrame, s: float) -> dict:
     """What `s` does to the test accuracy, paired by seed, against s=0.
 
-    Keys: runs, difference, low, high (mean and its bootstrap interval), equivalence (p-value).
+    Keys: runs, difference (mean), low, high (its bootstrap interval, which is too narrow for a
+    few runs: see `bootstrap_coverage` in the tests), p_difference and p_equivalence (t-tests).
     """
     values = differences(table, s)
+    names = ("difference", "low", "high", "p_difference", "p_equivalence")
     if values.empty:
-        return {"runs": 0} | dict.fromkeys(("difference", "low", "high", "equivalence"), math.nan)
+        return {"runs": 0} | dict.fromkeys(names, math.nan)
     low, high = bootstrap_mean(values)
-    return {
-        "runs": len(values),
-        "difference": float(values.mean()),
-        "low": low,
-        "high": high,
-        "equivalence": equivalence(values),
-    }
+    tests = difference_test(values), equivalence(values)
+    found = zip(names, (float(values.mean()), low, high, *tests), strict=True)
+    return {"runs": len(values)} | dict(found)
 
 
 def effects(table: pd.DataFrame, by: Sequence[str] = ()) -> pd.DataFrame:
     """One row for each value of `by`, gradient rule and s, of :func:`runs` rows.
 
     Columns: by, gradient_rule, s, runs, test_accuracy (mean), difference, low, high,
-    equivalence (see :func:`effect`), diverged, exact_zeros and affected_steps (means a run).
+    p_difference, p_equivalence (see :func:`effect`), diverged, exact_zeros and affected_steps
+    (means a run).
     """
     rows = []
     groups = table.groupby(list(by), sort=False, dropna=False) if by else [((), table)]
@@ -146,12 +158,12 @@ def effects(table: pd.DataFrame, by: Sequence[str] = ()) -> pd.DataFrame:
                     | {n: arm[n].mean() for n in ("exact_zeros", "affected_steps")}
                 )
     names = ["gradient_rule", "s", "runs", "test_accuracy", "difference", "low", "high"]
-    names += ["equivalence", "diverged", "exact_zeros", "affected_steps"]
+    names += ["p_difference", "p_equivalence", "diverged", "exact_zeros", "affected_steps"]
     return pd.DataFrame(rows, columns=[*by, *names])
 
 
 def effect_table(table: pd.DataFrame, by: Sequence[str] = ()) -> pd.DataFrame:
-    """:func:`effects` for the page: percentages, points with intervals, a word on equivalence."""
+    """:func:`effects` for the page: percentages, points with intervals, what the tests say."""
     rows = []
     for row in effects(table, by).to_dict("records"):
         low, high = (100 * row[name] for name in ("low", "high"))
@@ -166,17 +178,21 @@ def effect_table(table: pd.DataFrame, by: Sequence[str] = ()) -> pd.DataFrame:
                 "exact zeros a run": f"{row['exact_zeros']:.3g}",
                 "test accuracy": f"{row['test_accuracy']:.2%}",
                 "points against s=0": points if row["s"] else "–",
-                "within half a point": _equal(row) if row["s"] else "–",
+                "outcome": outcome(row) if row["s"] else "–",
                 "diverged": f"{row['diverged']} [{low:.0%}, {high:.0%}]",
             }
         )
     return pd.DataFrame(rows).drop_duplicates(ignore_index=True)
 
 
-def _equal(row: dict) -> str:
-    if math.isnan(row["equivalence"]):
-        return "–"
-    return "yes" if row["equivalence"] < RISK else "not shown"
+def outcome(effect: dict) -> str:
+    """What the two tests of an effect say at 5 %: equal, differs, both, or open (neither)."""
+    words = []
+    if effect["p_equivalence"] < RISK:
+        words.append("within half a point")
+    if effect["p_difference"] < RISK:
+        words.append("differs")
+    return ", ".join(words) or "open"
 
 
 def curves(table: pd.DataFrame) -> pd.DataFrame:

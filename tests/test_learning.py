@@ -19,6 +19,7 @@ from reluprime import (
 from reluprime.activations import GRADIENT_RULES
 from reluprime.findings import all_of
 from reluprime.statistics import (
+    bootstrap_mean,
     conv_shares,
     conv_shares_by_rule,
     conv_table,
@@ -162,6 +163,33 @@ def test_equivalence_finds_equality():
     random = np.random.RandomState(1)
     draws = random.normal(0.0, 0.002, (500, 5))
     assert np.mean([learning.equivalence(d) < 0.05 for d in draws]) > 0.9
+
+
+def test_difference_by_hand():
+    values = [0.001, 0.002, 0.003, 0.002]
+    t = np.mean(values) / (np.std(values, ddof=1) / 2)
+    assert learning.difference_test(values) == pytest.approx(2 * stats.t.sf(t, 3))
+    assert learning.difference_test([0.0] * 3) == 1
+    assert learning.difference_test([0.1] * 3) == 0
+    assert math.isnan(learning.difference_test([0.1]))
+
+
+def test_difference_test_keeps_its_risk():
+    """Where there is no difference, 5 % of tests of 3 runs find one (2,000 draws, +-1.5)."""
+    draws = np.random.RandomState(2).normal(0, 1, (2000, 3))
+    assert 0.035 < np.mean([learning.difference_test(d) < 0.05 for d in draws]) < 0.065
+
+
+def test_bootstrap_coverage():
+    """How often the 95 % bootstrap interval of the mean of n normal differences holds 0: it
+    falls short for a few runs, so the rules use t-tests, and the page says so."""
+    random = np.random.RandomState(3)
+    for n, least, most in ((3, 0.65, 0.85), (5, 0.78, 0.9), (30, 0.9, 0.97)):
+        inside = []
+        for _ in range(200):
+            low, high = bootstrap_mean(random.normal(0, 1, n))
+            inside.append(low <= 0 <= high)
+        assert least < np.mean(inside) < most, n
 
 
 # ---- three-valued claims ----
@@ -485,7 +513,8 @@ def test_the_table_of_effects_in_words():
     by_s = table.set_index(["rule", "s"])
     assert by_s.loc[("both", "0"), "points against s=0"] == "–"
     assert by_s.loc[("injected", "1"), "points against s=0"].startswith("-10.0")
-    assert by_s.loc[("injected", "1"), "within half a point"] == "not shown"
+    assert by_s.loc[("injected", "1"), "outcome"] == "differs"
+    assert by_s.loc[("injected", "50"), "outcome"] == "within half a point"
     assert by_s.loc[("injected", "1"), "exact zeros a run"] == "60"
     assert len(table) == 3  # s=0 once, although it serves both rules
 

@@ -69,7 +69,7 @@ def test_the_report_profile_is_the_defaults(declared):
     assert {name: defaults[name] for name in report} == report
 
 
-@pytest.mark.parametrize("profile", ["quick", "report"])
+@pytest.mark.parametrize("profile", ["quick", "report", "paper"])
 def test_every_name_of_a_profile_is_a_parameter(declared, profile):
     names = yaml.safe_load((PROFILES / f"{profile}.yaml").read_text()).keys()
     assert names <= set().union(*declared.values())
