@@ -148,6 +148,7 @@ def cell(precision, n, hit, differences=(0.002, 30.0), stop=False, **changes):
     chain, injected = differences
     return {
         **claims.TABLE_1,
+        "width": 1.0,
         "precision": precision,
         "stop_at_first": stop,
         "seed": 0,
