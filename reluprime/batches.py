@@ -78,6 +78,8 @@ class Batches:
         held_out = (dataset.test_images, dataset.test_labels)
         if validation:
             first = len(images) - len(images) // VALIDATION
+            if first == len(images):
+                raise ValueError(f"n_train={n_train} leaves no image for the validation split")
             held_out = (images[first:], labels[first:])
             images, labels = images[:first], labels[:first]
         self.seeds, self.batch_size, self.dtype, self.augment = seeds, batch_size, dtype, augment

@@ -191,6 +191,7 @@ def _conv_panel(axes: Axes, shares: pd.DataFrame, published: pd.DataFrame) -> No
             yerr=np.clip(error, 0, None),
             color=PRECISION_COLOURS[precision],
             marker=MARKERS[rule],
+            linestyle={"chain": "--", "injected": "-"}[rule],
             markersize={"chain": 5, "injected": 8}[rule],
             capsize=2,
             label=f"{precision}, {rule}",

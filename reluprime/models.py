@@ -229,9 +229,9 @@ class NetworkConfig(Config):
     @classmethod
     def _no_hidden_sizes(cls, values):
         """Where a study has default hidden sizes, they are the mlp's."""
-        return (
-            {"hidden_sizes": ()} | values if values.get("architecture", "mlp") != "mlp" else values
-        )
+        if not isinstance(values, dict) or values.get("architecture", "mlp") == "mlp":
+            return values
+        return {"hidden_sizes": ()} | values
 
     @model_validator(mode="after")
     def _fits_the_architecture(self):

@@ -267,12 +267,18 @@ class _Sums:
         self.zeros = dict(zip(self._names, hits.sum(0), strict=True))
 
 
+def _seed_dropout(seed: int, device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.manual_seed(seed)
+    torch.default_generator.manual_seed(seed)  # torch.manual_seed would touch every device
+
+
 def _train_epoch(config, run, optimizer, batches, epoch: int, device: torch.device) -> _Sums:
     for group in optimizer.param_groups:
         group["lr"] = _rate(config, epoch)
     sums, rng = _Sums(), [device] if device.type == "cuda" else []
     with run.training(), torch.random.fork_rng(devices=rng):
-        torch.manual_seed(generator(config.seed, epoch).initial_seed())  # dropout's masks
+        _seed_dropout(generator(config.seed, epoch).initial_seed(), device)
         for x, y in batches.train(epoch):
             logits, hits = run.forward(x)  # (networks, batch, classes)
             losses = F.cross_entropy(logits.flatten(0, 1), y.flatten(), reduction="none")

@@ -52,6 +52,18 @@ def test_seeds_and_epochs_do_not_share_generators():
         generator(0, 100_000)
 
 
+def test_the_global_random_state_is_left_alone(colour):
+    torch.manual_seed(5)
+    state = torch.get_rng_state()
+    whole_epoch(batches(colour, augment=True))
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_only_the_first_n_images_are_trained_on(colour):
+    _, y = whole_epoch(batches(colour, n_train=30))
+    assert sorted(y[0].tolist()) == list(range(30))
+
+
 def test_pixels_are_those_of_torchvisions_transforms(colour):
     mean, std = channel_statistics(colour.train_images)
     steps = [transforms.ToTensor(), transforms.Normalize(mean.tolist(), std.tolist())]
@@ -86,6 +98,41 @@ def test_crops_and_flips_against_a_loop(colour):
         cut = padded[:, top : top + 32, left : left + 32]
         cut = torch.from_numpy(np.ascontiguousarray(cut[:, :, ::-1] if flip else cut))
         assert torch.equal(found, (data.unit_images(cut, torch.float32) - mean) / std)
+
+
+@pytest.mark.parametrize("augment", [False, True])
+def test_a_seed_among_others_has_the_bits_of_the_seed_alone(colour, augment):
+    both, _ = whole_epoch(batches(colour, seeds=[3, 4], augment=augment), 1)
+    for row, seed in zip(both, (3, 4), strict=True):
+        alone, _ = whole_epoch(batches(colour, seeds=[seed], augment=augment), 1)
+        assert torch.equal(row, alone[0])
+
+
+@pytest.mark.parametrize("augment", [False, True])
+def test_evaluation_is_on_whole_test_images_in_order(augment):
+    """Normalised as the training images are, in mini-batches of 500."""
+    made_up = Dataset(
+        "made-up", images(9, 3, 8), torch.arange(9), images(1200, 3, 8, seed=1), torch.arange(1200)
+    )
+    parts = list(batches(made_up, seeds=[3, 4], augment=augment).evaluation())
+    assert [tuple(x.shape[:2]) for x, _ in parts] == [(1, 500), (1, 500), (1, 200)]
+    assert torch.cat([y for _, y in parts], 1)[0].tolist() == list(range(1200))
+    mean, std = (t[:, None, None] for t in channel_statistics(made_up.train_images))
+    unit = data.unit_images(made_up.test_images, torch.float32)
+    assert torch.equal(torch.cat([x for x, _ in parts], 1)[0], (unit - mean) / std)
+
+
+@pytest.mark.parametrize("n_train", [5, 13])
+def test_the_fifth_is_rounded_down(colour, n_train):
+    made = batches(colour, n_train=n_train, validation=True)
+    assert (made.n_train, made.n_evaluation) == (n_train - n_train // 5, n_train // 5)
+    held_out = torch.cat([y for _, y in made.evaluation()], 1)[0].tolist()
+    assert held_out == list(range(made.n_train, n_train))
+
+
+def test_a_validation_split_without_images_raises(colour):
+    with pytest.raises(ValueError, match="n_train=4"):
+        batches(colour, n_train=4, validation=True)
 
 
 def test_the_validation_split_is_the_last_fifth_and_not_trained_on(colour):

@@ -271,7 +271,15 @@ def test_initial_values_of_convolutions():
 STAGES = {
     "vgg11": [f"features.{i}" for i in (0, 3, 6, 8, 11, 13, 16, 18)],
     "resnet18": ["conv1", *(f"layer{s}.{b}.conv1" for s in range(1, 5) for b in range(2))],
-    "resnet50": ["conv1", *(f"layer{s}.0.conv1" for s in range(1, 5))],
+    "resnet50": [
+        "conv1",
+        *(
+            f"layer{s}.{b}.{conv}"
+            for s, blocks in enumerate((3, 4, 6, 3), 1)
+            for b in range(blocks)
+            for conv in ("conv1", "conv2")
+        ),
+    ],
 }
 
 
@@ -295,6 +303,67 @@ def test_s_reaches_every_stage(name, stage):
     at_zero = gradient(0.0)
     torch.manual_seed(0)
     assert not torch.equal(at_zero, gradient(1.0))
+
+
+@pytest.mark.parametrize("batch_norm", [False, True])
+@pytest.mark.parametrize("name", CONV)
+def test_s_is_the_gradient_at_every_call(name, batch_norm):
+    """With each call's input at exactly 0, ``injected`` gives each of them the gradient s."""
+    make, _, calls = CONV[name]
+    network = make(10, lambda: ReLU(0.25, "injected"), seed=0, width=0.0625, batch_norm=batch_norm)
+    planted = []
+
+    def plant(_, inputs):
+        zeros = inputs[0] - inputs[0].detach()  # of value 0, and yet a function of the weights
+        zeros.retain_grad()
+        planted.append(zeros)
+        return (zeros,)
+
+    for module in network.modules():
+        if isinstance(module, ReLU):
+            module.register_forward_pre_hook(plant)
+    network(torch.rand(2, 3, 32, 32)).sum().backward()
+    assert len(planted) == calls
+    assert not any(zeros.any() for zeros in planted)
+    assert all((zeros.grad == 0.25).all() for zeros in planted)
+
+
+@pytest.mark.parametrize("make", [resnet18, resnet50])
+def test_resnets_start_distributed_as_torchvisions(make):
+    """Two-sample Kolmogorov-Smirnov tests; norms and the like are the same number everywhere."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        original = torchvision.models.get_model(make.__name__, num_classes=10)
+    expected = dict(original.named_parameters())
+    for name, parameter in make(10, ReLU, seed=0).named_parameters():
+        ours, theirs = (p.detach().flatten()[:2000] for p in (parameter, expected[name]))
+        if name == "conv1.weight" and make is resnet18:
+            ours = ours * 3 / 7  # the deviation goes as 1 / kernel size
+        if theirs.unique().numel() == 1:
+            assert torch.equal(ours, theirs)
+        else:
+            assert stats.ks_2samp(ours.numpy(), theirs.numpy()).pvalue > 1e-4, name
+
+
+def test_vgg11_starts_with_pytorchs_own_values():
+    network = vgg11(10, ReLU, seed=0, width=0.25)
+    layers = [m for m in network.modules() if isinstance(m, (nn.Conv2d, nn.Linear))]
+    assert len(layers) == 9
+    for layer in layers:
+        assert_uniform(layer.weight, layer.weight[0].numel() ** -0.5)
+
+
+def test_a_narrow_network_keeps_a_channel():
+    for make, _, _ in CONV.values():
+        network = make(10, ReLU, seed=0, width=1e-6)
+        assert network(torch.rand(2, 3, 32, 32)).shape == (2, 10)
+
+
+def test_a_factory_that_changes_its_mind_is_refused():
+    for make, modules, _ in CONV.values():
+        made = iter([ReLU(), *(nn.ReLU() for _ in range(modules - 1))])
+        with pytest.raises(ValueError, match=f"built 1 of the {modules} activations"):
+            make(10, lambda made=made: next(made), seed=0, width=0.0625)
 
 
 def test_an_activation_that_is_none_is_refused():
@@ -338,11 +407,47 @@ def test_build_gives_an_mlp_that_takes_images():
     assert network(torch.rand(3, 1, 28, 28)).shape == (3, 10)
 
 
+@pytest.mark.parametrize("name", CONV)
+def test_build_leaves_batch_norm_and_dropout_out(name):
+    config = NetworkConfig(architecture=name, width=0.0625)
+    network = build(config, (3, 32, 32), 7, ReLU, seed=0, dropout=0.5)
+    kinds = (nn.BatchNorm2d, nn.Dropout, nn.Dropout2d)
+    assert not any(isinstance(module, kinds) for module in network.modules())
+    assert network(torch.rand(2, 3, 32, 32)).shape == (2, 7)
+
+
+def test_build_hands_the_initialisation_on():
+    vgg = NetworkConfig(architecture="vgg11", width=0.0625, initialisation="kaiming-uniform")
+    mlp_ = NetworkConfig(hidden_sizes=(16,), initialisation="kaiming-uniform")
+    for config in (vgg, mlp_):
+        network = build(config, (3, 32, 32), 10, ReLU, seed=0)
+        layers = [m for m in network.modules() if isinstance(m, (nn.Conv2d, nn.Linear))]
+        assert not any(layer.bias.any() for layer in layers)
+
+
+def test_a_network_other_than_an_mlp_has_no_hidden_sizes_by_default():
+    class WithDefault(NetworkConfig):
+        hidden_sizes: tuple[int, ...] = (16,)
+
+    assert WithDefault().hidden_sizes == (16,)
+    assert WithDefault(architecture="vgg11").hidden_sizes == ()
+
+
 @pytest.mark.parametrize(
     ("values", "message"),
     [
         ({}, r"hidden_sizes=\(\) with architecture='mlp'"),
-        ({"architecture": "vgg11", "hidden_sizes": (16,)}, "hidden_sizes"),
+        (
+            {"architecture": "vgg11", "hidden_sizes": (16,)},
+            r"hidden_sizes=\(16,\) with architecture='vgg11'",
+        ),
+        (
+            {"architecture": "resnet50", "initialisation": "kaiming-uniform"},
+            "initialisation='kaiming-uniform'",
+        ),
+        ({"hidden_sizes": (16, 0)}, "input_value=0"),
+        ({"architecture": "vgg11", "width": 0.0}, "input_value=0.0"),
+        ({"hidden_sizes": (16,), "depth": 2}, "depth"),
         ({"hidden_sizes": (16,), "width": 0.5}, "width=0.5"),
         (
             {"architecture": "resnet18", "initialisation": "kaiming-uniform"},

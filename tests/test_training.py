@@ -12,10 +12,10 @@ import torch.nn.functional as F
 from pydantic import ValidationError
 from torch import nn
 
-from reluprime import models, training
+from reluprime import models, precision, training
 from reluprime.activations import ReLU
 from reluprime.batches import Batches
-from reluprime.data import load
+from reluprime.data import as_rgb_32, load
 from reluprime.training import TrainingConfig, conditions, fit
 
 SMALL = {"dataset": "mnist-5k", "hidden_sizes": (16, 8), "n_train": 600, "epochs": 3, "lr": 0.05}
@@ -40,15 +40,48 @@ def numbers(history):
 # ---- against a plain loop ----
 
 
-def plain_loop(c, dtype):
-    """The same training, written out with PyTorch's own ReLU and without any of our loop."""
+class Emulated(nn.Module):
+    """The derivative s at 0 under the chain rule, from PyTorch's own ReLU (B21, footnote 1)."""
+
+    def __init__(self, s):
+        super().__init__()
+        self.s = s
+
+    def forward(self, x):
+        return torch.relu(x) + self.s * (torch.relu(-x) - torch.relu(x) + x)
+
+
+class Injected(nn.Module):
+    """The gradient s at 0, whatever comes from upstream."""
+
+    def __init__(self, s):
+        super().__init__()
+        self.s = s
+
+    def forward(self, x):
+        y = torch.relu(x)
+        if y.requires_grad:
+            at_zero = x.detach() == 0
+            x.register_hook(lambda gradient: torch.where(at_zero, self.s, gradient))
+        return y
+
+
+def plain_loop(c, activation=nn.ReLU):
+    """The same training, written out with `activation` and without any of our loop."""
+    dataset, dtype = load("mnist-5k", device="cpu"), precision.DTYPES[c.precision]
     batches = Batches(
-        load("mnist-5k", device="cpu"), dtype, seeds=[c.seed], batch_size=128, n_train=c.n_train
+        dataset if c.architecture == "mlp" else as_rgb_32(dataset),
+        dtype,
+        seeds=[c.seed],
+        batch_size=c.batch_size,
+        n_train=c.n_train,
+        augment=c.augment,
+        validation=c.evaluate_on == "validation",
     )
-    network = models.mlp((784, *c.hidden_sizes, 10), ReLU, seed=c.seed, batch_norm=c.batch_norm)
-    for name in [n for n, m in network.named_children() if isinstance(m, ReLU)]:
-        setattr(network, name, nn.ReLU())
-    network = network.to(dtype)
+    network = models.build(c, batches.image_shape, 10, ReLU, seed=c.seed).to(dtype)
+    for parent in list(network.modules()):
+        for name in [n for n, child in parent.named_children() if isinstance(child, ReLU)]:
+            setattr(parent, name, activation())
     if c.optimizer == "adam":
         optimizer = torch.optim.Adam(network.parameters(), c.lr, weight_decay=c.weight_decay)
     else:
@@ -56,26 +89,34 @@ def plain_loop(c, dtype):
             network.parameters(), c.lr, momentum=c.momentum, weight_decay=c.weight_decay
         )
     scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, c.epochs)
-    losses, accuracies = [], []
+    losses, shares, accuracies = [], [], []
     for epoch in range(c.epochs):
         network.train()
-        total = 0.0
+        total, correct = 0.0, 0
         for x, y in batches.train(epoch):
             optimizer.zero_grad()
-            loss = F.cross_entropy(network(x[0].flatten(1)), y[0])
+            logits = network(x[0])
+            loss = F.cross_entropy(logits, y[0])
             loss.backward()
             optimizer.step()
             total += loss.item() * len(y[0])
+            correct += int((logits.argmax(1) == y[0]).sum())
         if c.schedule == "cosine":
             scheduler.step()
         losses.append(total / batches.n_train)
+        shares.append(correct / batches.n_train)
         network.eval()
         with torch.no_grad():
-            hits = [
-                (network(x[0].flatten(1)).argmax(1) == y[0]).sum() for x, y in batches.evaluation()
-            ]
-        accuracies.append(float(sum(hits)) / 1000)
-    return losses, accuracies
+            hits = [(network(x[0]).argmax(1) == y[0]).sum() for x, y in batches.evaluation()]
+        accuracies.append(float(sum(hits)) / batches.n_evaluation)
+    return losses, shares, accuracies
+
+
+def assert_is_plain_loop(history, c, activation=nn.ReLU):
+    losses, shares, accuracies = plain_loop(c, activation)
+    assert history["train_loss"][0] == pytest.approx(losses, rel=1e-9)
+    assert history["train_accuracy"][0] == shares
+    assert history[f"{c.evaluate_on}_accuracy"][0] == accuracies
 
 
 @pytest.mark.parametrize(
@@ -86,21 +127,80 @@ def plain_loop(c, dtype):
         {"weight_decay": 0.1, "seed": 3},
         ADAM,
         ADAM | {"batch_norm": True},
+        {"evaluate_on": "validation", "augment": True, "batch_size": 96},
     ],
 )
 def test_fit_is_the_plain_loop(changes):
     c = config(precision="fp64", **changes)
-    losses, accuracies = plain_loop(c, torch.float64)
     history = fit(c)
-    assert history["train_loss"][0] == pytest.approx(losses, rel=1e-9)
-    assert history["test_accuracy"][0] == accuracies
+    assert_is_plain_loop(history, c)
     assert history["diverged_epoch"] == [None]
     assert history["n_batches"] == 5
+    assert len(history["seconds"]) == 3
+
+
+@pytest.mark.parametrize(
+    ("architecture", "batch_norm"), [("vgg11", False), ("resnet18", True), ("resnet50", True)]
+)
+def test_fit_is_the_plain_loop_for_convolutional_networks(architecture, batch_norm):
+    c = TrainingConfig(
+        architecture=architecture,
+        dataset="mnist-5k",
+        width=0.0625,
+        batch_norm=batch_norm,
+        precision="fp64",
+        n_train=100,
+        batch_size=32,
+        epochs=2,
+        augment=True,
+        evaluate_on="validation",
+    )
+    assert_is_plain_loop(fit(c), c)
+
+
+@pytest.mark.parametrize(
+    ("s", "rule", "activation"),
+    [
+        (0.0, "chain", nn.ReLU),
+        (0.0, "injected", nn.ReLU),
+        (1.0, "chain", lambda: Emulated(1.0)),
+        (-0.5, "chain", lambda: Emulated(-0.5)),
+        (1.0, "injected", lambda: Injected(1.0)),
+    ],
+)
+def test_fit_is_the_plain_loop_with_planted_zeros(monkeypatch, s, rule, activation):
+    dead_network(monkeypatch)
+    c = config(precision="fp64", s=s, gradient_rule=rule, lr=1e-3, epochs=2)
+    history = fit(c)
+    assert history["affected_steps"][0][0] > 0
+    assert_is_plain_loop(history, c, activation)
 
 
 def test_a_loss_scale_cancels_under_the_chain_rule():
     plain, scaled = (fit(config(precision="fp64", loss_scale=scale)) for scale in (1.0, 1000.0))
     assert scaled["train_loss"][0] == pytest.approx(plain["train_loss"][0], rel=1e-9)
+
+
+def test_a_power_of_two_as_loss_scale_changes_no_bit():
+    plain, scaled = (fit(config(precision="fp64", loss_scale=scale)) for scale in (1.0, 1024.0))
+    assert numbers(scaled) == numbers(plain)
+
+
+def test_a_small_loss_scale_loses_gradients_in_fp16():
+    common = {"precision": "fp16", "epochs": 1, "n_train": 256}
+    plain, lost = (fit(config(**common, loss_scale=scale)) for scale in (1.0, 2.0**-20))
+    c = config(**common | {"lr": 1e-30})
+    assert lost["train_loss"] == fit(c)["train_loss"]
+    assert plain["train_loss"] != lost["train_loss"]
+
+
+def test_dropout_is_for_training_alone():
+    """At a rate that moves no weight, dropout changes the losses and not the evaluation."""
+    with_it, without = (
+        fit(config(precision="fp64", lr=1e-300, epochs=1, dropout=p)) for p in (0.5, 0.0)
+    )
+    assert with_it["test_accuracy"] == without["test_accuracy"]
+    assert with_it["train_loss"] != without["train_loss"]
 
 
 @pytest.mark.parametrize("precision", ["fp64", "fp32", "bf16", "fp16"])
@@ -114,8 +214,9 @@ def test_tf32_needs_a_gpu():
         fit(config(precision="tf32"), torch.device("cpu"))
 
 
-def test_the_same_config_gives_the_same_bits_and_another_seed_others():
-    first, again, other = (fit(config(dropout=0.5, seed=seed)) for seed in (0, 0, 1))
+@pytest.mark.parametrize("changes", [{"dropout": 0.5}, {"n_networks": 2, "batch_norm": True}])
+def test_the_same_config_gives_the_same_bits_and_another_seed_others(changes):
+    first, again, other = (fit(config(seed=seed, **changes)) for seed in (0, 0, 1))
     assert numbers(first) == numbers(again)
     assert first["train_loss"] != other["train_loss"]
 
@@ -179,6 +280,85 @@ def test_planted_zeros_are_counted(monkeypatch, precision):
     assert history["affected_steps"] == [[6, 6]]
 
 
+def epochs_of(c, epoch):
+    """The epoch's mini-batches, each (images, pixels)."""
+    batches = Batches(
+        load("mnist-5k", device="cpu"),
+        torch.float64,
+        seeds=[c.seed],
+        batch_size=c.batch_size,
+        n_train=c.n_train,
+    )
+    return [x[0].flatten(1) for x, _ in batches.train(epoch)]
+
+
+def lone_pixel(c, step):
+    """-> a pixel and its value where one image of the first epoch's `step` exceeds all others."""
+    parts = epochs_of(c, 0)
+    two = torch.cat(parts).topk(2, dim=0).values  # (2, pixels)
+    found = (two[0] > two[1]) & (parts[step] == two[0]).any(0)
+    pixel = int(found.nonzero()[0])
+    return pixel, two[0, pixel].item()
+
+
+def plant_lone_zeros(monkeypatch, spots):
+    """Neurons below 0 for all images but one, where each is exactly 0."""
+    build = models.build
+
+    def planted(*args, **kwargs):
+        network = build(*args, **kwargs)
+        with torch.no_grad():
+            network.linear1.weight[: len(spots)] = 0
+            for neuron, (pixel, value) in enumerate(spots):
+                network.linear1.weight[neuron, pixel] = 1
+                network.linear1.bias[neuron] = -value
+        return network.double()
+
+    monkeypatch.setattr(training.models, "build", planted)
+
+
+LONE = {"precision": "fp64", "weight_decay": 0.0, "batch_size": 20, "n_train": 100}
+
+
+def test_each_zero_and_each_affected_step_is_counted_once(monkeypatch):
+    """Two neurons are 0 for one image and a third for another, which may share its mini-batch."""
+    c = config(**LONE)
+    first, last = lone_pixel(c, 0), lone_pixel(c, -1)
+    plant_lone_zeros(monkeypatch, [first, first, last])
+    history = fit(c)
+    assert history["exact_zeros"] == {"activation1": [[3] * 3], "activation2": [[0] * 3]}
+    by_hand = [
+        sum(any((x[:, p] == v).any() for p, v in (first, last)) for x in epochs_of(c, epoch))
+        for epoch in range(3)
+    ]
+    assert by_hand[0] == 2
+    assert history["affected_steps"] == [by_hand]
+
+
+def test_a_step_with_zeros_in_two_layers_is_one_affected_step(monkeypatch):
+    dead_network(monkeypatch)
+    plant_lone_zeros(monkeypatch, [lone_pixel(config(**LONE), 0)])
+    history = fit(config(**LONE))
+    assert history["exact_zeros"] == {"activation1": [[1] * 3], "activation2": [[300] * 3]}
+    assert history["affected_steps"] == [[history["n_batches"]] * 3] == [[5] * 3]
+
+
+def test_runs_part_at_the_first_zero_and_not_before(monkeypatch):
+    """The only zero is in the last mini-batch of the first epoch, whose loss is already taken.
+
+    A step down puts the neuron below 0 for every image, where nothing hears of it; a step up is
+    heard. Injected, s=-1 is a step up; under the chain rule either s=1 or s=-1 is.
+    """
+    plant_lone_zeros(monkeypatch, [lone_pixel(config(**LONE), -1)])
+    arms = [(0.0, "chain"), (1.0, "chain"), (-1.0, "chain"), (-1.0, "injected")]
+    runs = [fit(config(**LONE, s=s, gradient_rule=rule)) for s, rule in arms]
+    assert [run["affected_steps"][0][0] for run in runs] == [1] * 4
+    first, second = ([run["train_loss"][0][epoch] for run in runs] for epoch in (0, 1))
+    assert len(set(first)) == 1
+    assert (second[1] == second[0]) != (second[2] == second[0])
+    assert second[3] not in second[:3]
+
+
 def test_without_zeros_s_changes_nothing_and_with_them_the_rules_part(monkeypatch):
     arms = [(0.0, "chain"), (-1.0, "chain"), (-1.0, "injected")]
     runs = [fit(config(precision="fp64", s=s, gradient_rule=r, epochs=1)) for s, r in arms]
@@ -209,7 +389,27 @@ def test_a_diverged_run_is_a_result_with_its_epoch():
     assert 0 <= history["test_accuracy"][0][0] < 0.2
 
 
-def test_the_others_of_an_ensemble_go_on(monkeypatch):
+ONE_STEP = {"n_train": 128, "epochs": 4}
+
+
+def test_a_run_stops_at_the_epoch_that_diverged():
+    """The first step makes huge weights, the second epoch's loss overflows."""
+    history = fit(config(**ONE_STEP, lr=1e20))
+    assert history["diverged_epoch"] == [1]
+    lists = [history[name][0] for name in ("train_loss", "train_accuracy", "test_accuracy")]
+    lists += [history["affected_steps"][0], history["exact_zeros"]["activation1"][0]]
+    assert [len(values) for values in [*lists, history["seconds"]]] == [2] * 6
+    assert [math.isfinite(loss) for loss in history["train_loss"][0]] == [True, False]
+
+
+def test_weights_that_are_not_finite_have_diverged_though_the_loss_is():
+    history = fit(config(**ONE_STEP, precision="fp16", lr=1e8))
+    assert history["diverged_epoch"] == [0]
+    assert math.isfinite(history["train_loss"][0][0])
+
+
+def break_the_second(monkeypatch):
+    """The second network of an ensemble starts with infinite weights."""
     networks = training._networks
 
     def one_is_broken(*args):
@@ -218,8 +418,20 @@ def test_the_others_of_an_ensemble_go_on(monkeypatch):
                 nn.init.constant_(network.output.weight, math.inf)
             yield network
 
-    alone = fit(config(n_networks=3, precision="fp64"))
     monkeypatch.setattr(training, "_networks", one_is_broken)
+
+
+def test_an_ensemble_ends_when_all_have_diverged(monkeypatch):
+    break_the_second(monkeypatch)
+    history = fit(config(**ONE_STEP, n_networks=3, lr=1e20))
+    assert history["diverged_epoch"] == [1, 0, 1]
+    assert [len(losses) for losses in history["train_loss"]] == [2, 1, 2]
+    assert len(history["seconds"]) == 2
+
+
+def test_the_others_of_an_ensemble_go_on(monkeypatch):
+    alone = fit(config(n_networks=3, precision="fp64"))
+    break_the_second(monkeypatch)
     history = fit(config(n_networks=3, precision="fp64", momentum=0.9))
     assert history["diverged_epoch"] == [None, 0, None]
     assert [len(losses) for losses in history["train_loss"]] == [3, 1, 3]
@@ -287,21 +499,52 @@ def test_an_interrupted_run_goes_on_with_the_same_bits(
     assert list(own_folder.iterdir()) == []
 
 
-def test_a_checkpoint_is_its_configs_alone(monkeypatch, own_folder):
-    expected = fit(config(seed=1))
+def stop_before(epoch, c, monkeypatch):
+    """Fit until an interrupt before `epoch`."""
     train = training._train_epoch
 
-    def interrupted(config, run, optimizer, batches, epoch, device):
-        if epoch == 1:
+    def interrupted(config, run, optimizer, batches, now, device):
+        if now == epoch:
             raise KeyboardInterrupt
-        return train(config, run, optimizer, batches, epoch, device)
+        return train(config, run, optimizer, batches, now, device)
 
-    monkeypatch.setattr(training, "_train_epoch", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        fit(config(seed=0))
-    monkeypatch.setattr(training, "_train_epoch", train)
-    assert numbers(fit(config(seed=1))) == numbers(expected)
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "_train_epoch", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            fit(c)
+
+
+@pytest.mark.parametrize("changes", [{"seed": 1}, {"epochs": 2}, {"s": 1.0}, {"n_train": 599}])
+def test_a_checkpoint_is_its_configs_alone(changes, monkeypatch, own_folder):
+    expected = fit(config(**changes))
+    stop_before(1, config(), monkeypatch)
+    assert numbers(fit(config(**changes))) == numbers(expected)
     assert len(list(own_folder.iterdir())) == 1
+
+
+def test_an_ensemble_goes_on_without_the_member_that_diverged(monkeypatch):
+    break_the_second(monkeypatch)
+    c = config(n_networks=3)
+    unbroken = fit(c)
+    stop_before(2, c, monkeypatch)
+    assert repr(numbers(fit(c))) == repr(numbers(unbroken))  # nan is not equal to itself
+    assert unbroken["diverged_epoch"] == [None, 0, None]
+
+
+def test_a_run_killed_after_its_last_epoch_trains_no_more(monkeypatch, own_folder):
+    unbroken = fit(config())
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training._Checkpoint, "remove", killed)
+        with pytest.raises(KeyboardInterrupt):
+            fit(config())
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "_train_epoch", killed)
+        assert numbers(fit(config())) == numbers(unbroken)
+    assert list(own_folder.iterdir()) == []
 
 
 KILLED = """
@@ -359,3 +602,43 @@ def test_conditions_have_zero_once_and_the_first_seeds_first():
 def test_a_wrong_value_is_named(changes, message):
     with pytest.raises(ValidationError, match=message):
         config(**changes)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("epochs", 0),
+        ("batch_size", 0),
+        ("n_networks", 0),
+        ("n_train", 0),
+        ("seed", -1),
+        ("lr", math.inf),
+        ("s", math.nan),
+        ("momentum", 1.0),
+        ("weight_decay", -0.5),
+        ("loss_scale", 0.0),
+        ("gradient_rule", "both"),
+        ("optimizer", "rmsprop"),
+        ("schedule", "linear"),
+        ("evaluate_on", "train"),
+    ],
+)
+def test_a_wrong_value_is_shown_with_its_name(name, value):
+    with pytest.raises(ValidationError, match=rf"(?s)\n{name}\n.*input_value={value!r}"):
+        config(**{name: value})
+
+
+@pytest.mark.parametrize("architecture", ["vgg11", "resnet18"])
+def test_only_an_mlp_is_an_ensemble(architecture):
+    with pytest.raises(ValidationError, match="n_networks=2: only an mlp"):
+        TrainingConfig(architecture=architecture, n_networks=2)
+
+
+def test_a_config_is_frozen():
+    with pytest.raises(ValidationError, match="frozen"):
+        config().lr = 1.0
+
+
+def test_more_training_images_than_there_are():
+    with pytest.raises(ValueError, match="n_train=4001, but mnist-5k has 4000"):
+        fit(config(n_train=4001))
