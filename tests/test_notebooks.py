@@ -6,9 +6,11 @@ import subprocess
 import sys
 
 import nbformat
+import numpy as np
 import papermill
 import pytest
 import yaml
+from PIL import Image
 
 from reluprime import notebook, records
 from reluprime.notebook import PROFILES, check_parameters, paths
@@ -136,6 +138,30 @@ def test_the_command_of_the_readme_works(tmp_path):
     configs = [json.loads(line)["config"] for line in lines]
     assert {c["precision"] for c in configs} == {"fp32", "fp16"}
     assert {c["n_networks"] for c in configs} == {3}
+
+
+def test_imagenets_page_trains_on_any_folder_of_images(tmp_path, monkeypatch):
+    monkeypatch.setenv("RELUPRIME_CHECKPOINTS", str(tmp_path / "checkpoints"))
+    random = np.random.RandomState(0)
+    for split, each in (("train", 4), ("val", 2)):
+        for name in ("cat", "dog"):
+            folder = tmp_path / "images" / split / name
+            folder.mkdir(parents=True)
+            for number in range(each):
+                pixels = random.randint(0, 256, (40, 50, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(folder / f"{number}.png")
+    small = {"imagenet_width": "0.0625", "imagenet_epochs": "1", "imagenet_seeds": "1"}
+    given = {"image_folder": str(tmp_path / "images"), "store": str(tmp_path / "store")} | small
+    arguments = [word for name, value in given.items() for word in ("-p", name, value)]
+    done = run_papermill("07_imagenet.ipynb", tmp_path / "out.ipynb", *arguments)
+    assert done.returncode == 0, done.stderr
+    lines = (tmp_path / "store" / "training.fit.jsonl").read_text().splitlines()
+    arms = {(c["s"], c["gradient_rule"]) for c in (json.loads(line)["config"] for line in lines)}
+    assert arms == {(0.0, "chain"), (1.0, "chain"), (1.0, "injected")}
+    assert str(tmp_path) not in "".join(lines)
+    executed = nbformat.read(tmp_path / "out.ipynb", 4)
+    kinds = {k for c in executed.cells for o in c.get("outputs", []) for k in o.get("data", {})}
+    assert {"image/png", "text/html"} <= kinds
 
 
 def test_missing_data_with_no_download_says_what_to_do(tmp_path, monkeypatch):
