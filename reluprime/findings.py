@@ -28,8 +28,9 @@ def all_of(parts: Iterable[bool | None]) -> bool | None:
 
 
 def matches(frame: pd.DataFrame, wanted: dict) -> pd.Series:
-    """Rows whose columns have the wanted values."""
+    """Rows whose columns have the wanted values; None is also what pandas makes of it, NaN."""
     match = pd.Series(True, index=frame.index)
     for name, value in wanted.items():
-        match &= frame[name].map(lambda found, value=value: found == value)
+        column = frame[name]
+        match &= column.isna() if value is None else column.map(lambda found, v=value: found == v)
     return match

@@ -69,6 +69,7 @@ def training_figure(
     """
     panels = [["accuracy"] * 3, [*GRADIENT_RULES, "published"]]
     figure, axes = plt.subplot_mosaic(panels, figsize=(9, 7))
+    axes["injected"].sharey(axes["chain"])  # before anything is drawn, so that all of it fits
     accuracy_panel(axes["accuracy"], runs, published)
     curves = learning.curves(runs)
     values = sorted(set(curves["s"]) | set(published_loss["s"]))
@@ -82,7 +83,6 @@ def training_figure(
         axes["published"].text(
             0.5, 0.5, "curves not released", ha="center", transform=axes["published"].transAxes
         )
-    axes["injected"].sharey(axes["chain"])
     axes["chain"].set_ylabel("training loss")
     legend_below(figure, axes.values(), ncols=6)
     return closed(figure)

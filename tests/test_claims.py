@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from reluprime import claims, records
+from reluprime import claims, findings, records
 
 EVENT = {"step": 2, "sample": 300, "layer": "activation1", "neuron": 1, "kink": 0.0}
 
@@ -297,3 +297,17 @@ def test_the_command_fails_where_the_store_cannot_be_read(tmp_path, capsys):
     (tmp_path / "volume.estimate.jsonl").mkdir()
     assert claims.main(["--store", str(tmp_path)]) == 1
     assert "volume.estimate.jsonl" in capsys.readouterr().err
+
+
+def test_none_is_found_among_numbers():
+    """pandas makes NaN of None where another row has a number."""
+    frame = pd.DataFrame([{"max_batches": None}, {"max_batches": 60}])
+    assert findings.matches(frame, {"max_batches": None}).tolist() == [True, False]
+    assert findings.matches(frame, {"max_batches": 60}).tolist() == [False, True]
+
+
+def test_the_committed_records_still_give_the_verdicts_of_section_3():
+    """Cells of other studies in the same file must not hide those of Table 1."""
+    card = claims.scorecard(records.Store("records")).set_index("id")
+    untested = card.loc[[f"P{n}" for n in range(1, 9)], "verdict"].str.startswith("not tested")
+    assert not untested.any()
