@@ -125,13 +125,13 @@ def effect(table: pd.DataFrame, s: float) -> dict:
     """What `s` does to the test accuracy, paired by seed, against s=0.
 
     Keys: runs, difference (mean), low, high (its bootstrap interval, which is too narrow for a
-    few runs: see `bootstrap_coverage` in the tests), p_difference and p_equivalence (t-tests).
+    few runs and NaN for one), p_difference and p_equivalence (t-tests).
     """
     values = differences(table, s)
     names = ("difference", "low", "high", "p_difference", "p_equivalence")
     if values.empty:
         return {"runs": 0} | dict.fromkeys(names, math.nan)
-    low, high = bootstrap_mean(values)
+    low, high = bootstrap_mean(values) if len(values) > 1 else (math.nan, math.nan)
     tests = difference_test(values), equivalence(values)
     found = zip(names, (float(values.mean()), low, high, *tests), strict=True)
     return {"runs": len(values)} | dict(found)
@@ -166,8 +166,7 @@ def effect_table(table: pd.DataFrame, by: Sequence[str] = ()) -> pd.DataFrame:
     """:func:`effects` for the page: percentages, points with intervals, what the tests say."""
     rows = []
     for row in effects(table, by).to_dict("records"):
-        low, high = (100 * row[name] for name in ("low", "high"))
-        points = f"{100 * row['difference']:+.2f} [{low:+.2f}, {high:+.2f}]"
+        points = with_interval(*(100 * row[name] for name in ("difference", "low", "high")), "+")
         low, high = clopper_pearson(row["diverged"], row["runs"])
         rows.append(
             {name: row[name] for name in by}
@@ -183,6 +182,12 @@ def effect_table(table: pd.DataFrame, by: Sequence[str] = ()) -> pd.DataFrame:
             }
         )
     return pd.DataFrame(rows).drop_duplicates(ignore_index=True)
+
+
+def with_interval(value: float, low: float, high: float, sign: str = "") -> str:
+    """Two digits behind the point, and the interval if there is one."""
+    interval = "" if math.isnan(low) else f" [{low:{sign}.2f}, {high:{sign}.2f}]"
+    return f"{value:{sign}.2f}{interval}"
 
 
 def outcome(effect: dict) -> str:

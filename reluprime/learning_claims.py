@@ -84,8 +84,7 @@ def _gains(runs: Runs, s: float) -> bool:
 
 def _points(runs: Runs, s: float) -> str:
     effect = learning.effect(runs, s)
-    drop, low, high = (-100 * effect[name] for name in ("difference", "high", "low"))
-    return f"{drop:.2f} [{low:.2f}, {high:.2f}]"
+    return learning.with_interval(*(-100 * effect[n] for n in ("difference", "high", "low")))
 
 
 def _equal(runs: Runs, s: float) -> bool:

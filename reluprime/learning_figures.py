@@ -6,7 +6,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogFormatter, MaxNLocator, NullLocator
+from matplotlib.ticker import MaxNLocator, NullLocator
 
 from reluprime import learning
 from reluprime.activations import GRADIENT_RULES
@@ -55,8 +55,15 @@ def loss_panel(axes: Axes, curves: pd.DataFrame, colours: dict[float, tuple], ti
         )
     axes.set(xlabel="epoch", title=title, yscale="log")
     axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
-    for which in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
-        which(LogFormatter(minor_thresholds=(1, 0.5)))
+
+
+def _plain_ticks(axes: Axes) -> None:
+    """Plain numbers on a logarithmic axis that spans little."""
+    low, high = axes.get_ylim()
+    if high < 20 * low:
+        axes.yaxis.set_major_locator(MaxNLocator(5))
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.yaxis.set_minor_locator(NullLocator())
 
 
 def training_figure(
@@ -83,6 +90,8 @@ def training_figure(
         axes["published"].text(
             0.5, 0.5, "curves not released", ha="center", transform=axes["published"].transAxes
         )
+    for rule in GRADIENT_RULES:
+        _plain_ticks(axes[rule])
     axes["chain"].set_ylabel("training loss")
     legend_below(figure, axes.values(), ncols=6)
     return closed(figure)

@@ -519,6 +519,12 @@ def test_the_table_of_effects_in_words():
     assert len(table) == 3  # s=0 once, although it serves both rules
 
 
+def test_one_run_has_no_interval():
+    rows = [row for row in experiment(MLP, {0.0: 0.9, 1.0: 0.8}) if row["seed"] == 1]
+    last = learning.effect_table(learning.runs(pd.DataFrame(rows))).iloc[-1]
+    assert (last["points against s=0"], last["outcome"]) == ("-10.00", "open")
+
+
 def test_the_table_of_convolutional_networks():
     cells = pd.DataFrame([conv_cell({0: 10, 3: 30, None: 60}, architecture="vgg11")])
     row = conv_table(cells.assign(exact_zeros=[{"features.1": 7}]), [1, 6]).iloc[0]
