@@ -1,6 +1,6 @@
 """Paired training runs and the event that parts them (B21 3.1, Fig. 1, 7, 8)."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Annotated, Literal
 
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from reluprime import data, models
 from reluprime.activations import ACTIVATIONS, GradientRule, ReLU, ReLU6
-from reluprime.config import Config, DatasetName
+from reluprime.config import Config, DatasetName, later
 from reluprime.precision import Precision, best_device, numerics
 
 
@@ -37,6 +37,7 @@ class PairedRunConfig(Config):
     precision: Precision = "fp32"
     batch_size: PositiveInt = 128  # images; B21 3.1
     epochs: PositiveInt = 1
+    optimizer: Literal["sgd", "adam"] = later("sgd")
     lr: PositiveFloat | None = None  # None: uniform on [0.01, 0.012] by the seed (B21 3.1)
     variants: Annotated[tuple[Variant, ...], Field(min_length=1)] = (
         Variant(s=1.0, gradient_rule="chain"),
@@ -119,6 +120,21 @@ def _step(network: nn.Module, gradients: list[Tensor], lr: float) -> None:
     torch._foreach_add_(list(network.parameters()), gradients, alpha=-lr)
 
 
+def _stepper(config: PairedRunConfig, network: nn.Module) -> Callable[[list[Tensor]], None]:
+    """One step of the run's optimizer with given gradients."""
+    lr = learning_rate(config)
+    if config.optimizer == "sgd":
+        return lambda gradients: _step(network, gradients, lr)
+    adam = torch.optim.Adam(network.parameters(), lr)  # M23 3.3; PyTorch's defaults otherwise
+
+    def step(gradients: list[Tensor]) -> None:
+        for parameter, gradient in zip(network.parameters(), gradients, strict=True):
+            parameter.grad = gradient
+        adam.step()
+
+    return step
+
+
 def _norm(tensors: list[Tensor], order: int) -> float:
     """Norm over all parameters, in fp64."""
     flat = torch.cat([t.detach().double().flatten() for t in tensors])
@@ -168,6 +184,8 @@ def paired_run(config: PairedRunConfig, device: torch.device | None = None) -> d
     - learning_rate: the step size used
     - distance: {label: K floats}, L1 distance to the s=0 network over all parameters after each
       step; the labels are "control" and those of the variants
+    - sum_difference: with adam alone, {label: K floats}: the sum over all tensors of
+      |sum of its weights less that of the s=0 network|, which M23's release plots as the distance
     - min_abs_preactivation: {layer: K floats}, smallest |z| of the s=0 network in the step's
       mini-batch, before the step
     - exact_zeros: {layer: K ints}, its pre-activations exactly at a kink (0; for ReLU6 also 6)
@@ -188,8 +206,10 @@ def _paired_run(config: PairedRunConfig, batches: list) -> dict:
     if len(variants) != len(config.variants) + 2:
         raise ValueError(f"variants must differ in s or gradient_rule, got {config.variants}")
     networks = {label: _network(config, v, batches) for label, v in variants.items()}
-    reference, lr = networks["s=0"], learning_rate(config)
+    reference = networks["s=0"]
+    steppers = {label: _stepper(config, network) for label, network in networks.items()}
     distance = {label: [] for label in networks if label != "s=0"}
+    sums = {label: [] for label in distance}
     smallest, zeros, event = {}, {}, None
     with _preactivations(reference) as seen:
         for step in range(config.epochs * len(batches)):
@@ -200,14 +220,16 @@ def _paired_run(config: PairedRunConfig, batches: list) -> dict:
                 zeros.setdefault(name, []).append(_hits(reference, name, z))
             if event is None and (hit := _first_hit(reference, seen)):
                 event = _event(config, step, len(batches), hit, gradients)
-            for label, network in networks.items():
-                _step(network, gradients[label], lr)
+            for label, step_of in steppers.items():
+                step_of(gradients[label])
             for label, values in distance.items():
                 apart = _difference(networks[label].parameters(), reference.parameters())
                 values.append(_norm(apart, 1))
+                sums[label].append(sum(abs(float(part.sum())) for part in apart))
     return {
-        "learning_rate": lr,
+        "learning_rate": learning_rate(config),
         "distance": distance,
+        **({"sum_difference": sums} if config.optimizer == "adam" else {}),
         "min_abs_preactivation": smallest,
         "exact_zeros": zeros,
         "event": event,
@@ -245,7 +267,7 @@ weight_plane.version = 1
 def _train_to_event(run: PairedRunConfig, batches: list):
     """-> (event, the layer that was hit, its input for the mini-batch), or None."""
     network = _network(run, Variant(s=0.0, gradient_rule="chain"), batches)
-    lr = learning_rate(run)
+    step_of = _stepper(run, network)
     with _preactivations(network) as seen:
         for step in range(run.epochs * len(batches)):
             x, y = batches[step % len(batches)]
@@ -257,7 +279,7 @@ def _train_to_event(run: PairedRunConfig, batches: list):
                     inputs = network[:depth](x)
                 sample = step % len(batches) * run.batch_size + hit["row"]
                 return {"step": step, "sample": sample} | hit, network[depth], inputs
-            _step(network, gradients, lr)
+            step_of(gradients)
     return None
 
 

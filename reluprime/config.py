@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 # The sets that data.load finds by name alone.
 DatasetName = Literal["mnist-5k", "mnist", "fashion-mnist", "cifar10", "svhn"]
@@ -12,3 +12,8 @@ class Config(BaseModel):
     """A frozen, validated set of parameters: unknown names and wrong values raise before work."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+def later(default):
+    """A field that older records lack: left out of a record where it has its default."""
+    return Field(default=default, exclude_if=lambda value: value == default)

@@ -54,7 +54,7 @@ def _row(cell: dict, member: int) -> dict:
     losses, accuracies = cell["train_loss"][member], cell["test_accuracy"][member]
     zeros = sum(sum(by_network[member]) for by_network in cell["exact_zeros"].values())
     return {
-        **{name: cell.get(name) for name in CONDITION},
+        **{name: _value(cell, name) for name in CONDITION},
         "s": cell["s"],
         "gradient_rule": cell["gradient_rule"],
         "seed": cell["seed"] + member,
@@ -69,6 +69,12 @@ def _row(cell: dict, member: int) -> dict:
         "relu_calls": len(losses) * sum(cell["relu_calls"].values()),
         "n_batches": cell["n_batches"],
     }
+
+
+def _value(cell: dict, name: str):
+    """A parameter of a cell; older records lack those that came later, so pandas has NaN there."""
+    value = cell.get(name)
+    return TrainingConfig.model_fields[name].default if value is None or value != value else value
 
 
 def under(table: pd.DataFrame, gradient_rule: str) -> pd.DataFrame:
@@ -240,9 +246,17 @@ def published_loss(**wanted) -> pd.DataFrame:
 def search_trials(searches: pd.DataFrame) -> pd.DataFrame:
     """One row a trial of `tuning.search` cells: gradient_rule, s, lr, validation_accuracy."""
     rows = [
-        {"gradient_rule": rule, "s": row["training"]["s"], "lr": lr, "validation_accuracy": value}
+        {"gradient_rule": rule, "s": row["training"]["s"]} | trial
         for row in searches.to_dict("records")
         for rule in ([row["training"]["gradient_rule"]] if row["training"]["s"] else GRADIENT_RULES)
-        for lr, value in zip(row["lr"], row["validation_accuracy"], strict=True)
+        for trial in row["trials"]
     ]
     return pd.DataFrame(rows, columns=["gradient_rule", "s", "lr", "validation_accuracy"])
+
+
+def best_rates(searches: pd.DataFrame) -> dict[tuple[float, str], float]:
+    """The learning rate that each `tuning.search` cell found, by its (s, gradient_rule)."""
+    return {
+        (row["training"]["s"], row["training"]["gradient_rule"]): row["trials"][row["best"]]["lr"]
+        for row in searches.to_dict("records")
+    }

@@ -115,7 +115,7 @@ def effect_figure(effects: pd.DataFrame, by: str, published: pd.DataFrame) -> Fi
             error = [points - 100 * own["low"], 100 * own["high"] - points]
             panel.errorbar(
                 points,
-                own[by].map(labels.index) + 0.2 * side - 0.1,
+                [labels.index(label) + 0.2 * side - 0.1 for label in own[by]],
                 xerr=np.clip(error, 0, None),
                 fmt=MARKERS[rule],
                 color=RULE_COLOURS[rule],
@@ -124,7 +124,7 @@ def effect_figure(effects: pd.DataFrame, by: str, published: pd.DataFrame) -> Fi
             )
         known = published[(published["s"] == s) & published[by].isin(labels)]
         if len(known):
-            y = known[by].map(labels.index) + 0.25
+            y = [labels.index(label) + 0.25 for label in known[by]]
             style = {"color": PUBLISHED, "markerfacecolor": "white", "label": "published"}
             panel.plot(100 * known["difference"], y, "s", **style)
         panel.axvline(0, color=PUBLISHED, linewidth=0.8, linestyle=":")
@@ -221,17 +221,17 @@ def search_figure(searches: pd.DataFrame) -> Figure:
 
     searches: rows with gradient_rule, s, lr and validation_accuracy, one a trial.
     """
-    grid = sns.relplot(
-        searches,
-        x="lr",
-        y="validation_accuracy",
-        hue="s",
-        col="gradient_rule",
-        palette="viridis",
-        legend="full",
-        height=3.6,
-        aspect=1.2,
-    )
-    grid.set(xscale="log", xlabel="learning rate", ylabel="validation accuracy")
-    grid.set_titles("{col_name}")
-    return closed(grid.figure)
+    rules = [r for r in GRADIENT_RULES if (searches["gradient_rule"] == r).any()]
+    figure, axes = plt.subplots(1, max(1, len(rules)), figsize=(9, 3.6), sharey=True, squeeze=False)
+    for rule, panel in zip(rules, axes[0], strict=False):
+        sns.scatterplot(
+            searches[searches["gradient_rule"] == rule],
+            x="lr",
+            y="validation_accuracy",
+            hue="s",
+            palette="viridis",
+            legend="full",
+            ax=panel,
+        )
+        panel.set(xscale="log", xlabel="learning rate", ylabel="validation accuracy", title=rule)
+    return closed(figure)

@@ -10,13 +10,15 @@ from typing import Literal
 import torch
 from pydantic import PositiveFloat, PositiveInt, model_validator
 from torch import nn
-from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
+from torchvision import models as torchvision_models
+from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet, conv1x1
 from torchvision.models.vgg import make_layers
 
 from reluprime.activations import ACTIVATIONS
 from reluprime.config import Config
 
-Architecture = Literal["mlp", "vgg11", "resnet18", "resnet50"]
+Architecture = Literal["mlp", "vgg11", "resnet18", "resnet20", "resnet50", "mobilenet_v3_small"]
+NORMALISED = ("resnet20", "mobilenet_v3_small")  # always with batch norm
 Initialisation = Literal["torch", "kaiming-uniform"]
 
 
@@ -216,22 +218,70 @@ def resnet50(
     return network
 
 
+def resnet20(
+    n_classes: int, activation: Callable[[], nn.Module], *, seed: int, width: float = 1.0
+) -> nn.Sequential:
+    """The ResNet that M23's release trains, fp32 on the CPU; its text says ResNet-18.
+
+    Inputs are (batch, 3, height, width). A 3x3 convolution with batch norm and an activation,
+    three stages of three of torchvision's basic blocks with 16, 32 and 64 channels times `width`
+    and a 1x1 convolution with batch norm on every skip, the mean over the image, and one linear
+    layer. Ten activations, the stem's first; each block calls its own twice: 19 calls a pass.
+    The release hands its activation to the stem alone: that is `activation_sites="first"` of
+    `training.TrainingConfig`. Source: M23 4.4.
+    """
+    channels = [_scaled(n, width) for n in (16, 16, 16, 16, 32, 32, 32, 64, 64, 64)]
+    with _seeded(seed):
+        layers: OrderedDict[str, nn.Module] = OrderedDict()
+        layers["conv"] = nn.Conv2d(3, channels[0], 3, padding=1, bias=False)
+        layers["norm"] = nn.BatchNorm2d(channels[0])
+        layers["relu"] = activation()
+        for index, (before, after) in enumerate(pairwise(channels), start=1):
+            stride = 2 if index in (4, 7) else 1
+            skip = nn.Sequential(conv1x1(before, after, stride), nn.BatchNorm2d(after))
+            layers[f"block{index}"] = BasicBlock(before, after, stride, skip)
+        layers |= {"pool": nn.AdaptiveAvgPool2d(1), "flatten": nn.Flatten()}
+        layers["output"] = nn.Linear(channels[-1], n_classes)
+        network = nn.Sequential(layers)
+        _replace_relus(network, activation)
+    _check_sites(network.modules(), 10)
+    return network
+
+
+def mobilenet_v3_small(
+    n_classes: int, activation: Callable[[], nn.Module], *, seed: int, width: float = 1.0
+) -> nn.Module:
+    """torchvision's MobileNetV3-small, fp32 on the CPU.
+
+    Inputs are (batch, 3, height, width). `width` multiplies the channels (torchvision's
+    width_mult). `activation` takes the place of every ReLU, one call each: five in the first
+    three blocks, and one in each of nine squeeze layers; the other blocks have hard-swish. Its
+    dropout of 0.2 before the last layer stays. Source: M23 4.5.
+    """
+    with _seeded(seed):
+        network = torchvision_models.mobilenet_v3_small(num_classes=n_classes, width_mult=width)
+        _replace_relus(network, activation)
+    _check_sites(network.modules(), 14)
+    return network
+
+
 class NetworkConfig(Config):
     """Which network a study is about."""
 
     architecture: Architecture = "mlp"
     hidden_sizes: tuple[PositiveInt, ...] = ()  # of an mlp; the others have none
     width: PositiveFloat = 1.0  # multiplies the channels of the others; 1 is the papers'
-    batch_norm: bool = False
-    initialisation: Initialisation = "torch"  # see mlp; the ResNets have torchvision's own
+    batch_norm: bool = False  # resnet20 and mobilenet_v3_small always have it
+    initialisation: Initialisation = "torch"  # see mlp; others than mlp and vgg11 have their own
 
     @model_validator(mode="before")
     @classmethod
-    def _no_hidden_sizes(cls, values):
-        """Where a study has default hidden sizes, they are the mlp's."""
+    def _network_defaults(cls, values):
+        """Where a study has default hidden sizes, they are the mlp's; some have batch norm."""
         if not isinstance(values, dict) or values.get("architecture", "mlp") == "mlp":
             return values
-        return {"hidden_sizes": ()} | values
+        norm = {"batch_norm": True} if values["architecture"] in NORMALISED else {}
+        return {"hidden_sizes": ()} | norm | values
 
     @model_validator(mode="after")
     def _fits_the_architecture(self):
@@ -242,8 +292,12 @@ class NetworkConfig(Config):
             )
         if self.architecture == "mlp" and self.width != 1:
             raise ValueError(f"width={self.width}: an mlp has hidden_sizes instead")
-        if self.architecture.startswith("resnet") and self.initialisation != "torch":
-            raise ValueError(f"initialisation={self.initialisation!r}: a ResNet has its own")
+        if self.architecture not in ("mlp", "vgg11") and self.initialisation != "torch":
+            raise ValueError(
+                f"initialisation={self.initialisation!r}: {self.architecture} has its own"
+            )
+        if self.architecture in NORMALISED and not self.batch_norm:
+            raise ValueError(f"batch_norm=False: {self.architecture} always has it")
         return self
 
 
@@ -273,7 +327,11 @@ def build(
             relu_after_first=relu_after_first,
         )
         return nn.Sequential(OrderedDict(flatten=nn.Flatten(), **dict(layers.named_children())))
-    common = {"seed": seed, "width": config.width, "batch_norm": config.batch_norm}
+    common = {"seed": seed, "width": config.width}
+    if config.architecture in NORMALISED:
+        make = {"resnet20": resnet20, "mobilenet_v3_small": mobilenet_v3_small}
+        return make[config.architecture](n_classes, activation, **common)
+    common["batch_norm"] = config.batch_norm
     if config.architecture == "vgg11":
         return vgg11(n_classes, activation, initialisation=config.initialisation, **common)
     resnet = {"resnet18": resnet18, "resnet50": resnet50}[config.architecture]

@@ -6,6 +6,7 @@
 import argparse
 import sys
 import time
+import warnings
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,12 @@ import yaml
 from IPython.display import HTML
 from papermill.exceptions import PapermillExecutionError
 from pydantic import ConfigDict, ValidationError, create_model
+from tqdm import TqdmWarning
 
 from reluprime.records import REPOSITORY
+
+# Optuna asks tqdm for a widget, and a report has none.
+warnings.filterwarnings("ignore", "IProgress not found", TqdmWarning)
 
 NOTEBOOKS = REPOSITORY / "notebooks"
 PROFILES = NOTEBOOKS / "profiles"

@@ -16,7 +16,7 @@ import platform
 import subprocess
 import time
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -26,7 +26,7 @@ import torch
 from pydantic import BaseModel
 from tqdm import tqdm
 
-from reluprime import __version__, precision
+from reluprime import __version__, cluster, precision
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 COMPUTE = ("missing", "never", "always")
@@ -199,28 +199,37 @@ def sweep(
     compute: str = "missing",
     max_seconds: float | None = None,
     device: str | torch.device | None = None,
+    executor: str = "local",
 ) -> pd.DataFrame:
-    """The results of a grid; each new cell is in `store` before the next one starts.
+    """The results of a grid; each new cell is in `store` as soon as it is done.
 
     `compute`: "missing" computes the cells that `store` lacks, "never" none, "always" all anew.
     No cell starts later than `max_seconds` after the call. `device`: by default CUDA if there is.
+    `executor`: "local" computes one cell after the other in this process; "ray" as many at once
+    as the cluster at RAY_ADDRESS (or else this machine) has room for, a cell again elsewhere if
+    its worker or node dies; this process alone writes to `store`.
 
     Returns one row a cell that `store` has in the end, in the order of `configs`. Columns: the
     config's fields (lists as tuples), the result's, `key`, `provenance`. ``attrs["missing"]``
     counts the cells without a row; a UserWarning tells of them. Raises ValueError for an unknown
-    `compute`, a config given twice or a field in both config and result; RecordsError before
-    anything is computed if `store` cannot be written.
+    `compute` or `executor`, a config given twice or a field in both config and result;
+    RecordsError before anything is computed if `store` cannot be written.
     """
     if compute not in COMPUTE:
         raise ValueError(f"compute={compute!r} is unknown; choose one of {list(COMPUTE)}")
+    if executor not in EXECUTORS:
+        raise ValueError(f"executor={executor!r} is unknown; choose one of {list(EXECUTORS)}")
     deadline = time.monotonic() + (math.inf if max_seconds is None else max_seconds)
     grid, name = _grid(study, configs), study_name(study)
     records = store.read(name)
     todo = {"missing": grid.keys() - records.keys(), "never": (), "always": grid}[compute]
     if todo:
-        cells = {key: config for key, config in grid.items() if key in todo}
-        device = precision.best_device() if device is None else torch.device(device)
-        records |= _compute(study, cells, store, deadline, device)
+        configs = [config for key, config in grid.items() if key in todo]
+        store.check_writable(name)
+        computed = EXECUTORS[executor](study, configs, device, lambda: time.monotonic() < deadline)
+        for record in tqdm(computed, desc=name, total=len(configs)):
+            store.append(record)
+            records[record["key"]] = record
     frame = _frame(grid, records)
     if missing := frame.attrs["missing"]:
         what = f"{missing} of {len(grid)} cells of {name} are missing in {store.path}"
@@ -269,31 +278,30 @@ def _grid(study: Callable, configs: Iterable[BaseModel]) -> dict[str, BaseModel]
     return grid
 
 
-def _compute(
-    study: Callable,
-    cells: dict[str, BaseModel],
-    store: Store,
-    deadline: float,
-    device: torch.device,
-) -> dict[str, dict]:
-    """Compute and store one cell after the other until `deadline`; returns the new records."""
-    name, done = study_name(study), {}
-    store.check_writable(name)
-    with tqdm(total=len(cells), desc=name) as bar:
-        for key, config in cells.items():
-            if time.monotonic() >= deadline:
-                break
-            try:
-                done[key] = _record(study, config, device)
-            except BaseException as error:  # an interrupt too
-                error.add_note(f"in {name}({config!r})")
-                raise
-            store.append(done[key])
-            bar.update()
-    return done
+def _one_by_one(study, configs, device, may_start: Callable[[], bool]) -> Iterator[dict]:
+    for config in configs:
+        if not may_start():
+            return
+        yield _record(study, config, device)
 
 
-def _record(study: Callable, config: BaseModel, device: torch.device) -> dict:
+def _on_cluster(study, configs, device, may_start: Callable[[], bool]) -> Iterator[dict]:
+    return cluster.run(_record, [(study, c, device) for c in configs], device, may_start)
+
+
+EXECUTORS = {"local": _one_by_one, "ray": _on_cluster}
+
+
+def _record(study: Callable, config: BaseModel, device: str | torch.device | None) -> dict:
+    try:
+        return _measure(study, config, device)
+    except BaseException as error:  # an interrupt too
+        error.add_note(f"in {study_name(study)}({config!r})")
+        raise
+
+
+def _measure(study: Callable, config: BaseModel, device: str | torch.device | None) -> dict:
+    device = precision.best_device() if device is None else torch.device(device)
     began = time.perf_counter()
     result = study(config, device=device)
     seconds = time.perf_counter() - began

@@ -5,8 +5,9 @@ import hashlib
 import math
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -17,9 +18,9 @@ from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
 
 from reluprime import data, models
-from reluprime.activations import GradientRule, ReLU, count_kinks
+from reluprime.activations import ACTIVATIONS, GradientRule, ReLU, ReLU6, count_kinks
 from reluprime.batches import Batches, FolderBatches, generator
-from reluprime.config import DatasetName
+from reluprime.config import DatasetName, later
 from reluprime.precision import Precision, best_device, numerics
 
 
@@ -28,10 +29,14 @@ class TrainingConfig(models.NetworkConfig):
 
     dataset: Literal[DatasetName, "image-folder"] = "mnist"
     image_folder: str | None = Field(default=None, exclude=True)  # its root; not in records
-    # data.fingerprint of that folder; left out where there is none, as older records have none
-    fingerprint: str | None = Field(default=None, exclude_if=lambda value: value is None)
+    fingerprint: str | None = later(None)  # data.fingerprint of that folder
     hidden_sizes: tuple[PositiveInt, ...] = (2048, 2048, 2048)  # B21 4.1
+    activation: Literal["relu", "relu6"] = later("relu")
+    # Which activations have s and s_upper: all, the first one (M23's ResNet as it was run) or
+    # none (M23's MobileNet as it was run); the others have 0.
+    activation_sites: Literal["all", "first", "none"] = later("all")
     s: float = 0.0  # derivative at 0
+    s_upper: float = later(0.0)  # derivative at 6, relu6 only
     gradient_rule: GradientRule = "chain"
     precision: Precision = "fp32"  # of weights, activations, gradients and optimizer
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0  # after each hidden layer of an mlp
@@ -55,6 +60,8 @@ class TrainingConfig(models.NetworkConfig):
             raise ValueError(f"dropout={self.dropout}: only an mlp has it")
         if self.optimizer == "adam" and self.momentum:
             raise ValueError(f"momentum={self.momentum} is sgd's; with adam it must be 0")
+        if self.s_upper and self.activation != "relu6":
+            raise ValueError(f"s_upper={self.s_upper}: only relu6 has a kink at 6")
         if self.n_networks > 1 and (self.architecture != "mlp" or self.dropout):
             raise ValueError(
                 f"n_networks={self.n_networks}: only an mlp without dropout can be an ensemble"
@@ -92,15 +99,20 @@ def conditions(
     ]
 
 
-def fit(config: TrainingConfig, device: torch.device | None = None) -> dict:
+def fit(
+    config: TrainingConfig,
+    device: torch.device | None = None,
+    stop: Callable[[dict], bool] | None = None,
+) -> dict:
     """Train on mean cross-entropy; a run that diverges stops there and is a result.
 
     Returns, with one list for each network and in it a value for each epoch done:
 
     - train_loss, train_accuracy: means over the epoch's mini-batches as they were trained
     - test_accuracy (or validation_accuracy): share of images, after the epoch
-    - affected_steps: mini-batches with at least one pre-activation of exactly 0
+    - affected_steps: mini-batches with at least one pre-activation exactly at a kink
     - exact_zeros: {activation: the same, counted in pre-activations}; training passes alone
+    - exact_sixes: with relu6 alone, the same for pre-activations of exactly 6
 
     and for all networks together:
 
@@ -114,6 +126,9 @@ def fit(config: TrainingConfig, device: torch.device | None = None) -> dict:
     last epoch, with the same bits. Members of an ensemble equal the same run alone up to
     rounding: their matrix products are batched, so sums and exact zeros may differ.
 
+    `stop` is called after each epoch with what is known so far, and ends the run if it says so,
+    as a search does with a trial that falls behind.
+
     Raises DataError for anything wrong with the data, such as an image-folder whose fingerprint
     is another. As many processes read it as torch has threads (OMP_NUM_THREADS).
 
@@ -122,7 +137,7 @@ def fit(config: TrainingConfig, device: torch.device | None = None) -> dict:
     device = best_device() if device is None else torch.device(device)
     with numerics(config.precision, device) as dtype:
         make = _folder_batches if config.dataset == "image-folder" else _batches
-        return _fit(config, make(config, device, dtype), device, dtype)
+        return _fit(config, make(config, device, dtype), device, dtype, stop)
 
 
 fit.version = 1
@@ -164,19 +179,31 @@ def _seeds(config: TrainingConfig) -> list[int]:
     return list(range(config.seed, config.seed + config.n_networks))
 
 
-def _networks(config: TrainingConfig, batches, device: torch.device, dtype: torch.dtype):
-    def activation() -> nn.Module:
-        return ReLU(config.s, config.gradient_rule)
+def _activation(config: TrainingConfig, has_s: bool) -> nn.Module:
+    s, s_upper = (config.s, config.s_upper) if has_s else (0.0, 0.0)
+    if config.activation == "relu6":
+        return ReLU6(s, s_upper, config.gradient_rule)
+    return ReLU(s, config.gradient_rule)
 
+
+def _give_s(network: nn.Module, config: TrainingConfig) -> None:
+    """Put s into the first activation, all, or none; built with 0."""
+    sites = [name for name, m in network.named_modules() if isinstance(m, ACTIVATIONS)]
+    for name in sites[: {"all": len(sites), "first": 1, "none": 0}[config.activation_sites]]:
+        network.set_submodule(name, _activation(config, has_s=True))
+
+
+def _networks(config: TrainingConfig, batches, device: torch.device, dtype: torch.dtype):
     for seed in _seeds(config):
         network = models.build(
             config,
             batches.image_shape,
             batches.n_classes,
-            activation,
+            partial(_activation, config, has_s=False),
             seed=seed,
             dropout=config.dropout,
         )
+        _give_s(network, config)
         network = network.to(device, dtype)
         # The faster layout for convolutions on both kinds of device.
         yield (
@@ -204,10 +231,11 @@ class _Single:
         self.network.eval()
 
     def forward(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """-> logits, and while training for each activation the exact zeros (networks,)."""
+        """-> logits, and while training for each activation its exact hits (networks, kinks)."""
         x = x[0].contiguous(memory_format=torch.channels_last) if x[0].dim() == 4 else x[0]
         self._hits.clear()
-        return self.network(x).unsqueeze(0), dict(self._hits)
+        logits = self.network(x).unsqueeze(0)
+        return logits, {name: n.unsqueeze(0) for name, n in self._hits.items()}
 
 
 class _Ensemble:
@@ -229,7 +257,7 @@ class _Ensemble:
         def member(state, x):
             with count_kinks(self.template) as hits:
                 logits = functional_call(self.template, state, (x,))
-            return logits, {name: n[0] for name, n in hits.items()}  # ReLU has one kink
+            return logits, dict(hits)
 
         return vmap(member)(self._stacked, x.expand(self.size, *x.shape[1:]))
 
@@ -247,6 +275,9 @@ def _rate(config: TrainingConfig, epoch: int) -> float:
     return config.lr * (1 + math.cos(math.pi * epoch / config.epochs)) / 2
 
 
+KINKS = ("exact_zeros", "exact_sixes")  # results that count them, in the activations' order
+
+
 class _Sums:
     """Numbers of an epoch by mini-batch, on the device: the host waits for them once."""
 
@@ -262,9 +293,13 @@ class _Sums:
     def close(self) -> None:
         self.loss = sum(self._losses)  # (networks,), one mini-batch after the other
         self.correct = torch.stack(self._correct).sum(0)
-        hits = torch.stack(self._hits)  # (mini-batches, activations, networks)
-        self.affected = hits.any(1).sum(0)
-        self.zeros = dict(zip(self._names, hits.sum(0), strict=True))
+        hits = torch.stack(self._hits)  # (mini-batches, activations, networks, kinks)
+        self.affected = hits.any(-1).any(1).sum(0)
+        totals = hits.sum(0).unbind(-1)  # one kink, or two with relu6
+        self.hits = {
+            kink: dict(zip(self._names, n, strict=True))
+            for kink, n in zip(KINKS, totals, strict=False)
+        }
 
 
 def _seed_dropout(seed: int, device: torch.device) -> None:
@@ -315,14 +350,16 @@ def _append(history: dict, config, run, sums: _Sums, batches, epoch: int, began:
         f"{config.evaluate_on}_accuracy": accuracy,
         "affected_steps": sums.affected.tolist(),
     }
-    zeros = {name: n.tolist() for name, n in sums.zeros.items()}
+    hits = {kink: {name: n.tolist() for name, n in h.items()} for kink, h in sums.hits.items()}
     for member in range(config.n_networks):
         if history["diverged_epoch"][member] is not None:
             continue
         for name, value in values.items():
             history[name][member].append(value[member])
-        for name, n in zeros.items():
-            history["exact_zeros"].setdefault(name, [[] for _ in finite])[member].append(n[member])
+        for kink, by_activation in hits.items():
+            for name, n in by_activation.items():
+                lists = history.setdefault(kink, {}).setdefault(name, [[] for _ in finite])
+                lists[member].append(n[member])
         if not finite[member]:
             history["diverged_epoch"][member] = epoch
     history["seconds"].append(round(time.perf_counter() - began, 3))
@@ -378,18 +415,20 @@ def _start(config: TrainingConfig, network: nn.Module, batches) -> dict:
     }
 
 
-def _fit(config, batches, device: torch.device, dtype: torch.dtype) -> dict:
+def _fit(config, batches, device: torch.device, dtype: torch.dtype, stop) -> dict:
     networks = list(_networks(config, batches, device, dtype))
     run = _Single(networks[0]) if len(networks) == 1 else _Ensemble(networks)
     optimizer = _optimizer(config, run.weights)
     checkpoint = _Checkpoint(config, device)
     history = checkpoint.load(run, optimizer) or _start(config, networks[0], batches)
+    stopped = stop is not None and history["seconds"] and stop(history)  # before it was killed
     for epoch in range(len(history["seconds"]), config.epochs):
-        if None not in history["diverged_epoch"]:
+        if stopped or None not in history["diverged_epoch"]:
             break
         began = time.perf_counter()
         sums = _train_epoch(config, run, optimizer, batches, epoch, device)
         _append(history, config, run, sums, batches, epoch, began)
         checkpoint.save(run, optimizer, history)
+        stopped = stop is not None and stop(history)
     checkpoint.remove()
     return history

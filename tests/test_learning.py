@@ -488,23 +488,31 @@ def test_published_losses_count_epochs_from_one():
     assert table["epoch"].min() == 1
 
 
+SEARCHES = pd.DataFrame(
+    {
+        "training": {"s": s, "gradient_rule": rule},
+        "trials": [{"lr": lr, "validation_accuracy": v, "epochs": 1} for lr, v in trials],
+        "best": best,
+    }
+    for s, rule, trials, best in [
+        (0.0, "chain", [(0.1, 0.5), (0.2, 0.6)], 1),
+        (1.0, "injected", [(0.3, 0.6), (0.4, 0.5)], 0),
+    ]
+)
+
+
 def test_a_search_at_zero_stands_under_both_rules():
-    arms = [(0.0, "chain"), (1.0, "injected")]
-    searches = pd.DataFrame(
-        {
-            "training": {"s": s, "gradient_rule": rule},
-            "lr": [0.1, 0.2],
-            "validation_accuracy": [0.5, 0.6],
-        }
-        for s, rule in arms
-    )
-    trials = learning.search_trials(searches)
+    trials = learning.search_trials(SEARCHES)
     found = trials.groupby(["gradient_rule", "s"])["lr"].apply(list).to_dict()
     assert found == {
         ("chain", 0.0): [0.1, 0.2],
         ("injected", 0.0): [0.1, 0.2],
-        ("injected", 1.0): [0.1, 0.2],
+        ("injected", 1.0): [0.3, 0.4],
     }
+
+
+def test_each_arm_has_the_rate_of_its_best_trial():
+    assert learning.best_rates(SEARCHES) == {(0.0, "chain"): 0.2, (1.0, "injected"): 0.3}
 
 
 def test_the_table_of_effects_in_words():
