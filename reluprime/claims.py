@@ -14,7 +14,16 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from reluprime import bifurcation, learning_claims, records, training, volume, zeros
+from reluprime import (
+    bifurcation,
+    learning_claims,
+    records,
+    replication_claims,
+    training,
+    tuning,
+    volume,
+    zeros,
+)
 from reluprime.activations import GRADIENT_RULES
 from reluprime.findings import NOTHING, Finding, Frames, all_of, matches
 from reluprime.statistics import (
@@ -60,6 +69,7 @@ def load(store: records.Store) -> Frames:
         volume.estimate,
         training.fit,
         zeros.count,
+        tuning.search,
     )
     return {records.study_name(study): records.table(study, store) for study in studies}
 
@@ -415,6 +425,7 @@ def zeros_are_proportional(frames: Frames, gradient_rule: str) -> Finding:
 B21_MNIST = "MNIST, one epoch on the CPU"
 B21_TRAINING = "full width, at least 20 epochs and 3 seeds"
 MONTE_CARLO = "MNIST, random networks on the CPU"
+M23_MNIST = "MNIST, training on the CPU"
 
 CLAIMS = (
     Claim(
@@ -563,6 +574,8 @@ CLAIMS = (
         "The weights of s=0 and s=1 part faster at 16 bits than at 32.",
         "curves",
         "M23 Fig. 1",
+        replication_claims.weights_part_faster,
+        M23_MNIST,
     ),
     Claim(
         "R2",
@@ -570,6 +583,8 @@ CLAIMS = (
         "more spread.",
         "curves, box plots",
         "M23 Fig. 2, 3",
+        replication_claims.small_precision_suffers,
+        M23_MNIST,
     ),
     Claim(
         "R3",
@@ -579,19 +594,37 @@ CLAIMS = (
         small_share_grows,
         MONTE_CARLO,
     ),
-    Claim("R4", "ResNet-18 with batch norm is stable for every s.", "curves", "M23 Fig. 5"),
-    Claim("R5", "MobileNetV3-small shows no difference.", "first 2 epochs", "M23 4.5"),
+    Claim(
+        "R4",
+        "ResNet-18 with batch norm is stable for every s.",
+        "curves",
+        "M23 Fig. 5",
+        replication_claims.resnet_is_stable,
+        M23_MNIST,
+    ),
+    Claim(
+        "R5",
+        "MobileNetV3-small shows no difference.",
+        "first 2 epochs",
+        "M23 4.5",
+        replication_claims.mobilenet_shows_nothing,
+        M23_MNIST,
+    ),
     Claim(
         "R6",
         "Searching ReLU6'(0) and ReLU6'(6) too does worse than leaving them 0.",
         "96.92 % against 97.36 %",
         "M23 Fig. 6",
+        replication_claims.searching_does_worse,
+        M23_MNIST,
     ),
     Claim(
         "R7",
         "A fully connected search agrees; with s other than 0, zeros become rarer in training.",
         "text",
         "M23 4.5",
+        replication_claims.fully_connected_agrees,
+        M23_MNIST,
     ),
 )
 

@@ -25,7 +25,8 @@ def runs(cells: pd.DataFrame) -> pd.DataFrame:
     Columns: CONDITION, s, gradient_rule, seed (the network's own), test_accuracy and train_loss
     after the last epoch done, losses and accuracies (tuples by epoch), diverged_epoch (None: it
     did not), epochs_done, exact_zeros and affected_steps (sums over epochs and layers),
-    relu_calls (of all epochs done), n_batches (of an epoch).
+    zeros_by_epoch (tuple, sums over layers), relu_calls (of all epochs done), n_batches (of an
+    epoch).
     """
     columns = [*CONDITION, "s", "gradient_rule", "seed", *_RESULTS]
     rows = [_row(cell, member) for cell in cells.to_dict("records") for member in _members(cell)]
@@ -40,6 +41,7 @@ _RESULTS = (
     "diverged_epoch",
     "epochs_done",
     "exact_zeros",
+    "zeros_by_epoch",
     "affected_steps",
     "relu_calls",
     "n_batches",
@@ -52,7 +54,8 @@ def _members(cell: dict) -> range:
 
 def _row(cell: dict, member: int) -> dict:
     losses, accuracies = cell["train_loss"][member], cell["test_accuracy"][member]
-    zeros = sum(sum(by_network[member]) for by_network in cell["exact_zeros"].values())
+    layers = [by_network[member] for by_network in cell["exact_zeros"].values()]
+    zeros = tuple(sum(by_layer) for by_layer in zip(*layers, strict=True))
     return {
         **{name: _value(cell, name) for name in CONDITION},
         "s": cell["s"],
@@ -64,7 +67,8 @@ def _row(cell: dict, member: int) -> dict:
         "accuracies": tuple(accuracies),
         "diverged_epoch": cell["diverged_epoch"][member],
         "epochs_done": len(losses),
-        "exact_zeros": zeros,
+        "exact_zeros": sum(zeros),
+        "zeros_by_epoch": zeros,
         "affected_steps": sum(cell["affected_steps"][member]),
         "relu_calls": len(losses) * sum(cell["relu_calls"].values()),
         "n_batches": cell["n_batches"],

@@ -30,8 +30,10 @@ PAPER_MLP = (2048, 2048, 2048)
 Runs = pd.DataFrame
 
 
-def _experiment(frames: Frames, gradient_rule: str, s: float | None = None, **wanted) -> Runs:
-    """The largest experiment with the wanted values, and with runs at `s` if that is given."""
+def experiment(frames: Frames, gradient_rule: str, s: float | None = None, **wanted) -> Runs:
+    """The runs of the largest experiment with the wanted values, with some at `s` if it is given.
+
+    Those at s=0 are among them, under either rule."""
     table = learning.runs(frames["training.fit"])
     table = table[matches(table, wanted)]
     candidates = [
@@ -69,29 +71,33 @@ def _finding(value: str, parts: list[bool | None], *experiments: Runs) -> Findin
     return Finding(value, all_of(parts))
 
 
-def _drop(runs: Runs, s: float) -> float:
+def drop(runs: Runs, s: float) -> float:
+    """Mean loss of test accuracy at s against s=0, in points."""
     return -100 * learning.effect(runs, s)["difference"]
 
 
-def _drops(runs: Runs, s: float) -> bool:
+def drops(runs: Runs, s: float) -> bool:
     """Whether s=0 does better, and not by chance."""
-    return _drop(runs, s) > 0 and learning.effect(runs, s)["p_difference"] < RISK
+    return drop(runs, s) > 0 and learning.effect(runs, s)["p_difference"] < RISK
 
 
 def _gains(runs: Runs, s: float) -> bool:
-    return _drop(runs, s) < 0 and learning.effect(runs, s)["p_difference"] < RISK
+    return drop(runs, s) < 0 and learning.effect(runs, s)["p_difference"] < RISK
 
 
-def _points(runs: Runs, s: float) -> str:
+def points(runs: Runs, s: float) -> str:
+    """The drop with its interval."""
     effect = learning.effect(runs, s)
     return learning.with_interval(*(-100 * effect[n] for n in ("difference", "high", "low")))
 
 
-def _equal(runs: Runs, s: float) -> bool:
+def equal(runs: Runs, s: float) -> bool:
+    """Whether s is equal to 0 within half a point."""
     return learning.effect(runs, s)["p_equivalence"] < RISK
 
 
-def _others(runs: Runs) -> list[float]:
+def others(runs: Runs) -> list[float]:
+    """The tested s but 0."""
     return sorted(s for s in runs["s"].unique() if s != 0)
 
 
@@ -102,22 +108,22 @@ def _accuracy(runs: Runs, s: float) -> float:
 def vgg11_prefers_zero(frames: Frames, gradient_rule: str) -> Finding:
     """P9: there is a drop at every tested |s| above 0.1 (at least one), and no tested s does
     better than s=0 (t-test)."""
-    runs = _experiment(frames, gradient_rule, **VGG11, **SGD)
-    beyond = [_drops(runs, s) for s in _others(runs) if abs(s) > 0.1]
-    better = [_gains(runs, s) for s in _others(runs)]
-    value = "drop in points " + ", ".join(f"s={s:g}: {_points(runs, s)}" for s in _others(runs))
+    runs = experiment(frames, gradient_rule, **VGG11, **SGD)
+    beyond = [drops(runs, s) for s in others(runs) if abs(s) > 0.1]
+    better = [_gains(runs, s) for s in others(runs)]
+    value = "drop in points " + ", ".join(f"s={s:g}: {points(runs, s)}" for s in others(runs))
     return _finding(value, [all(beyond) if beyond else None, not any(better)], runs)
 
 
 def resnet18_fails_mlp_resists(frames: Frames, gradient_rule: str) -> Finding:
     """P10: ResNet-18 without batch norm stays below 20 % at every tested s above 0.2 (at least
     one), and at s=1 it drops more than twice as much as the MLP, which learns (above 20 %)."""
-    resnet = _experiment(frames, gradient_rule, 1.0, **RESNET18, **SGD)
-    mlp = _experiment(frames, gradient_rule, 1.0, **MLP, **SGD, dropout=0.0)
-    failing = [_accuracy(resnet, s) < CHANCE for s in _others(resnet) if s > 0.2]
-    less = _drop(resnet, 1.0) > 2 * max(0.0, _drop(mlp, 1.0))
+    resnet = experiment(frames, gradient_rule, 1.0, **RESNET18, **SGD)
+    mlp = experiment(frames, gradient_rule, 1.0, **MLP, **SGD, dropout=0.0)
+    failing = [_accuracy(resnet, s) < CHANCE for s in others(resnet) if s > 0.2]
+    less = drop(resnet, 1.0) > 2 * max(0.0, drop(mlp, 1.0))
     learns = _accuracy(mlp, 1.0) > CHANCE
-    value = f"drop at s=1: ResNet-18 {_points(resnet, 1.0)}, MLP {_points(mlp, 1.0)}"
+    value = f"drop at s=1: ResNet-18 {points(resnet, 1.0)}, MLP {points(mlp, 1.0)}"
     parts = [all(failing) if failing else None, less and learns]
     return _finding(value, parts, resnet, mlp)
 
@@ -125,12 +131,12 @@ def resnet18_fails_mlp_resists(frames: Frames, gradient_rule: str) -> Finding:
 def imagenet_drops(frames: Frames, gradient_rule: str) -> Finding:
     """P11: ResNet-50 on at least a million images loses at least 10 points of top-1 accuracy at
     s=1 (published: 12 and 20); one run each, as published, of at least 20 epochs."""
-    runs = _experiment(frames, gradient_rule, 1.0, architecture="resnet50", dataset="image-folder")
+    runs = experiment(frames, gradient_rule, 1.0, architecture="resnet50", dataset="image-folder")
     if runs.empty or runs.iloc[0]["n_batches"] * runs.iloc[0]["batch_size"] < IMAGENET:
         return NOTHING
-    drop = _drop(runs, 1.0)
+    points_lost = drop(runs, 1.0)
     full = runs.iloc[0]["epochs"] >= MIN_EPOCHS and runs.iloc[0]["width"] == 1
-    return Finding(f"drop of {drop:.1f} points", bool(drop >= 10) if full else None)
+    return Finding(f"drop of {points_lost:.1f} points", bool(points_lost >= 10) if full else None)
 
 
 def batch_norm_removes_effect(frames: Frames, gradient_rule: str) -> Finding:
@@ -138,25 +144,25 @@ def batch_norm_removes_effect(frames: Frames, gradient_rule: str) -> Finding:
     with batch norm drops, by less than 5 points."""
     norm = SGD | {"batch_norm": True}
     networks = (VGG11, MLP | {"dropout": 0.0})
-    before = [_experiment(frames, gradient_rule, 1.0, **n, **SGD) for n in networks]
-    after = [_experiment(frames, gradient_rule, 1.0, **n, **norm) for n in networks]
-    resnet = _experiment(frames, gradient_rule, 1.0, **RESNET18, **norm)
-    parts = [_drops(runs, 1.0) for runs in before]
-    parts += [_equal(runs, 1.0) for runs in after]
-    parts.append(_drops(resnet, 1.0) and _drop(resnet, 1.0) < 5)
+    before = [experiment(frames, gradient_rule, 1.0, **n, **SGD) for n in networks]
+    after = [experiment(frames, gradient_rule, 1.0, **n, **norm) for n in networks]
+    resnet = experiment(frames, gradient_rule, 1.0, **RESNET18, **norm)
+    parts = [drops(runs, 1.0) for runs in before]
+    parts += [equal(runs, 1.0) for runs in after]
+    parts.append(drops(resnet, 1.0) and drop(resnet, 1.0) < 5)
     value = "drop at s=1 without, with: " + "; ".join(
-        f"{name} {_points(a, 1.0)}, {_points(b, 1.0)}"
+        f"{name} {points(a, 1.0)}, {points(b, 1.0)}"
         for name, a, b in zip(("VGG11", "MLP"), before, after, strict=True)
     )
-    value += f"; ResNet-18 with {_points(resnet, 1.0)}"
+    value += f"; ResNet-18 with {points(resnet, 1.0)}"
     return _finding(value, parts, *before, *after, resnet)
 
 
 def adam_reduces_effect(frames: Frames, gradient_rule: str) -> Finding:
     """P13, VGG11 on CIFAR-10 at s=1: there is a drop with SGD, and it is larger than Adam's
     (paired t-test over seeds, 5 %)."""
-    sgd = _experiment(frames, gradient_rule, 1.0, **VGG11, **SGD)
-    adam = _experiment(
+    sgd = experiment(frames, gradient_rule, 1.0, **VGG11, **SGD)
+    adam = experiment(
         frames,
         gradient_rule,
         1.0,
@@ -165,22 +171,22 @@ def adam_reduces_effect(frames: Frames, gradient_rule: str) -> Finding:
     )
     apart = (learning.differences(adam, 1.0) - learning.differences(sgd, 1.0)).dropna()
     less = bool(apart.mean() > 0 and learning.difference_test(apart) < RISK)
-    value = f"drop at s=1: SGD {_points(sgd, 1.0)}, Adam {_points(adam, 1.0)}"
-    return _finding(value, [_drops(sgd, 1.0), less], sgd, adam)
+    value = f"drop at s=1: SGD {points(sgd, 1.0)}, Adam {points(adam, 1.0)}"
+    return _finding(value, [drops(sgd, 1.0), less], sgd, adam)
 
 
 def precision_decides(frames: Frames, gradient_rule: str) -> Finding:
     """P14, VGG11: s=1 at fp64 is equal to s=0 at fp32 (same seeds); at fp16 s=1 stays below
     20 %, while s=0 does not."""
     at = {
-        p: _experiment(frames, gradient_rule, 1.0, **VGG11, **SGD | {"precision": p})
+        p: experiment(frames, gradient_rule, 1.0, **VGG11, **SGD | {"precision": p})
         for p in ("fp64", "fp32", "fp16")
     }
     mixed = pd.concat([at["fp64"].query("s == 1"), at["fp32"].query("s == 0")])
     half = {s: _accuracy(at["fp16"], s) for s in (0.0, 1.0)}
-    parts = [_equal(mixed, 1.0), half[1.0] < CHANCE < half[0.0]]
+    parts = [equal(mixed, 1.0), half[1.0] < CHANCE < half[0.0]]
     value = (
-        f"fp64 s=1 less fp32 s=0: drop {_points(mixed, 1.0)}; "
+        f"fp64 s=1 less fp32 s=0: drop {points(mixed, 1.0)}; "
         f"fp16 s=0 {half[0.0]:.1%}, s=1 {half[1.0]:.1%}"
     )
     return _finding(value, parts, *at.values())
@@ -189,11 +195,11 @@ def precision_decides(frames: Frames, gradient_rule: str) -> Finding:
 def dropout_has_no_joint_effect(frames: Frames, gradient_rule: str) -> Finding:
     """P15, MLP at s=1: for every tested dropout rate the drop with dropout less the drop without
     is equal to 0 within half a point (paired by seed, equivalence test)."""
-    plain = _experiment(frames, gradient_rule, 1.0, **MLP, **SGD, dropout=0.0)
+    plain = experiment(frames, gradient_rule, 1.0, **MLP, **SGD, dropout=0.0)
     table = learning.runs(frames["training.fit"])
     rates = sorted(rate for rate in table["dropout"].unique() if rate)
     dropped = {
-        rate: _experiment(frames, gradient_rule, 1.0, **MLP, **SGD, dropout=rate) for rate in rates
+        rate: experiment(frames, gradient_rule, 1.0, **MLP, **SGD, dropout=rate) for rate in rates
     }
     if not dropped:
         return NOTHING

@@ -1,0 +1,351 @@
+"""Tables and verdict rules of M23's experiments, on synthetic records."""
+
+import json
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from test_learning import EMPTY, cell, experiment
+
+from reluprime import learning, replication, replication_claims
+from reluprime.training import TrainingConfig
+from reluprime.tuning import SearchConfig, Space, arms
+
+FC = {
+    "dataset": "mnist",
+    "hidden_sizes": (200, 200, 200),
+    "optimizer": "adam",
+    "momentum": 0.0,
+    "epochs": 50,
+}
+RESNET = {
+    "architecture": "resnet20",
+    "dataset": "mnist",
+    "optimizer": "adam",
+    "momentum": 0.0,
+    "epochs": 20,
+}
+MOBILENET = RESNET | {"architecture": "mobilenet_v3_small", "epochs": 2}
+FLAT = {0.0: 0.98, 0.5: 0.98, 1.0: 0.98}
+FALLS = {0.0: 0.98, 0.5: 0.97, 1.0: 0.9}
+NOTHING = EMPTY | {"bifurcation.paired_run": pd.DataFrame(), "tuning.search": pd.DataFrame()}
+
+
+def frames(*experiments, **others):
+    rows = [row for rows in experiments for row in rows]
+    return NOTHING | {"training.fit": pd.DataFrame(rows)} | others
+
+
+def spread(rows, s, by):
+    """The runs at s moved apart by the seed."""
+    for row in rows:
+        if row["s"] == s:
+            accuracy = row["test_accuracy"][0][-1] + by * (row["seed"] - 1.5)
+            row["test_accuracy"] = [[accuracy] * len(row["test_accuracy"][0])]
+    return rows
+
+
+def zeros(rows, first, last):
+    """Exact zeros of the first and of the last half of the epochs, the seed more in both."""
+    for row in rows:
+        half = row["epochs"] // 2
+        n = [first + row["seed"]] * half + [last + 1.5 * row["seed"]] * half
+        row["exact_zeros"] = {"activation1": [n]}
+    return rows
+
+
+# ---- searches ----
+
+
+def search_rows(network, best, repeats=12, luck=0.002, n_train=None, width=1.0, n_trials=10):
+    """`best`: {arm: accuracy}; every seed moves all arms alike by luck, and each by a little."""
+    base = SearchConfig(
+        training=TrainingConfig(
+            **{"architecture": network, "dataset": "mnist", "activation": "relu6"}
+            | ({"hidden_sizes": (2000,)} if network == "mlp" else {"width": width}),
+            optimizer="adam",
+            momentum=0.0,
+            epochs=10 if network == "mlp" else 6,
+            n_train=n_train,
+            evaluate_on="validation",
+        ),
+        space=Space(lr=(1e-4, 1e-2), batch_size=(32, 64, 128)),
+        n_trials=n_trials,
+        sampler="random",
+        grace_epochs=3,
+    )
+    random, rows = np.random.RandomState(0), []
+    for config in arms(base, ["chain", "injected"], repeats):
+        names = ("lr", "batch_size", *(("s", "s_upper") if config.space.s else ()))
+        dump = json.loads(config.model_dump_json())
+        arm = replication._arm(dump)
+        accuracy = best[arm] + luck * (config.seed % 4) + random.normal(0, luck / 10)
+        trials = [
+            dict.fromkeys(names, 0.5) | {"epochs": e, "validation_accuracy": a, "diverged": False}
+            for e, a in ((3, accuracy - 0.1), (6, accuracy), (3, accuracy - 0.2))
+        ]
+        rows.append(dump | {"trials": trials, "best": 1, "key": "", "provenance": {}})
+    return pd.DataFrame(rows)
+
+
+def best(chain=0.97, injected=0.97):
+    return {
+        replication.FIXED: 0.97,
+        replication.SEARCHED["chain"]: chain,
+        replication.SEARCHED["injected"]: injected,
+        replication.IGNORED: 0.97,
+    }
+
+
+def test_a_search_is_a_row_with_its_best_trial():
+    found = replication.searches(search_rows("mobilenet_v3_small", best(), repeats=2))
+    assert found["arm"].tolist() == 2 * list(best())
+    assert found["seed"].tolist() == [0] * 4 + [1] * 4
+    assert found["epochs_done"].eq(6).all()
+    assert found["total_epochs"].eq(12).all()
+    assert found.loc[found["arm"] == replication.FIXED, "s"].eq(0).all()
+    assert found.loc[found["arm"] == replication.IGNORED, "s"].eq(0.5).all()
+
+
+def test_searches_over_the_rate_alone_are_not_among_them():
+    rows = search_rows("mlp", best(), repeats=1)
+    for training in rows["training"]:
+        del training["activation"]  # as a record of ReLU has it
+    assert replication.searches(rows).empty
+
+
+def test_gains_are_paired_by_seed_and_luck_is_not():
+    found = replication.searches(search_rows("mlp", best(injected=0.95), luck=0.01))
+    gain = replication.gain(replication.gains(found, "searched, injected"))
+    assert gain["searches"] == 12
+    assert gain["gain"] == pytest.approx(-0.02, abs=0.001)
+    assert gain["high"] - gain["low"] < 0.003
+    assert gain["p_difference"] < 1e-6
+    luck = replication.luck(found)
+    assert len(luck) == 6
+    assert luck.mean() == pytest.approx(0.01, abs=0.002)  # the next seed, as made up
+
+
+def test_a_single_search_shows_nothing():
+    gain = replication.gain(pd.Series([0.1]))
+    assert gain["searches"] == 1
+    assert math.isnan(gain["gain"])
+
+
+def test_the_published_difference():
+    assert replication.published_gain("mobilenet_v3_small") == pytest.approx(-0.004416)
+
+
+def test_trials_stand_beside_the_published_ones():
+    rows = search_rows("mobilenet_v3_small", best(), repeats=1)
+    table = replication.trials(rows, "mobilenet_v3_small")
+    counts = table["arm"].value_counts()
+    assert counts["published, searched"] == counts["published, fixed"] == 10
+    assert counts[replication.IGNORED] == 3
+
+
+SEARCH_RULES = {
+    "mobilenet_v3_small": replication_claims.searching_does_worse,
+    "mlp": replication_claims.fully_connected_agrees,
+}
+
+
+@pytest.mark.parametrize("network", SEARCH_RULES)
+@pytest.mark.parametrize(
+    ("changes", "worse"),
+    [
+        ({"best": best(injected=0.96)}, True),
+        ({"best": best()}, False),
+        ({"best": best(injected=0.98)}, False),
+        ({"best": best(), "luck": 0.2}, None),  # too wide to say no
+    ],
+)
+def test_a_search_is_worse_only_if_it_is(network, changes, worse):
+    found = replication.searches(search_rows(network, **changes))
+    gain = replication.gain(replication.gains(found, replication.SEARCHED["injected"]))
+    assert replication_claims._is_worse(gain) is worse
+
+
+@pytest.mark.parametrize(
+    ("changes", "holds"),
+    [
+        ({}, True),
+        ({"n_train": 5000}, None),
+        ({"width": 0.5}, None),
+        ({"repeats": 9}, None),
+        ({"n_trials": 9}, None),
+    ],
+)
+def test_r6_gives_a_verdict_at_full_scale_alone(changes, holds):
+    rows = search_rows("mobilenet_v3_small", best(injected=0.96), **changes)
+    finding = replication_claims.searching_does_worse(frames(**{"tuning.search": rows}), "injected")
+    assert finding.holds is holds
+    assert finding.value.startswith("gain in points -1.0")
+    assert ("small scale" in finding.value) == (holds is None)
+    chain = replication_claims.searching_does_worse(frames(**{"tuning.search": rows}), "chain")
+    assert chain.holds is (False if holds else None)
+
+
+def test_r6_looks_at_the_largest_search():
+    small = search_rows("mobilenet_v3_small", best(), n_train=5000)
+    large = search_rows("mobilenet_v3_small", best(injected=0.9))
+    for order in ((small, large), (large, small)):
+        both = frames(**{"tuning.search": pd.concat(order, ignore_index=True)})
+        assert replication_claims.searching_does_worse(both, "injected").holds is True
+
+
+# ---- runs ----
+
+
+def r7(changed, unchanged, gain=0.96):
+    rows = zeros(experiment(FC | {"precision": "bf16"}, {1.0: 0.9, 0.5: 0.9}), *changed)
+    rows += zeros(experiment(FC | {"precision": "bf16"}, {0.0: 0.9}), *unchanged)
+    return frames(rows, **{"tuning.search": search_rows("mlp", best(injected=gain))})
+
+
+@pytest.mark.parametrize(
+    ("records", "holds"),
+    [
+        (r7((100, 10), (10, 100)), True),
+        (r7((10, 100), (10, 100)), False),
+        (r7((100, 10), (100, 10)), False),
+        (r7((100, 10), (10, 100), gain=0.97), False),
+    ],
+)
+def test_r7_asks_for_all_three(records, holds):
+    assert replication_claims.fully_connected_agrees(records, "injected").holds is holds
+
+
+def test_the_trend_leaves_out_a_middle_epoch():
+    row = cell(TrainingConfig(**FC | {"epochs": 5}), 0.9)
+    row["exact_zeros"] = {"a": [[1, 2, 90, 3, 4]], "b": [[0, 0, 0, 10, 0]]}
+    runs = learning.runs(pd.DataFrame([row]))
+    assert runs["zeros_by_epoch"].tolist() == [(1, 2, 90, 13, 4)]
+    assert replication.trend(runs).tolist() == [14.0]
+
+
+def test_rates_by_epoch():
+    row = cell(TrainingConfig(**FC | {"epochs": 2}), 0.9)  # 150 calls an epoch, 3 zeros
+    table = replication.zeros_by_epoch(learning.runs(pd.DataFrame([row])))
+    assert table["rate"].tolist() == [3 / 150] * 2
+    assert table["epoch"].tolist() == [1, 2]
+
+
+def half(accuracies):
+    return experiment(FC | {"precision": "bf16"}, accuracies)
+
+
+R2 = [
+    ([experiment(FC, FLAT), spread(half(FALLS), 1.0, 0.01)], True),
+    ([experiment(FC, FALLS), spread(half(FALLS), 1.0, 0.01)], False),
+    ([experiment(FC, FLAT), spread(half(FLAT), 1.0, 0.001)], False),
+    ([experiment(FC, FLAT), spread(half(FALLS), 0.0, 0.01)], False),
+    ([experiment(FC | {"epochs": 49}, FLAT), half(FALLS)], None),
+    ([experiment(FC, FLAT)], None),
+]
+
+
+@pytest.mark.parametrize(("experiments", "holds"), R2)
+def test_r2(experiments, holds):
+    finding = replication_claims.small_precision_suffers(frames(*experiments), "injected")
+    assert finding.holds is holds
+
+
+@pytest.mark.parametrize(
+    ("rule", "base"),
+    [
+        (replication_claims.resnet_is_stable, RESNET),
+        (replication_claims.mobilenet_shows_nothing, MOBILENET),
+    ],
+)
+def test_stability_is_equality_at_every_s_as_meant(rule, base):
+    first = "first" if base is RESNET else "none"
+    as_run = experiment(base | {"activation_sites": first}, FLAT)
+    assert rule(frames(experiment(base, FLAT)), "injected").holds is True
+    assert rule(frames(experiment(base, FALLS), as_run), "injected").holds is False
+    assert rule(frames(as_run), "injected").holds is None
+    for change in ({"width": 0.5}, {"n_train": 5000}):
+        finding = rule(frames(experiment(base | change, FLAT)), "injected")
+        assert finding.holds is None
+        assert "small scale" in finding.value
+
+
+def paired(precision, seed, apart, **changes):
+    return {
+        "dataset": "mnist",
+        "hidden_sizes": (2000,),
+        "optimizer": "adam",
+        "lr": 1e-3,
+        "precision": precision,
+        "seed": seed,
+        "distance": {
+            "control": [0.0, 0.0],
+            "chain s=1": [0.0, 0.0],
+            "injected s=1": [9.0, apart + seed],
+        },
+        "sum_difference": {
+            "control": [0.0, 0.0],
+            "chain s=1": [0.0, 0.0],
+            "injected s=1": [0.0, 0.1],
+        },
+    } | changes
+
+
+def r1(fp32, bf16, seeds=3, **changes):
+    rows = [
+        paired(precision, seed, apart, **changes)
+        for seed in range(seeds)
+        for precision, apart in (("fp32", fp32), ("bf16", bf16))
+    ]
+    return frames(**{"bifurcation.paired_run": pd.DataFrame(rows)})
+
+
+@pytest.mark.parametrize(
+    ("records", "holds"),
+    [
+        (r1(1.0, 2.0), True),
+        (r1(2.0, 1.0), False),
+        (r1(1.0, 2.0, seeds=2), None),
+        (r1(1.0, 2.0, optimizer="sgd"), None),
+        (r1(1.0, 2.0, hidden_sizes=(100,)), None),
+    ],
+)
+def test_r1(records, holds):
+    assert replication_claims.weights_part_faster(records, "injected").holds is holds
+
+
+def test_r1_under_the_rule_that_parts_nothing():
+    assert replication_claims.weights_part_faster(r1(1.0, 2.0), "chain").holds is False
+
+
+def test_distances_beside_the_sums_of_weights():
+    table = replication.distances(pd.DataFrame([paired("bf16", 0, 2.0)]))
+    assert set(table["gradient_rule"]) == {"chain", "injected"}
+    own = table[(table["gradient_rule"] == "injected") & (table["step"] == 2)]
+    assert own.set_index("quantity")["value"].to_dict() == {"L1 distance": 2.0, "sums": 0.1}
+    last = replication.distance_table(table).set_index("gradient_rule")
+    assert last.loc["injected", ["L1 distance", "sums", "runs", "apart"]].tolist() == [2, 0.1, 1, 1]
+    assert last.loc["chain", "apart"] == 0
+
+
+def test_a_distance_that_is_not_a_number_is_counted():
+    table = replication.distances(pd.DataFrame([paired("fp16", 0, math.nan)]))
+    last = replication.distance_table(table).set_index("gradient_rule")
+    assert last["not finite"].to_dict() == {"chain": 0, "injected": 1}
+
+
+@pytest.mark.parametrize("gradient_rule", ["chain", "injected"])
+@pytest.mark.parametrize(
+    "rule",
+    [
+        replication_claims.weights_part_faster,
+        replication_claims.small_precision_suffers,
+        replication_claims.resnet_is_stable,
+        replication_claims.mobilenet_shows_nothing,
+        replication_claims.searching_does_worse,
+        replication_claims.fully_connected_agrees,
+    ],
+)
+def test_no_records_no_verdict(rule, gradient_rule):
+    assert rule(NOTHING, gradient_rule).holds is None
