@@ -57,8 +57,8 @@ class Claim:
     statement: str
     published: str
     source: str
-    rule: Callable[[Frames, str], Finding] | None = None
-    scale: str = ""
+    rule: Callable[[Frames, str], Finding]
+    scale: str  # of the records that a verdict is based on
 
 
 def load(store: records.Store) -> Frames:
@@ -638,19 +638,20 @@ _VERDICTS = {
 
 def verdict(chain: Finding, injected: Finding) -> str:
     """The scorecard's word for what holds under each gradient rule."""
-    return _VERDICTS.get((chain.holds, injected.holds), TOO_SMALL)
+    seen = TOO_SMALL if chain.value or injected.value else UNTESTED
+    return _VERDICTS.get((chain.holds, injected.holds), seen)
 
 
 def scorecard(store: records.Store) -> pd.DataFrame:
     """One row a claim: id, claim, published, chain, injected, scale, verdict, source.
 
-    A claim without a study is "not tested"; one whose records are missing or too small is "not
+    A claim whose records are missing is "not tested"; one whose records are too small is "not
     tested at this scale".
     """
     frames, rows = load(store), []
     for claim in CLAIMS:
-        found = {r: claim.rule(frames, r) if claim.rule else NOTHING for r in GRADIENT_RULES}
-        word = verdict(**found) if claim.rule else UNTESTED
+        found = {r: claim.rule(frames, r) for r in GRADIENT_RULES}
+        word = verdict(**found)
         rows.append(
             {
                 "id": claim.id,

@@ -276,14 +276,18 @@ def test_r3_holds_for_small_networks_that_grow():
     ],
 )
 def test_verdicts(chain, injected, word):
-    assert claims.verdict(claims.Finding("", chain), claims.Finding("", injected)) == word
+    assert claims.verdict(claims.Finding("1", chain), claims.Finding("2", injected)) == word
+
+
+def test_no_value_is_not_tested():
+    assert claims.verdict(findings.NOTHING, findings.NOTHING) == "not tested"
 
 
 def test_an_empty_store_leaves_every_claim_in_the_table(tmp_path):
     card = claims.scorecard(records.Store(tmp_path))
     ids = [f"P{n}" for n in range(1, 18)] + [f"R{n}" for n in range(1, 8)]
     assert card["id"].tolist() == ids
-    assert set(card["verdict"]) == {"not tested", "not tested at this scale"}
+    assert set(card["verdict"]) == {"not tested"}
 
 
 def test_the_command_prints_table_and_json(tmp_path, capsys):
