@@ -7,7 +7,7 @@ JOBS ?= 2
 QUICK := Quick run: a few small networks on 5,000 images. No verdicts; the published book has them.
 
 .DEFAULT_GOAL := help
-.PHONY: help report test book records lint clean unit nbval
+.PHONY: help report test book records lint clean unit nbval cluster
 
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -44,6 +44,9 @@ unit: .venv
 
 nbval: .venv
 	$(BIN)/python -m pytest --nbval --nbval-current-env notebooks -n $(JOBS) --dist loadfile -W default
+
+cluster: .venv  ## the tests with Ray, in a network namespace that has nothing else (Linux, root)
+	OMP_NUM_THREADS=1 unshare -n sh -c 'ip link set lo up && exec $(BIN)/python -m pytest tests/test_cluster.py'
 
 lint: .venv  ## ruff: style and mistakes
 	$(BIN)/ruff check .

@@ -1,5 +1,7 @@
 """Figures of the training studies: both gradient rules, and the published figure beside them."""
 
+from collections.abc import Iterable
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -66,6 +68,13 @@ def _plain_ticks(axes: Axes) -> None:
         axes.yaxis.set_minor_locator(NullLocator())
 
 
+def s_colours(values: Iterable[float]) -> dict[float, tuple]:
+    """A colour for each s; 0 is black."""
+    values = sorted(set(values))
+    colours = dict(zip(values, sns.color_palette("plasma", len(values) + 1), strict=False))
+    return colours | {0: PUBLISHED}
+
+
 def training_figure(
     runs: pd.DataFrame, published: pd.DataFrame, published_loss: pd.DataFrame
 ) -> Figure:
@@ -79,9 +88,7 @@ def training_figure(
     axes["injected"].sharey(axes["chain"])  # before anything is drawn, so that all of it fits
     accuracy_panel(axes["accuracy"], runs, published)
     curves = learning.curves(runs)
-    values = sorted(set(curves["s"]) | set(published_loss["s"]))
-    colours = dict(zip(values, sns.color_palette("plasma", len(values) + 1), strict=False))
-    colours[0] = PUBLISHED
+    colours = s_colours([*curves["s"], *published_loss["s"]])
     for rule in GRADIENT_RULES:
         loss_panel(axes[rule], curves[curves["gradient_rule"] == rule], colours, rule)
     loss_panel(axes["published"], published_loss, colours, "published")

@@ -29,6 +29,10 @@ def _scaled(value: str, parts: list[bool | None], full: bool) -> Finding:
     return Finding(value, all_of(parts)) if full else Finding(f"{value} (small scale)", None)
 
 
+def _all_images(n_train: float | None) -> bool:
+    return bool(pd.isna(n_train) or n_train >= MNIST_IMAGES)
+
+
 def _is_full(runs: pd.DataFrame, epochs: int) -> bool:
     """Full width, all of MNIST, at least `epochs` planned and MIN_SEEDS seeds at every s."""
     if runs.empty:
@@ -36,7 +40,7 @@ def _is_full(runs: pd.DataFrame, epochs: int) -> bool:
     first, seeds = runs.iloc[0], runs.groupby("s")["seed"].nunique()
     return bool(
         first["width"] == 1
-        and pd.isna(first["n_train"])
+        and _all_images(first["n_train"])
         and first["epochs"] >= epochs
         and (seeds >= MIN_SEEDS).all()
     )
@@ -134,7 +138,7 @@ def _search_finding(found: pd.DataFrame, gradient_rule: str, epochs: int):
     first = found.iloc[0]
     full = (
         first["width"] == 1
-        and pd.isna(first["n_train"])
+        and _all_images(first["n_train"])
         and first["epochs"] >= epochs
         and first["n_trials"] >= 10
         and gain["searches"] >= MIN_SEARCHES

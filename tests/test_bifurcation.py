@@ -444,3 +444,55 @@ def test_plane_of_an_event_that_happened(run):
 def test_no_event_no_plane():
     run = PairedRunConfig(dataset="mnist-5k", hidden_sizes=(8,), precision="fp64", batch_size=1000)
     assert weight_plane(WeightPlaneConfig(run=run), CPU) == {"event": None}
+
+
+# ---- Adam (M23) ----
+
+
+def test_adam_is_pytorchs():
+    """Two steps of a small network by hand, with PyTorch's loop."""
+    config = PairedRunConfig(
+        dataset="mnist-5k", hidden_sizes=(8,), optimizer="adam", lr=0.01, batch_size=2000
+    )
+    result = paired_run(config)
+    images, labels = data.load("mnist-5k").train_images, data.load("mnist-5k").train_labels
+    x = data.unit_images(images, torch.float32).flatten(1)
+    network = models.mlp((784, 8, 10), ReLU, seed=0)
+    adam = torch.optim.Adam(network.parameters(), 0.01)
+    smallest = []
+    for batch, y in zip(x.split(2000), labels.split(2000), strict=True):
+        smallest.append(float(network.linear1(batch).detach().abs().min()))
+        adam.zero_grad()
+        torch.nn.functional.cross_entropy(network(batch), y).backward()
+        adam.step()
+    assert result["min_abs_preactivation"]["activation1"] == pytest.approx(smallest)
+    assert result["distance"]["control"] == [0.0] * len(smallest)
+
+
+def test_sums_of_weights_can_agree_where_weights_do_not(monkeypatch):
+    """What M23 plotted is smaller than the L1 distance, and 0 for a permutation of weights."""
+    config = PairedRunConfig(
+        dataset="mnist-5k",
+        hidden_sizes=(8,),
+        optimizer="adam",
+        lr=0.01,
+        batch_size=500,
+        variants=[{"s": 1.0, "gradient_rule": "injected"}],
+    )
+    make = models.mlp
+
+    def mlp(*args, **kwargs):
+        network = make(*args, **kwargs)
+        torch.nn.init.zeros_(network.linear1.weight[0])
+        torch.nn.init.zeros_(network.linear1.bias[:1])
+        return network
+
+    monkeypatch.setattr(models, "mlp", mlp)
+    result = paired_run(config)
+    label = "injected s=1"
+    assert all(d > 0 for d in result["distance"][label])
+    pairs = zip(result["sum_difference"][label], result["distance"][label], strict=True)
+    assert all(0 <= sums <= distance for sums, distance in pairs)
+    assert result["sum_difference"]["control"] == result["distance"]["control"]
+    plain = config.model_copy(update={"optimizer": "sgd"})
+    assert "sum_difference" not in paired_run(plain)

@@ -9,8 +9,10 @@ from reluprime.models import (
     NetworkConfig,
     build,
     mlp,
+    mobilenet_v3_small,
     relu_calls,
     resnet18,
+    resnet20,
     resnet50,
     vgg11,
 )
@@ -373,9 +375,70 @@ def test_an_activation_that_is_none_is_refused():
 
 
 def test_an_unknown_keyword_is_an_error():
-    for make, _, _ in CONV.values():
+    for make in [mobilenet_v3_small, resnet20, *(make for make, _, _ in CONV.values())]:
         with pytest.raises(TypeError, match="activation_fn"):
             make(10, ReLU, seed=0, activation_fn=nn.ReLU)
+
+
+# ---- the networks of M23 ----
+
+M23 = {resnet20: 19, mobilenet_v3_small: 14}  # calls of an activation in a pass
+
+
+@pytest.mark.parametrize(("kink", "derivative"), [(0.0, 0.25), (6.0, 0.5)])
+@pytest.mark.parametrize("make", M23)
+def test_both_derivatives_reach_every_call(make, kink, derivative):
+    """With each call's input exactly at a kink, ``injected`` gives each of them its derivative;
+    no ReLU of torchvision is left."""
+    network = make(10, lambda: ReLU6(0.25, 0.5, "injected"), seed=0, width=0.25).eval()
+    planted = []
+
+    def plant(_, inputs):
+        at_kink = inputs[0] - inputs[0].detach() + kink
+        at_kink.retain_grad()
+        planted.append(at_kink)
+        return (at_kink,)
+
+    for module in network.modules():
+        assert not isinstance(module, (nn.ReLU, nn.ReLU6))
+        if isinstance(module, ReLU6):
+            module.register_forward_pre_hook(plant)
+    network(torch.rand(2, 3, 32, 32)).sum().backward()
+    assert len(planted) == M23[make]
+    assert all((x.grad == derivative).all() for x in planted)
+
+
+def test_mobilenet_is_torchvisions():
+    ours = mobilenet_v3_small(10, ReLU, seed=3).eval()
+    torch.manual_seed(3)
+    theirs = torchvision.models.mobilenet_v3_small(num_classes=10).eval()
+    x = torch.rand(2, 3, 64, 64)
+    assert torch.equal(ours(x), theirs(x))
+
+
+def test_resnet20_by_hand():
+    network = resnet20(10, ReLU, seed=0)
+    convolutions = [m for m in network.modules() if isinstance(m, nn.Conv2d)]
+    assert len([m for m in convolutions if m.kernel_size == (3, 3)]) == 19  # and one linear: 20
+    assert len([m for m in convolutions if m.kernel_size == (1, 1)]) == 9  # one on every skip
+    assert [m.out_channels for m in convolutions[::3]][:4] == [16, 16, 16, 16]
+    assert network.get_submodule("output").in_features == 64
+    first = next(name for name, m in network.named_modules() if isinstance(m, ReLU))
+    assert first == "relu"  # the stem's, the one that M23's release changed
+    sizes = []
+    for block in ("block3", "block6", "block9"):
+        network.get_submodule(block).register_forward_hook(
+            lambda module, x, y: sizes.append(tuple(y.shape[1:]))
+        )
+    network(torch.rand(2, 3, 32, 32))
+    assert sizes == [(16, 32, 32), (32, 16, 16), (64, 8, 8)]
+
+
+@pytest.mark.parametrize("make", M23)
+def test_a_seed_is_a_network_of_m23(make):
+    weights = [next(make(10, ReLU, seed=s, width=0.25).parameters()) for s in (0, 0, 1)]
+    assert torch.equal(weights[0], weights[1])
+    assert not torch.equal(weights[0], weights[2])
 
 
 # ---- which network a study is about ----
@@ -454,6 +517,11 @@ def test_a_network_other_than_an_mlp_has_no_hidden_sizes_by_default():
             "initialisation='kaiming-uniform'",
         ),
         ({"architecture": "vgg16"}, "architecture"),
+        ({"architecture": "resnet20", "batch_norm": False}, "resnet20 always has it"),
+        (
+            {"architecture": "mobilenet_v3_small", "initialisation": "kaiming-uniform"},
+            "mobilenet_v3_small has its own",
+        ),
     ],
 )
 def test_a_network_that_does_not_exist_is_named(values, message):

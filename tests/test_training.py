@@ -642,3 +642,105 @@ def test_a_config_is_frozen():
 def test_more_training_images_than_there_are():
     with pytest.raises(ValueError, match="n_train=4001, but mnist-5k has 4000"):
         fit(config(n_train=4001))
+
+
+# ---- which activations have s ----
+
+
+def planted(monkeypatch, **changes):
+    """A run whose first neuron of each layer starts with pre-activations of exactly 0."""
+    make = models.build
+
+    def build(*args, **kwargs):
+        network = make(*args, **kwargs)
+        for name, module in network.named_modules():
+            if name in ("linear1", "linear2"):
+                nn.init.zeros_(module.weight[0])
+                nn.init.zeros_(module.bias[:1])
+        return network
+
+    monkeypatch.setattr(models, "build", build)
+    return fit(config(gradient_rule="injected", epochs=1, n_train=128, **changes))
+
+
+@pytest.mark.parametrize("activation", ["relu", "relu6"])
+def test_s_reaches_the_activations_that_are_named(monkeypatch, activation):
+    """A negative s wakes such a neuron: its weights grow against the gradient."""
+    losses = {
+        (sites, s): planted(monkeypatch, activation_sites=sites, s=s, activation=activation, lr=0.5,
+                            batch_size=32)["train_loss"][0]
+        for sites in ("all", "first", "none")
+        for s in (0.0, -20.0)
+    }  # fmt: skip
+    unchanged = losses["all", 0.0]
+    assert losses["first", 0.0] == losses["none", 0.0] == losses["none", -20.0] == unchanged
+    assert losses["all", -20.0] != losses["first", -20.0] != unchanged
+
+
+def test_relu6_counts_its_kinks_apart(monkeypatch):
+    make = models.build
+
+    def build(*args, **kwargs):
+        network = make(*args, **kwargs)
+        layer = network.get_submodule("linear1")
+        nn.init.zeros_(layer.weight)
+        with torch.no_grad():
+            layer.bias.copy_(torch.tensor([0.0, 6.0, 6.0] + [1.0] * 13))
+        return network
+
+    monkeypatch.setattr(models, "build", build)
+    history = fit(config(activation="relu6", s_upper=1.0, epochs=1, n_train=100, batch_size=100))
+    assert history["exact_zeros"]["activation1"] == [[100]]
+    assert history["exact_sixes"]["activation1"] == [[200]]
+    assert history["affected_steps"] == [[1]]
+    assert "exact_sixes" not in fit(config(epochs=1))
+
+
+def test_s_upper_is_the_derivative_at_six():
+    def loss(s_upper):
+        torch.manual_seed(0)
+        network = models.mlp((4, 3, 2), lambda: training._activation(upper(s_upper), True), seed=0)
+        nn.init.zeros_(network.linear1.weight)
+        nn.init.constant_(network.linear1.bias, 6.0)
+        network(torch.ones(1, 4)).sum().backward()
+        return network.linear1.bias.grad
+
+    def upper(s_upper):
+        return config(activation="relu6", s_upper=s_upper)
+
+    assert torch.equal(loss(0.0), torch.zeros(3))
+    assert torch.equal(loss(0.5), 0.5 * loss(1.0))
+    assert loss(1.0).any()
+
+
+def test_the_kink_at_six_is_relu6s():
+    with pytest.raises(ValidationError, match=r"s_upper=0\.5: only relu6"):
+        config(s_upper=0.5)
+
+
+def test_fields_that_came_later_are_left_out_of_records_where_they_have_their_default():
+    later = {"activation", "activation_sites", "s_upper", "fingerprint"}
+    assert not later & config().model_dump().keys()
+    dump = config(activation="relu6", activation_sites="first", s_upper=0.5).model_dump()
+    assert later - {"fingerprint"} <= dump.keys()
+
+
+def test_a_run_can_be_stopped_after_any_epoch(own_folder):
+    whole = numbers(fit(config(epochs=4)))
+    seen = []
+
+    def stop(history):
+        seen.append(len(history["test_accuracy"][0]))
+        return len(seen) == 2
+
+    history = fit(config(epochs=4), stop=stop)
+    assert seen == [1, 2]
+    assert history["test_accuracy"][0] == whole["test_accuracy"][0][:2]
+    assert not list(own_folder.glob("*.pt"))
+
+
+@pytest.mark.parametrize("architecture", ["resnet20", "mobilenet_v3_small"])
+def test_the_networks_of_m23_train(architecture):
+    small = {"architecture": architecture, "dataset": "mnist-5k", "n_train": 128, "width": 0.25}
+    history = fit(TrainingConfig(**small, **ADAM | {"lr": 1e-3}, epochs=2, batch_size=32))
+    assert history["train_loss"][0][1] < history["train_loss"][0][0]
