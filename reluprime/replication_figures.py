@@ -90,7 +90,7 @@ def gain_figure(found: pd.DataFrame, published: float) -> Figure:
         right.plot(100 * values, np.full(len(values), place), "o", color=colour, alpha=0.5)
         gain = replication.gain(values)
         right.plot([100 * gain["low"], 100 * gain["high"]], [place] * 2, color=colour, linewidth=5)
-    right.axvline(100 * published, color=PUBLISHED, linestyle="--", label="published (two searches)")
+    right.axvline(100 * published, color=PUBLISHED, linestyle="--", label="published, two searches")
     right.axvline(0, color=PUBLISHED, linewidth=0.8, linestyle=":")
     right.set_yticks(range(len(comparisons)), list(comparisons))
     right.invert_yaxis()
