@@ -77,9 +77,18 @@ def luck(found: pd.DataFrame) -> pd.Series:
     One for each pair of neighbouring seeds (1 less 0, 3 less 2, ...), so that no search counts
     twice.
     """
-    best = found[found["arm"] == FIXED].sort_values("seed")["best_accuracy"].to_numpy()
+    best = _fixed(found).to_numpy()
     pairs = len(best) // 2
     return pd.Series(best[1 : 2 * pairs : 2] - best[0 : 2 * pairs : 2])
+
+
+def luck_spread(found: pd.DataFrame) -> float:
+    """Standard deviation of :func:`luck`, from the spread of all searches of FIXED."""
+    return float(_fixed(found).std() * math.sqrt(2))
+
+
+def _fixed(found: pd.DataFrame) -> pd.Series:
+    return found[found["arm"] == FIXED].sort_values("seed")["best_accuracy"]
 
 
 def gain(values: pd.Series) -> dict:

@@ -426,12 +426,23 @@ def test_resnet20_by_hand():
     first = next(name for name, m in network.named_modules() if isinstance(m, ReLU))
     assert first == "relu"  # the stem's, the one that M23's release changed
     sizes = []
-    for block in ("block3", "block6", "block9"):
+    for block in ("block3", "block4", "block6", "block7", "block9"):
         network.get_submodule(block).register_forward_hook(
             lambda module, x, y: sizes.append(tuple(y.shape[1:]))
         )
     network(torch.rand(2, 3, 32, 32))
-    assert sizes == [(16, 32, 32), (32, 16, 16), (64, 8, 8)]
+    assert sizes == [(16, 32, 32), (32, 16, 16), (32, 16, 16), (64, 8, 8), (64, 8, 8)]
+
+
+@pytest.mark.parametrize("make", M23)
+def test_width_multiplies_the_channels_of_m23(make):
+    half, full = (
+        [m.out_channels for m in make(10, ReLU, seed=0, width=w).modules()
+         if isinstance(m, nn.Conv2d)]
+        for w in (0.5, 1.0)
+    )  # fmt: skip
+    assert half[0] * 2 == full[0] == 16
+    assert half[-1] * 2 == full[-1]
 
 
 @pytest.mark.parametrize("make", M23)

@@ -125,6 +125,8 @@ def test_gains_are_paired_by_seed_and_luck_is_not():
     luck = replication.luck(found)
     assert len(luck) == 6
     assert luck.mean() == pytest.approx(0.01, abs=0.002)  # the next seed, as made up
+    # Four levels 0.01 apart, three searches each: a standard deviation of 0.0117.
+    assert replication.luck_spread(found) == pytest.approx(0.0117 * 2**0.5, rel=0.1)
 
 
 def test_a_single_search_shows_nothing():

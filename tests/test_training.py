@@ -677,7 +677,8 @@ def test_s_reaches_the_activations_that_are_named(monkeypatch, activation):
     assert losses["all", -20.0] != losses["first", -20.0] != unchanged
 
 
-def test_relu6_counts_its_kinks_apart(monkeypatch):
+@pytest.mark.parametrize(("zeros", "sixes"), [(1, 2), (0, 3), (3, 0)])
+def test_relu6_counts_its_kinks_apart(monkeypatch, zeros, sixes):
     make = models.build
 
     def build(*args, **kwargs):
@@ -685,14 +686,17 @@ def test_relu6_counts_its_kinks_apart(monkeypatch):
         layer = network.get_submodule("linear1")
         nn.init.zeros_(layer.weight)
         with torch.no_grad():
-            layer.bias.copy_(torch.tensor([0.0, 6.0, 6.0] + [1.0] * 13))
+            layer.bias.copy_(torch.tensor([0.0] * zeros + [6.0] * sixes + [1.0] * 13))
         return network
 
     monkeypatch.setattr(models, "build", build)
     history = fit(config(activation="relu6", s_upper=1.0, epochs=1, n_train=100, batch_size=100))
-    assert history["exact_zeros"]["activation1"] == [[100]]
-    assert history["exact_sixes"]["activation1"] == [[200]]
+    assert history["exact_zeros"]["activation1"] == [[100 * zeros]]
+    assert history["exact_sixes"]["activation1"] == [[100 * sixes]]
     assert history["affected_steps"] == [[1]]
+
+
+def test_relu_has_no_kink_at_six():
     assert "exact_sixes" not in fit(config(epochs=1))
 
 

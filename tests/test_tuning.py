@@ -60,7 +60,7 @@ RELU6 = TRAINING.model_copy(update={"activation": "relu6"})
 
 
 def test_every_parameter_of_the_space_is_drawn_and_reaches_the_training(known_optimum):
-    result = search(SearchConfig(training=RELU6, space=SPACE, n_trials=30, sampler="random"))
+    result = search(SearchConfig(training=RELU6, space=SPACE, n_trials=100, sampler="random"))
     for name in ("lr", "batch_size", "s", "s_upper"):
         assert [getattr(config, name) for config in known_optimum] == drawn(result, name)
     assert set(drawn(result, "batch_size")) == {32, 64}
@@ -69,9 +69,9 @@ def test_every_parameter_of_the_space_is_drawn_and_reaches_the_training(known_op
         values = drawn(result, name)
         assert low <= min(values) < low + 0.2
         assert high - 0.2 < max(values) <= high
-    # Uniform on a logarithmic scale: half of the rates lie below the geometric mean.
-    assert 8 <= sum(lr < 10**-2.5 for lr in drawn(result, "lr")) <= 22
-    assert len(set(drawn(result, "lr"))) == 30
+    # Uniform on a logarithmic scale: half of the rates lie below the geometric mean (+-3 sd).
+    assert 35 <= sum(lr < 10**-2.5 for lr in drawn(result, "lr")) <= 65
+    assert len(set(drawn(result, "lr"))) == 100
 
 
 def test_s_in_the_space_does_not_change_the_other_draws(known_optimum):
