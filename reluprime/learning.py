@@ -176,7 +176,7 @@ def effect_table(table: pd.DataFrame, by: Sequence[str] = ()) -> pd.DataFrame:
     """:func:`effects` for the page: percentages, points with intervals, what the tests say."""
     rows = []
     for row in effects(table, by).to_dict("records"):
-        points = with_interval(*(100 * row[name] for name in ("difference", "low", "high")), "+")
+        points = with_interval(*(100 * row[name] for name in ("difference", "low", "high")))
         low, high = clopper_pearson(row["diverged"], row["runs"])
         rows.append(
             {name: row[name] for name in by}
@@ -194,10 +194,14 @@ def effect_table(table: pd.DataFrame, by: Sequence[str] = ()) -> pd.DataFrame:
     return pd.DataFrame(rows).drop_duplicates(ignore_index=True)
 
 
-def with_interval(value: float, low: float, high: float, sign: str = "") -> str:
-    """Two digits behind the point, and the interval if there is one."""
-    interval = "" if math.isnan(low) else f" [{low:{sign}.2f}, {high:{sign}.2f}]"
-    return f"{value:{sign}.2f}{interval}"
+def signed(value: float) -> str:
+    """Two digits behind the point and the sign; what rounds to 0 is +0.00."""
+    return f"{round(value, 2) + 0.0:+.2f}"
+
+
+def with_interval(value: float, low: float, high: float) -> str:
+    """:func:`signed`, and the interval if there is one."""
+    return signed(value) + ("" if math.isnan(low) else f" [{signed(low)}, {signed(high)}]")
 
 
 def outcome(effect: dict) -> str:

@@ -4,7 +4,7 @@ import math
 
 import pandas as pd
 
-from reluprime.learning import MARGIN, difference_test, equivalence
+from reluprime.learning import MARGIN, difference_test, equivalence, with_interval
 from reluprime.records import published
 from reluprime.statistics import bootstrap_mean
 
@@ -117,12 +117,12 @@ def gain_table(found: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for name, values in comparisons.items():
         row = gain(values)
-        mean, low, high = (100 * row[key] for key in ("gain", "low", "high"))
+        points = with_interval(*(100 * row[key] for key in ("gain", "low", "high")))
         rows.append(
             {
                 "compared with a search fixed at 0": name,
                 "pairs": row["searches"],
-                "points of best accuracy": f"{mean:+.2f} [{low:+.2f}, {high:+.2f}]",
+                "points of best accuracy": points,
                 "standard deviation": f"{100 * row['spread']:.2f}",
                 "differs (p)": f"{row['p_difference']:.2g}",
                 "within half a point (p)": f"{row['p_equivalence']:.2g}",

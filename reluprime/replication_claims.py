@@ -143,7 +143,7 @@ def _search_finding(found: pd.DataFrame, gradient_rule: str, epochs: int):
         and first["n_trials"] >= 10
         and gain["searches"] >= MIN_SEARCHES
     )
-    value = learning.with_interval(*(100 * gain[n] for n in ("gain", "low", "high")), "+")
+    value = learning.with_interval(*(100 * gain[n] for n in ("gain", "low", "high")))
     return f"gain in points {value}", _is_worse(gain), bool(full)
 
 

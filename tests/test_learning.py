@@ -295,7 +295,7 @@ def test_small_experiments_give_a_value_and_no_verdict(change):
     base = VGG | {k: v for k, v in change.items() if k != "seed"}
     finding = learning_claims.vgg11_prefers_zero(frames(experiment(base, FALLS)), "injected")
     assert finding.holds is None
-    assert "s=1: 10.00" in finding.value
+    assert "s=1: +10.00" in finding.value
     assert "small scale" in finding.value
 
 
