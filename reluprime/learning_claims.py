@@ -4,11 +4,10 @@ A rule looks at one experiment: runs that differ in s, gradient rule and seed al
 among them. If several experiments fit, the largest counts. Below the least scale (the paper's
 width, MIN_EPOCHS, MIN_SEEDS) a rule says what was seen, and gives no verdict. A *drop* is the mean
 loss of test accuracy against s=0, paired by seed, in points. It *is there* if a paired t-test says
-so (5 %), and s is *equal* to 0 if an equivalence test at half a point does (5 %). Values carry a
-95 % bootstrap interval, which a few runs make too narrow, so no rule looks at it.
+so (5 %), and s is *equal* to 0 if an equivalence test at half a point does (5 %). Where neither
+test says anything, that part of a claim is open. Values carry a 95 % bootstrap interval, which a
+few runs make too narrow, so no rule looks at it.
 """
-
-import math
 
 import pandas as pd
 
@@ -76,9 +75,25 @@ def drop(runs: Runs, s: float) -> float:
     return -100 * learning.effect(runs, s)["difference"]
 
 
-def drops(runs: Runs, s: float) -> bool:
-    """Whether s=0 does better, and not by chance."""
-    return drop(runs, s) > 0 and learning.effect(runs, s)["p_difference"] < RISK
+def above(values: pd.Series) -> bool | None:
+    """Whether the mean of paired differences is above 0, by a t-test; not, if it is shown to be
+    below or within half a point of 0; open if neither."""
+    if learning.difference_test(values) < RISK:
+        return bool(values.mean() > 0)
+    return False if learning.equivalence(values) < RISK else None
+
+
+def same(values: pd.Series) -> bool | None:
+    """Whether the mean of paired differences is within half a point of 0; open if it is neither
+    shown to be that nor shown to differ from 0."""
+    if learning.equivalence(values) < RISK:
+        return True
+    return False if learning.difference_test(values) < RISK else None
+
+
+def drops(runs: Runs, s: float) -> bool | None:
+    """Whether s=0 does better."""
+    return above(-learning.differences(runs, s))
 
 
 def _gains(runs: Runs, s: float) -> bool:
@@ -91,9 +106,9 @@ def points(runs: Runs, s: float) -> str:
     return learning.with_interval(*(-100 * effect[n] for n in ("difference", "high", "low")))
 
 
-def equal(runs: Runs, s: float) -> bool:
+def equal(runs: Runs, s: float) -> bool | None:
     """Whether s is equal to 0 within half a point."""
-    return learning.effect(runs, s)["p_equivalence"] < RISK
+    return same(learning.differences(runs, s))
 
 
 def others(runs: Runs) -> list[float]:
@@ -112,7 +127,7 @@ def vgg11_prefers_zero(frames: Frames, gradient_rule: str) -> Finding:
     beyond = [drops(runs, s) for s in others(runs) if abs(s) > 0.1]
     better = [_gains(runs, s) for s in others(runs)]
     value = "drop in points " + ", ".join(f"s={s:g}: {points(runs, s)}" for s in others(runs))
-    return _finding(value, [all(beyond) if beyond else None, not any(better)], runs)
+    return _finding(value, [all_of(beyond) if beyond else None, not any(better)], runs)
 
 
 def resnet18_fails_mlp_resists(frames: Frames, gradient_rule: str) -> Finding:
@@ -170,9 +185,8 @@ def adam_reduces_effect(frames: Frames, gradient_rule: str) -> Finding:
         **SGD | {"optimizer": "adam", "momentum": 0.0},
     )
     apart = (learning.differences(adam, 1.0) - learning.differences(sgd, 1.0)).dropna()
-    less = bool(apart.mean() > 0 and learning.difference_test(apart) < RISK)
     value = f"drop at s=1: SGD {points(sgd, 1.0)}, Adam {points(adam, 1.0)}"
-    return _finding(value, [drops(sgd, 1.0), less], sgd, adam)
+    return _finding(value, [drops(sgd, 1.0), above(apart)], sgd, adam)
 
 
 def precision_decides(frames: Frames, gradient_rule: str) -> Finding:
@@ -207,9 +221,8 @@ def dropout_has_no_joint_effect(frames: Frames, gradient_rule: str) -> Finding:
         rate: (learning.differences(runs, 1.0) - learning.differences(plain, 1.0)).dropna()
         for rate, runs in dropped.items()
     }
-    tests = [learning.equivalence(values) for values in joint.values()]
     value = "joint drop at s=1: " + ", ".join(
         f"rate {rate:g}: {-100 * values.mean():.2f}" for rate, values in joint.items()
     )
-    parts = [None if math.isnan(p) else p < RISK for p in tests]
+    parts = [same(values) for values in joint.values()]
     return _finding(value, parts, plain, *dropped.values())

@@ -196,6 +196,31 @@ def test_bootstrap_coverage():
 
 
 @pytest.mark.parametrize(
+    ("values", "above", "same"),
+    [
+        ([0.02, 0.021, 0.019], True, False),
+        ([-0.02, -0.021, -0.019], False, False),
+        ([0.001, 0.0012, -0.0011], False, True),
+        ([0.001, 0.0011, 0.0009], True, True),  # there, and small
+        ([0.02, -0.02, 0.01], None, None),  # too far apart to say anything
+        ([0.0, 0.0, 0.0], False, True),
+        ([0.02], None, None),
+    ],
+)
+def test_tests_that_say_nothing_leave_it_open(values, above, same):
+    assert learning_claims.above(pd.Series(values)) is above
+    assert learning_claims.same(pd.Series(values)) is same
+
+
+def test_an_open_test_leaves_the_claim_open():
+    rows = experiment(VGG, FALLS)
+    for row in rows:
+        if row["s"] == 1:
+            row["test_accuracy"] = [[0.9 + 0.1 * (row["seed"] - 2)] * 20]
+    assert learning_claims.vgg11_prefers_zero(frames(rows), "injected").holds is None
+
+
+@pytest.mark.parametrize(
     ("parts", "holds"),
     [([True, True], True), ([True, None], None), ([None, False], False), ([True, False], False)],
 )
