@@ -92,7 +92,8 @@ def _fixed(found: pd.DataFrame) -> pd.Series:
 
 
 def gain(values: pd.Series) -> dict:
-    """Mean of differences of best accuracy with its 95 % bootstrap interval, and two t-tests.
+    """Mean of differences of best accuracy with its 95 % bootstrap interval (three differences or
+    more), and two t-tests.
 
     Keys: searches (pairs), gain, low, high, spread (standard deviation), p_difference,
     p_equivalence (within half a point).
@@ -102,7 +103,7 @@ def gain(values: pd.Series) -> dict:
         return {"searches": len(values)} | dict.fromkeys(names, math.nan)
     numbers = (
         float(values.mean()),
-        *bootstrap_mean(values),
+        *(bootstrap_mean(values) if len(values) > 2 else (math.nan, math.nan)),
         float(values.std()),
         difference_test(values),
         equivalence(values, MARGIN),
@@ -205,10 +206,10 @@ def distance_table(table: pd.DataFrame) -> pd.DataFrame:
 
 def zeros_by_epoch(runs: pd.DataFrame) -> pd.DataFrame:
     """One row an epoch of a run of `learning.runs`: precision, s, gradient_rule, seed, epoch
-    (from 1) and rate, exact zeros per ReLU call."""
+    (from 1) and zeros."""
     rows = [
         {name: row[name] for name in ("precision", "s", "gradient_rule", "seed")}
-        | {"epoch": epoch, "rate": zeros * row["epochs_done"] / row["relu_calls"]}
+        | {"epoch": epoch, "zeros": zeros}
         for row in runs.to_dict("records")
         for epoch, zeros in enumerate(row["zeros_by_epoch"], start=1)
     ]

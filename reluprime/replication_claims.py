@@ -80,7 +80,8 @@ def small_precision_suffers(frames: Frames, gradient_rule: str) -> Finding:
         return NOTHING
     alike = [equal(full, s) for s in others(full)]
     spread = {s: half.loc[half["s"] == s, "test_accuracy"].std() for s in (0.0, 1.0)}
-    value = f"drop at s=1: fp32 {points(full, 1.0)}, bf16 {points(half, 1.0)}"
+    value = f"drop at s=1: fp32 {points(full, 1.0)}, bf16 {points(half, 1.0)}; bf16 spread at "
+    value += ", ".join(f"s={s:g} {100 * spread[s]:.2f}" for s in spread)
     parts = [all_of(alike), drops(half, 1.0), bool(spread[1.0] > spread[0.0])]
     return _scaled(value, parts, _is_full(full, 50) and _is_full(half, 50))
 

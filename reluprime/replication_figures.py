@@ -41,28 +41,30 @@ def distance_figure(table: pd.DataFrame) -> Figure:
                 label=f"{rule}, {quantity}",
             )
         if not (own["value"] > 0).any():
-            panel.text(0.5, 0.5, "never apart", ha="center", transform=panel.transAxes)
-        panel.set(title=precision, xlabel="step", yscale="log")
+            what = "not finite" if own["value"].isna().any() else "never apart"
+            panel.text(0.5, 0.5, what, ha="center", transform=panel.transAxes)
+        panel.set(title=precision, xlabel="step", yscale="log", xlim=(0, own["step"].max()))
     axes[0, 0].set_ylabel("distance to s=0")
     legend_below(figure, axes[0], ncols=4)
     return closed(figure)
 
 
-def zeros_figure(rates: pd.DataFrame) -> Figure:
-    """Exact zeros per ReLU call by epoch, means over the seeds, a panel for each gradient rule.
+def zeros_figure(zeros: pd.DataFrame) -> Figure:
+    """Exact zeros so far, by epoch, means over the seeds, a panel for each gradient rule.
 
-    rates: rows of `replication.zeros_by_epoch` of one precision, s=0 under both rules.
+    zeros: rows of `replication.zeros_by_epoch` of one precision, s=0 under both rules. A straight
+    line is a constant rate.
     """
     figure, axes = plt.subplots(1, 2, figsize=(9, 3.6), sharey=True)
-    colours = s_colours(rates["s"])
+    colours = s_colours(zeros["s"])
     for rule, panel in zip(GRADIENT_RULES, axes, strict=True):
-        own = rates[rates["gradient_rule"] == rule]
-        means = own.groupby(["s", "epoch"])["rate"].mean()
+        own = zeros[zeros["gradient_rule"] == rule]
+        means = own.groupby(["s", "epoch"])["zeros"].mean()
         for s in sorted(set(own["s"])):
-            panel.plot(means[s].index, means[s], color=colours[s], label=f"s={s:g}")
+            panel.plot(means[s].index, means[s].cumsum(), color=colours[s], label=f"s={s:g}")
         panel.set(title=rule, xlabel="epoch")
         panel.xaxis.set_major_locator(MaxNLocator(5, integer=True))
-    axes[0].set_ylabel("exact zeros per ReLU call")
+    axes[0].set_ylabel("exact zeros so far, mean of a run")
     legend_below(figure, axes, ncols=6)
     return closed(figure)
 
@@ -102,7 +104,7 @@ def gain_figure(found: pd.DataFrame, published: float) -> Figure:
 def trials_figure(trials: pd.DataFrame) -> Figure:
     """Validation accuracy of every trial by learning rate, ours and the published ones.
 
-    trials: rows of `replication.trials`.
+    trials: rows of `replication.trials`. Arms that agree are rings around each other.
     """
     figure, panels = plt.subplots(1, 2, figsize=(9, 3.8), sharex=True, sharey=True)
     is_published = trials["arm"].str.startswith("published")
@@ -110,6 +112,10 @@ def trials_figure(trials: pd.DataFrame) -> Figure:
         panels, (trials[~is_published], trials[is_published]), ("ours", "published"), strict=True
     ):
         own = own.assign(**{"": own["arm"]})
-        sns.scatterplot(own, x="lr", y="validation_accuracy", hue="", ax=panel, s=18)
+        arms = list(dict.fromkeys(own[""]))
+        sizes = dict(zip(arms, (90, 55, 28, 8), strict=False))
+        sns.scatterplot(
+            own, x="lr", y="validation_accuracy", hue="", size="", sizes=sizes, ax=panel
+        )
         panel.set(title=title, xscale="log", xlabel="learning rate", ylabel="validation accuracy")
     return closed(figure)

@@ -135,6 +135,12 @@ def test_a_single_search_shows_nothing():
     assert math.isnan(gain["gain"])
 
 
+def test_two_searches_have_no_interval():
+    gain = replication.gain(pd.Series([0.1, 0.2]))
+    assert gain["gain"] == pytest.approx(0.15)
+    assert math.isnan(gain["low"])
+
+
 def test_the_published_difference():
     assert replication.published_gain("mobilenet_v3_small") == pytest.approx(-0.004416)
 
@@ -227,10 +233,10 @@ def test_the_trend_leaves_out_a_middle_epoch():
     assert replication.trend(runs).tolist() == [14.0]
 
 
-def test_rates_by_epoch():
-    row = cell(TrainingConfig(**FC | {"epochs": 2}), 0.9)  # 150 calls an epoch, 3 zeros
+def test_zeros_by_epoch():
+    row = cell(TrainingConfig(**FC | {"epochs": 2}), 0.9)  # 2 and 1 zeros an epoch in two layers
     table = replication.zeros_by_epoch(learning.runs(pd.DataFrame([row])))
-    assert table["rate"].tolist() == [3 / 150] * 2
+    assert table["zeros"].tolist() == [3, 3]
     assert table["epoch"].tolist() == [1, 2]
 
 
