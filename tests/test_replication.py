@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from test_learning import EMPTY, cell, experiment
 
-from reluprime import learning, replication, replication_claims
+from reluprime import learning, replication, replication_claims, replication_figures
 from reluprime.training import TrainingConfig
 from reluprime.tuning import SearchConfig, Space, arms
 
@@ -341,6 +341,37 @@ def test_a_distance_that_is_not_a_number_is_counted():
     table = replication.distances(pd.DataFrame([paired("fp16", 0, math.nan)]))
     last = replication.distance_table(table).set_index("gradient_rule")
     assert last["not finite"].to_dict() == {"chain": 0, "injected": 1}
+
+
+# ---- figures ----
+
+
+def test_the_distance_figure_says_where_nothing_parts_and_where_nothing_is_finite():
+    cells = [paired("fp32", 0, 2.0), paired("fp16", 0, math.nan), paired("fp64", 0, 0.0)]
+    for broken, value in ((cells[1], math.nan), (cells[2], 0.0)):
+        for quantity in ("distance", "sum_difference"):
+            broken[quantity] = {label: [value] * 2 for label in broken[quantity]}
+    figure = replication_figures.distance_figure(replication.distances(pd.DataFrame(cells)))
+    texts = {axes.get_title(): [t.get_text() for t in axes.texts] for axes in figure.axes}
+    assert texts == {"fp32": [], "fp16": ["not finite"], "fp64": ["never apart"]}
+
+
+def test_the_gain_figure_shows_points():
+    found = replication.searches(search_rows("mlp", best(injected=0.95)))
+    right = replication_figures.gain_figure(found, -0.0044).axes[1]
+    shown = [line.get_xdata() for line in right.get_lines()]
+    labels = [label.get_text() for label in right.get_yticklabels()]
+    assert labels[1] == "searched, injected"
+    assert list(shown[2]) == list(100 * replication.gains(found, "searched, injected"))
+    assert any(list(x) == [pytest.approx(-0.44)] * 2 for x in shown if len(x) == 2)
+
+
+def test_the_zeros_figure_adds_up():
+    rows = zeros(experiment(FC | {"precision": "bf16", "epochs": 4}, {0.0: 0.9, 1.0: 0.9}), 2, 4)
+    runs = learning.both_rules(learning.runs(pd.DataFrame(rows)))
+    panel = replication_figures.zeros_figure(replication.zeros_by_epoch(runs)).axes[1]
+    # Seeds 0 to 3: means of 2 + 1.5 in the first half and 4 + 2.25 in the last.
+    assert list(panel.get_lines()[0].get_ydata()) == [3.5, 7.0, 13.25, 19.5]
 
 
 @pytest.mark.parametrize("gradient_rule", ["chain", "injected"])
