@@ -1,4 +1,4 @@
-"""Ray, for searches and sweeps on several machines: ``pip install reluprime[cluster]``."""
+"""Ray, for searches and sweeps on several machines: the extra ``cluster``."""
 
 import os
 from collections import deque
@@ -19,7 +19,7 @@ def connect(device: str | torch.device | None = None) -> dict[str, int]:
     try:
         import ray
     except ImportError as error:
-        raise ImportError("Ray is missing: pip install 'reluprime[cluster]'") from error
+        raise ImportError("Ray is missing: pip install -e '.[cluster]' in the clone") from error
     if not ray.is_initialized():
         ray.init(log_to_driver=False, logging_level="warning")  # reads RAY_ADDRESS itself
     wanted = device is None or torch.device(device).type == "cuda"

@@ -221,14 +221,16 @@ def resnet50(
 def resnet20(
     n_classes: int, activation: Callable[[], nn.Module], *, seed: int, width: float = 1.0
 ) -> nn.Sequential:
-    """The ResNet that M23's release trains, fp32 on the CPU; its text says ResNet-18.
+    """A ResNet after the one that M23's release trains, fp32 on the CPU; its text says ResNet-18.
 
     Inputs are (batch, 3, height, width). A 3x3 convolution with batch norm and an activation,
     three stages of three of torchvision's basic blocks with 16, 32 and 64 channels times `width`
     and a 1x1 convolution with batch norm on every skip, the mean over the image, and one linear
     layer. Ten activations, the stem's first; each block calls its own twice: 19 calls a pass.
     The release hands its activation to the stem alone: that is `activation_sites="first"` of
-    `training.TrainingConfig`. Source: M23 4.4.
+    `training.TrainingConfig`. Depth, widths and the places of the activations are the release's;
+    its convolutions have biases, those on the skips are 3x3, and it takes one channel. Source:
+    M23 4.4 and ristretto/models/convolutional.py of its release.
     """
     channels = [_scaled(n, width) for n in (16, 16, 16, 16, 32, 32, 32, 64, 64, 64)]
     with _seeded(seed):

@@ -4,7 +4,7 @@ import math
 
 import pandas as pd
 
-from reluprime.learning import MARGIN, difference_test, equivalence, with_interval
+from reluprime.learning import difference_test, equivalence, with_interval
 from reluprime.records import published
 from reluprime.statistics import bootstrap_mean
 
@@ -106,7 +106,7 @@ def gain(values: pd.Series) -> dict:
         *(bootstrap_mean(values) if len(values) > 2 else (math.nan, math.nan)),
         float(values.std()),
         difference_test(values),
-        equivalence(values, MARGIN),
+        equivalence(values),
     )
     return {"searches": len(values)} | dict(zip(names, numbers, strict=True))
 
@@ -201,6 +201,8 @@ def distance_table(table: pd.DataFrame) -> pd.DataFrame:
     wide["runs"] = true.size()
     wide["not finite"] = true["value"].apply(lambda v: int((~v.map(math.isfinite)).sum()))
     wide["apart"] = true["value"].apply(lambda v: int((v > 0).sum()))
+    for quantity in ("L1 distance", "sums"):
+        wide[quantity] = wide[quantity].map("{:.3g}".format)
     return wide.reset_index().rename_axis(columns=None)
 
 

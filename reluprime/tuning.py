@@ -115,7 +115,7 @@ def search(config: SearchConfig, device: torch.device | None = None) -> dict:
 
     Optuna keeps finished trials in a journal in the folder RELUPRIME_CHECKPOINTS until the search
     ends: one that was killed goes on with the trial that was running, and proposes what an
-    unbroken one would. Ray needs ``pip install reluprime[cluster]``, and starts on this machine
+    unbroken one would. Ray needs the extra ``cluster``, and starts on this machine
     unless RAY_ADDRESS names a cluster; a search that was killed there starts anew.
     """
     trials = {"optuna": _with_optuna, "ray": _with_ray}[config.engine](config, device)

@@ -2,9 +2,9 @@
 
 import json
 import os
-import socket
 import threading
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -15,7 +15,9 @@ from reluprime.training import TrainingConfig
 from reluprime.tuning import SearchConfig, Space
 
 ray = pytest.importorskip("ray")
-ALONE = [name for _, name in socket.if_nameindex()] == ["lo"]
+# No route but loopback's, which this table does not list: a header alone.
+ROUTES = Path("/proc/net/route")
+ALONE = ROUTES.exists() and len(ROUTES.read_text().splitlines()) == 1
 pytestmark = [
     pytest.mark.skipif(not ALONE, reason="Ray is tested without a network: make cluster"),
     pytest.mark.filterwarnings("ignore"),  # Ray's own
