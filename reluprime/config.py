@@ -17,3 +17,19 @@ class Config(BaseModel):
 def later(default):
     """A field that older records lack: left out of a record where it has its default."""
     return Field(default=default, exclude_if=lambda value: value == default)
+
+
+def cells(config: Config, size: int) -> list[Config]:
+    """Split a config of many networks into cells of at most `size`; the networks stay.
+
+    config: with `n_networks`, drawn with seeds seed, seed + 1, ...
+    """
+    return [
+        config.model_copy(
+            update={
+                "seed": config.seed + start,
+                "n_networks": min(size, config.n_networks - start),
+            }
+        )
+        for start in range(0, config.n_networks, size)
+    ]

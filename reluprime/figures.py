@@ -12,6 +12,10 @@ from matplotlib.figure import Figure
 
 RULE_COLOURS = {"chain": "#0072b2", "injected": "#d55e00", "control": "#666666"}
 PRECISION_COLOURS = {"fp16": "#cc79a7", "bf16": "#e69f00", "fp32": "#009e73", "fp64": "#56b4e9"}
+FORM_MARKERS = {
+    **{"native": "o", "fused": "s", "unfused": "^", "split": "v", "wide": "D", "tf32": "P"},
+    **{"affine": "X", "centred": "*"},
+}
 PUBLISHED = "#222222"
 
 
@@ -220,4 +224,42 @@ def relative_difference_figure(values: pd.DataFrame, published: dict[str, tuple]
     axes.axhline(1, color=PUBLISHED, linewidth=0.8, linestyle=":")
     axes.legend().remove()
     legend_below(figure, [axes], ncols=3)
+    return closed(figure)
+
+
+def predicted_rate_figure(rates: pd.DataFrame) -> Figure:
+    """Measured against predicted zeros a pre-activation, one point an activation of a condition.
+
+    rates: `statistics.forward_rates` with columns precision and form. Conditions without a zero
+    stand at the upper end of their interval, as triangles that point down.
+    """
+    figure, axes = plt.subplots(figsize=(9, 5.5))
+    for (precision, form), group in rates.groupby(["precision", "form"], sort=False):
+        met = group[group["rate"] > 0]
+        error = [met["rate"] - met["low"], met["high"] - met["rate"]]
+        axes.errorbar(
+            met["predicted"],
+            met["rate"],
+            yerr=error,
+            fmt=FORM_MARKERS[form],
+            color=PRECISION_COLOURS[precision],
+            markeredgecolor="black",
+            markeredgewidth=0.5,
+            elinewidth=1,
+            label=f"{precision}, {form}",
+        )
+        none = group[group["rate"] == 0]
+        axes.plot(
+            none["predicted"],
+            none["high"],
+            linestyle="none",
+            marker="$\u2193$",
+            color=PRECISION_COLOURS[precision],
+        )
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    ends = (rates["predicted"].min() / 2, rates["predicted"].max() * 2)
+    axes.plot(ends, ends, ":", color=PUBLISHED, linewidth=0.8)
+    axes.set(xlabel="predicted: density at 0 times width", ylabel="exact zeros a pre-activation")
+    axes.legend(loc="upper left", ncols=2)
     return closed(figure)

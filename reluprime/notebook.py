@@ -1,9 +1,13 @@
-"""Parameters of the report's notebooks: checked inside them, and executed with papermill.
+"""The report's notebooks: their parameters, what they show and where it is from, papermill.
 
 `python -m reluprime.notebook OUT [--profile quick] [-p NAME VALUE]` executes every notebook.
 """
 
 import argparse
+import ast
+import html
+import math
+import shlex
 import sys
 import time
 import warnings
@@ -15,17 +19,17 @@ import nbformat
 import pandas as pd
 import papermill
 import yaml
-from IPython.display import HTML
+from IPython.display import HTML, display
 from papermill.exceptions import PapermillExecutionError
 from pydantic import ConfigDict, ValidationError, create_model
 from tqdm import TqdmWarning
 
-from reluprime.records import REPOSITORY
+from reluprime import records
 
 # Optuna asks tqdm for a widget, and a report has none.
 warnings.filterwarnings("ignore", "IProgress not found", TqdmWarning)
 
-NOTEBOOKS = REPOSITORY / "notebooks"
+NOTEBOOKS = records.REPOSITORY / "notebooks"
 PROFILES = NOTEBOOKS / "profiles"
 
 # What IPython itself puts into a notebook's namespace.
@@ -35,15 +39,14 @@ _IPYTHON = {"In", "Out", "exit", "quit", "get_ipython", "open"}
 def check_parameters(namespace: dict[str, Any], parameters: Any) -> Any:
     """Check the names and types of a notebook's parameters before anything is computed.
 
-    Call it first after the parameters: `check_parameters(globals(), __annotations__)`. The
-    annotations of the parameters cell say what there is. Raises ValueError naming an unknown
+    The annotations of the parameters cell say what there is. Raises ValueError naming an unknown
     parameter, or the value, the parameter and the type it should have. A name of another
     notebook is accepted if the value is the profile's: one profile file serves all notebooks.
     """
     given = {
         name: value
         for name, value in namespace.items()
-        if not name.startswith("_") and name not in _IPYTHON and name != "check_parameters"
+        if not name.startswith("_") and name not in _IPYTHON and name != "Page"
     }
     shared = _read_profile(given.get("profile"))
     foreign = {n for n in given.keys() - parameters.keys() if n in shared and shared[n] == given[n]}
@@ -73,10 +76,68 @@ def _read_profile(name: Any) -> dict[str, Any]:
     return yaml.safe_load((PROFILES / f"{name}.yaml").read_text())
 
 
-def show(frame: pd.DataFrame) -> HTML:
-    """A table for the page: no index, whole texts, and the same bytes each time."""
+def as_html(frame: pd.DataFrame) -> HTML:
+    """A table for the page: no index, whole texts, cells of HTML as such, the same bytes always."""
+
+    def cell(value: Any) -> Any:
+        if isinstance(value, HTML):
+            return value.data
+        return html.escape(value) if isinstance(value, str) else value
+
+    texts = frame.select_dtypes(exclude="number").columns
     with pd.option_context("display.max_colwidth", None):
-        return HTML(frame.to_html(index=False, border=0))
+        escaped = frame.assign(**{name: frame[name].map(cell) for name in texts})
+        return HTML(escaped.to_html(index=False, border=0, escape=False))
+
+
+class Page:
+    """A notebook as its reader meets it: parameters checked, each result with its origin.
+
+    Made first after the parameters: ``page = Page("02_relative_volume", globals(),
+    __annotations__)``; raises ValueError as :func:`check_parameters`.
+    """
+
+    def __init__(self, name: str, namespace: dict[str, Any], parameters: Any):
+        check_parameters(namespace, parameters)
+        self.command = _command(name, {n: namespace[n] for n in parameters})
+
+    def show(self, result: Any, *cells: pd.DataFrame) -> None:
+        """Display a figure or a table, and foldable below it the records in `cells`.
+
+        cells: what `records.sweep` or `records.table` returned, or rows of it; none for what the
+        cell itself has computed.
+        """
+        display(as_html(result) if isinstance(result, pd.DataFrame) else result)
+        display(HTML(_source(self.command, [records.origin(frame) for frame in cells])))
+
+
+def _command(name: str, values: dict[str, Any]) -> str:
+    """The papermill command that computes a notebook with these parameters anew."""
+    declared = papermill.inspect_notebook(str(NOTEBOOKS / f"{name}.ipynb"))
+    usual = {n: ast.literal_eval(parameter["default"]) for n, parameter in declared.items()}
+    words = ["papermill", f"notebooks/{name}.ipynb", "out.ipynb"]
+    if values["profile"] != usual["profile"]:
+        words += ["-f", f"notebooks/profiles/{values['profile']}.yaml"]
+        usual |= _read_profile(values["profile"])
+    for parameter in sorted(values.keys() - {"profile", "store", "compute", "max_seconds"}):
+        if values[parameter] != usual[parameter]:
+            words += ["-y", yaml.safe_dump({parameter: values[parameter]}, width=math.inf).strip()]
+    return shlex.join([*words, "-p", "store", "_build/again"])
+
+
+def _source(command: str, origins: list[dict[str, str]]) -> str:
+    found = [origin for origin in origins if origin]
+    summary = " and ".join(f"{o['records']} records of {o['study']}" for o in found)
+    if not summary:
+        summary = "no records" if origins else "computed as this page is executed"
+    rows = "".join(
+        f"<dt>{name}</dt><dd>{value}</dd>"
+        for origin in found
+        for name, value in ((n, html.escape(v)) for n, v in origin.items())
+    )
+    again = f"<dt>again</dt><dd><code>{html.escape(command)}</code></dd>"
+    inside = f"<summary>Source: {summary}</summary><dl>{rows}{again}</dl>"
+    return f'<details class="source">{inside}</details>'
 
 
 def paths() -> list[Path]:

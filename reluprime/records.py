@@ -211,9 +211,10 @@ def sweep(
 
     Returns one row a cell that `store` has in the end, in the order of `configs`. Columns: the
     config's fields (lists as tuples), the result's, `key`, `provenance`. ``attrs["missing"]``
-    counts the cells without a row; a UserWarning tells of them. Raises ValueError for an unknown
-    `compute` or `executor`, a config given twice or a field in both config and result;
-    RecordsError before anything is computed if `store` cannot be written.
+    counts the cells without a row; a UserWarning tells of them; ``attrs["study"]`` is the study's
+    name. Raises ValueError for an unknown `compute` or `executor`, a config given twice or a field
+    in both config and result; RecordsError before anything is computed if `store` cannot be
+    written.
     """
     if compute not in COMPUTE:
         raise ValueError(f"compute={compute!r} is unknown; choose one of {list(COMPUTE)}")
@@ -231,6 +232,7 @@ def sweep(
             store.append(record)
             records[record["key"]] = record
     frame = _frame(grid, records)
+    frame.attrs["study"] = name
     if missing := frame.attrs["missing"]:
         what = f"{missing} of {len(grid)} cells of {name} are missing in {store.path}"
         warnings.warn(f"{what}; sweep again with compute='missing' to get them", stacklevel=2)
@@ -247,7 +249,9 @@ def table(study: Callable, store: Store) -> pd.DataFrame:
         for key, record in records.items()
         if record["version"] == study.version
     ]
-    return pd.DataFrame(rows)
+    frame = pd.DataFrame(rows)
+    frame.attrs["study"] = study_name(study)
+    return frame
 
 
 def published(file: str) -> pd.DataFrame:
@@ -255,16 +259,29 @@ def published(file: str) -> pd.DataFrame:
     return pd.read_csv(REPOSITORY / "records" / "published" / file)
 
 
-def evidence(frame: pd.DataFrame) -> str:
-    """One line on how the rows of a sweep came about: how many, where, when, and the cost."""
-    origins = pd.DataFrame(frame["provenance"].tolist())
-    if origins.empty:
-        return "no records"
-    hours = origins["wall_seconds"].sum() / 3600
-    parts = [" and ".join(sorted(set(origins[n].astype(str)))) for n in ("device_name", "torch")]
-    days = sorted({utc[:10] for utc in origins["utc"]})
-    span = days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}"
-    return f"{len(frame)} cells on {parts[0]}, torch {parts[1]}, {hours:.2f} hours, {span}"
+def origin(frame: pd.DataFrame) -> dict[str, str]:
+    """How the rows of a sweep or table came about, in words; {} if it has none.
+
+    Keys: study, records (their number), device, versions, date (UTC), time (of computing), keys.
+    """
+    if frame.empty:
+        return {}
+    how = pd.DataFrame(frame["provenance"].tolist())
+
+    def each(name: str) -> str:
+        return " and ".join(sorted(set(how[name].astype(str))))
+
+    days = sorted({utc[:10] for utc in how["utc"]})
+    packages = [f"{name} {each(name)}" for name in ("torch", "torchvision", "numpy", "python")]
+    return {
+        "study": f"{frame.attrs['study']}",
+        "records": f"{len(frame)}",
+        "device": each("device_name"),
+        "versions": f"{', '.join(packages)}, reluprime {each('reluprime')} ({each('commit')})",
+        "date": days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}",
+        "time": f"{how['wall_seconds'].sum() / 3600:.2f} hours",
+        "keys": " ".join(frame["key"]),
+    }
 
 
 def _grid(study: Callable, configs: Iterable[BaseModel]) -> dict[str, BaseModel]:

@@ -192,6 +192,39 @@ def zero_rates(cells: pd.DataFrame) -> pd.DataFrame:
     return table.assign(rate=table["zeros"] / calls, low=low / calls, high=high / calls)
 
 
+def forward_rates(cells: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
+    """Exact zeros a pre-activation, measured and predicted, a row a condition and activation.
+
+    cells: rows of `mechanism.forward_zeros`. Columns: `by`, activation, calls, zeros, structural,
+    rate, low and high (of zeros that are not structural; exact Poisson interval, 95 %), predicted
+    (rate; None without a model).
+    """
+    names = ("calls", "zeros", "structural", "predicted")
+    rows = [
+        {n: cell[n] for n in by} | {"activation": a} | {n: cell[n][a] for n in names}
+        for cell in cells.to_dict("records")
+        for a in cell["calls"]
+    ]
+    return _with_rates(pd.DataFrame(rows, columns=[*by, "activation", *names]), by)
+
+
+def _with_rates(counts: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
+    sums = {name: "sum" for name in ("calls", "zeros", "structural")}
+    groups = counts.groupby([*by, "activation"], as_index=False, sort=False)
+    table = groups.agg(sums | {"predicted": lambda p: p.astype(float).sum(min_count=1)})
+    calls, rounding = table["calls"].astype(float), table["zeros"] - table["structural"]
+    low, high = poisson_interval(rounding.to_numpy(dtype=float))
+    rates = {"rate": rounding / calls, "low": low / calls, "high": high / calls}
+    return table.assign(**rates, predicted=table["predicted"].astype(float) / calls)
+
+
+def all_layers(rates: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
+    """Rows of :func:`forward_rates`, their activations added up."""
+    weighted = rates.assign(predicted=rates["predicted"] * rates["calls"], activation="all")
+    names = ["calls", "zeros", "structural", "predicted"]
+    return _with_rates(weighted[[*by, "activation", *names]], by)
+
+
 def poisson_interval(counts: np.ndarray, risk: float = RISK) -> tuple[np.ndarray, np.ndarray]:
     """Exact interval of a Poisson mean for each observed count."""
     low = np.where(counts > 0, stats.chi2.ppf(risk / 2, 2 * np.maximum(counts, 0.5)) / 2, 0.0)
@@ -460,6 +493,23 @@ def conv_table(cells: pd.DataFrame, counts: Sequence[int]) -> pd.DataFrame:
             }
         )
     return pd.DataFrame(rows).astype(object).fillna("–")
+
+
+def forward_rate_table(rates: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
+    """:func:`forward_rates` for the page."""
+    with_model = rates["predicted"].notna().any()
+    rows = [
+        {n: row[n] for n in [*by, "activation"]}
+        | {
+            "pre-activations": f"{row['calls']:.1e}",
+            "exact zeros": row["zeros"],
+            "structural": row["structural"],
+            "by rounding, a call": f"{row['rate']:.1e} [{row['low']:.1e}, {row['high']:.1e}]",
+        }
+        | ({"predicted": f"{row['predicted']:.1e}"} if with_model else {})
+        for row in rates.to_dict("records")
+    ]
+    return pd.DataFrame(rows)
 
 
 def zero_rate_table(rates: pd.DataFrame) -> pd.DataFrame:

@@ -39,19 +39,6 @@ class VolumeConfig(models.NetworkConfig):
         return self
 
 
-def cells(config: VolumeConfig, size: int) -> list[VolumeConfig]:
-    """Split one large estimate into cells of at most `size` networks; the networks stay."""
-    return [
-        config.model_copy(
-            update={
-                "seed": config.seed + start,
-                "n_networks": min(size, config.n_networks - start),
-            }
-        )
-        for start in range(0, config.n_networks, size)
-    ]
-
-
 def _hidden(network: nn.Module) -> list[nn.Module] | None:
     """The modules in a row up to the last activation; None for a network with branches."""
     if not isinstance(network, nn.Sequential):
