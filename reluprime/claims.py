@@ -59,19 +59,22 @@ class Claim:
     source: str
     rule: Callable[[Frames, str], Finding]
     scale: str  # of the records that a verdict is based on
+    figure: str  # where the report shows it: notebook#heading
+
+
+STUDIES = (
+    bifurcation.paired_run,
+    bifurcation.weight_plane,
+    volume.estimate,
+    training.fit,
+    zeros.count,
+    tuning.search,
+)
 
 
 def load(store: records.Store) -> Frames:
     """All records that the rules read, by study name."""
-    studies = (
-        bifurcation.paired_run,
-        bifurcation.weight_plane,
-        volume.estimate,
-        training.fit,
-        zeros.count,
-        tuning.search,
-    )
-    return {records.study_name(study): records.table(study, store) for study in studies}
+    return {records.study_name(study): records.table(study, store) for study in STUDIES}
 
 
 def _runs(frames: Frames, **wanted) -> pd.DataFrame:
@@ -436,6 +439,7 @@ CLAIMS = (
         "B21 Fig. 1",
         fp32_run_jumps,
         B21_MNIST,
+        "01_bifurcation_event#one-run-step-by-step",
     ),
     Claim(
         "P2",
@@ -444,6 +448,7 @@ CLAIMS = (
         "B21 Fig. 7",
         fp64_run_stays,
         B21_MNIST,
+        "01_bifurcation_event#one-run-step-by-step",
     ),
     Claim(
         "P3",
@@ -452,6 +457,7 @@ CLAIMS = (
         "B21 Fig. 8",
         relu6_run_jumps,
         B21_MNIST,
+        "01_bifurcation_event#the-same-with-relu6",
     ),
     Claim(
         "P4",
@@ -461,6 +467,7 @@ CLAIMS = (
         "B21 Fig. 1, 7",
         zero_set_is_an_area,
         B21_MNIST,
+        "01_bifurcation_event#the-zone-around-the-event",
     ),
     Claim(
         "P5",
@@ -469,6 +476,7 @@ CLAIMS = (
         "B21 Table 1, row 1",
         share_by_precision,
         MONTE_CARLO,
+        "02_relative_volume#table-1",
     ),
     Claim(
         "P6",
@@ -477,6 +485,7 @@ CLAIMS = (
         "B21 Table 1, row 2",
         share_of_pairs,
         MONTE_CARLO,
+        "02_relative_volume#table-1",
     ),
     Claim(
         "P7",
@@ -486,6 +495,7 @@ CLAIMS = (
         "B21 Table 1, row 3",
         relative_difference,
         MONTE_CARLO,
+        "02_relative_volume#table-1",
     ),
     Claim(
         "P8",
@@ -495,6 +505,7 @@ CLAIMS = (
         "B21 Fig. 2",
         share_grows,
         MONTE_CARLO,
+        "02_relative_volume#sample-size-width-depth-and-batch-size",
     ),
     Claim(
         "P9",
@@ -503,6 +514,7 @@ CLAIMS = (
         "B21 Fig. 3",
         learning_claims.vgg11_prefers_zero,
         B21_TRAINING,
+        "03_training_curves#vgg11-on-cifar-10",
     ),
     Claim(
         "P10",
@@ -511,6 +523,7 @@ CLAIMS = (
         "B21 Fig. 9, 10, 15",
         learning_claims.resnet18_fails_mlp_resists,
         B21_TRAINING,
+        "03_training_curves#resnet-18-on-cifar-10",
     ),
     Claim(
         "P11",
@@ -519,6 +532,7 @@ CLAIMS = (
         "B21 Fig. 17",
         learning_claims.imagenet_drops,
         "ImageNet",
+        "07_imagenet#ours",
     ),
     Claim(
         "P12",
@@ -527,6 +541,7 @@ CLAIMS = (
         "B21 Fig. 3, 9, 12, 15",
         learning_claims.batch_norm_removes_effect,
         B21_TRAINING,
+        "04_mitigation#fully-connected-network-on-mnist",
     ),
     Claim(
         "P13",
@@ -535,6 +550,7 @@ CLAIMS = (
         "B21 Fig. 4, 13",
         learning_claims.adam_reduces_effect,
         B21_TRAINING,
+        "04_mitigation#training-loss-with-adam",
     ),
     Claim(
         "P14",
@@ -543,6 +559,7 @@ CLAIMS = (
         "B21 Fig. 14",
         learning_claims.precision_decides,
         B21_TRAINING,
+        "04_mitigation#fully-connected-network-on-mnist",
     ),
     Claim(
         "P15",
@@ -551,6 +568,7 @@ CLAIMS = (
         "B21 Fig. 11",
         learning_claims.dropout_has_no_joint_effect,
         B21_TRAINING,
+        "04_mitigation#fully-connected-network-on-mnist",
     ),
     Claim(
         "P16",
@@ -560,6 +578,7 @@ CLAIMS = (
         "B21 Fig. 5, 9, 16",
         conv_networks_meet_the_zone,
         "CIFAR-10, random networks of full width on the CPU",
+        "06_conv_volume#shares-of-networks",
     ),
     Claim(
         "P17",
@@ -568,6 +587,7 @@ CLAIMS = (
         "B21 Fig. 6",
         zeros_are_proportional,
         "MNIST, training on the CPU",
+        "05_zero_calls#zeros-against-calls",
     ),
     Claim(
         "R1",
@@ -576,6 +596,7 @@ CLAIMS = (
         "M23 Fig. 1",
         replication_claims.weights_part_faster,
         M23_MNIST,
+        "08_replication_fc#distance-between-the-weights",
     ),
     Claim(
         "R2",
@@ -585,6 +606,7 @@ CLAIMS = (
         "M23 Fig. 2, 3",
         replication_claims.small_precision_suffers,
         M23_MNIST,
+        "08_replication_fc#three-layers-of-200",
     ),
     Claim(
         "R3",
@@ -593,6 +615,7 @@ CLAIMS = (
         "M23 Fig. 4",
         small_share_grows,
         MONTE_CARLO,
+        "02_relative_volume#the-smaller-networks-of-m23",
     ),
     Claim(
         "R4",
@@ -601,6 +624,7 @@ CLAIMS = (
         "M23 Fig. 5",
         replication_claims.resnet_is_stable,
         M23_MNIST,
+        "08_replication_fc#a-resnet-with-batch-norm-on-mnist",
     ),
     Claim(
         "R5",
@@ -609,6 +633,7 @@ CLAIMS = (
         "M23 4.5",
         replication_claims.mobilenet_shows_nothing,
         M23_MNIST,
+        "09_mobilenet_tuning#relu-the-first-two-epochs",
     ),
     Claim(
         "R6",
@@ -617,6 +642,7 @@ CLAIMS = (
         "M23 Fig. 6",
         replication_claims.searching_does_worse,
         M23_MNIST,
+        "09_mobilenet_tuning#searches",
     ),
     Claim(
         "R7",
@@ -625,6 +651,7 @@ CLAIMS = (
         "M23 4.5",
         replication_claims.fully_connected_agrees,
         M23_MNIST,
+        "08_replication_fc#the-fully-connected-search",
     ),
 )
 
@@ -643,7 +670,7 @@ def verdict(chain: Finding, injected: Finding) -> str:
 
 
 def scorecard(store: records.Store) -> pd.DataFrame:
-    """One row a claim: id, claim, published, chain, injected, scale, verdict, source.
+    """One row a claim: id, claim, published, chain, injected, scale, verdict, source, figure.
 
     A claim whose records are missing is "not tested"; one whose records are too small is "not
     tested at this scale".
@@ -661,6 +688,7 @@ def scorecard(store: records.Store) -> pd.DataFrame:
                 "scale": claim.scale if word not in (UNTESTED, TOO_SMALL) else "–",
                 "verdict": word,
                 "source": claim.source,
+                "figure": claim.figure,
             }
         )
     return pd.DataFrame(rows)

@@ -27,7 +27,7 @@ def spacing(x: Tensor, dtype: torch.dtype) -> Tensor:
     info = torch.finfo(dtype)
     exponent = torch.frexp(x.double().abs()).exponent - 1
     normal = info.eps * torch.ldexp(torch.ones_like(x, dtype=torch.float64), exponent)
-    return normal.clamp(min=underflow(dtype))
+    return torch.where(x == 0, 0.0, normal).clamp(min=underflow(dtype))  # frexp(0) is (0, 0)
 
 
 def underflow(dtype: torch.dtype) -> float:

@@ -76,18 +76,23 @@ def _read_profile(name: Any) -> dict[str, Any]:
     return yaml.safe_load((PROFILES / f"{name}.yaml").read_text())
 
 
-def as_html(frame: pd.DataFrame) -> HTML:
-    """A table for the page: no index, whole texts, cells of HTML as such, the same bytes always."""
+def as_html(frame: pd.DataFrame, notebooks: str = "") -> HTML:
+    """A table for the page: no index, whole texts, and the same bytes each time.
+
+    A column `figure` of "notebook#heading" becomes links; `notebooks` is the way to their folder.
+    """
+
+    def link(place: str) -> str:
+        notebook, _, heading = html.escape(place).partition("#")
+        return f'<a href="{notebooks}{notebook}.html#{heading}">figure</a>'
 
     def cell(value: Any) -> Any:
-        if isinstance(value, HTML):
-            return value.data
         return html.escape(value) if isinstance(value, str) else value
 
     texts = frame.select_dtypes(exclude="number").columns
+    shown = frame.assign(**{n: frame[n].map(link if n == "figure" else cell) for n in texts})
     with pd.option_context("display.max_colwidth", None):
-        escaped = frame.assign(**{name: frame[name].map(cell) for name in texts})
-        return HTML(escaped.to_html(index=False, border=0, escape=False))
+        return HTML(shown.to_html(index=False, border=0, escape=False))
 
 
 class Page:

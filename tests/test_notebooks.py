@@ -1,19 +1,23 @@
 """The notebooks' parameters and the runner, as a user meets them."""
 
+import html
 import json
 import re
+import shlex
 import subprocess
 import sys
+from importlib.metadata import entry_points
 
 import nbformat
 import numpy as np
+import pandas as pd
 import papermill
 import pytest
 import yaml
 from PIL import Image
 
-from reluprime import notebook, records
-from reluprime.notebook import PROFILES, check_parameters, paths
+from reluprime import claims, notebook, records
+from reluprime.notebook import PROFILES, Page, as_html, check_parameters, paths
 
 ANNOTATIONS = {"profile": str, "n_networks": int, "precisions": list[str], "caps": dict[str, int]}
 GOOD = {"profile": "report", "n_networks": 20, "precisions": ["fp32"], "caps": {}}
@@ -97,6 +101,91 @@ def test_committed_notebooks_are_executed_and_carry_no_times_or_paths():
             if cell.cell_type == "code"
             for output in cell.outputs
         )
+
+
+SOURCE = re.compile(r'<details class="source">.*</details>', re.DOTALL)
+
+
+def shown(path):
+    """What each code cell of a notebook displays: data of its outputs, in order."""
+    for cell in nbformat.read(path, 4).cells:
+        if cell.cell_type == "code":
+            yield [output.data for output in cell.outputs if "data" in output]
+
+
+def sources(path):
+    for outputs in shown(path):
+        yield from (d["text/html"] for d in outputs if SOURCE.match(d.get("text/html", "")))
+
+
+@pytest.mark.parametrize("path", paths(), ids=lambda p: p.stem)
+def test_every_figure_and_table_says_where_it_is_from(path):
+    for outputs in shown(path):
+        texts = [data.get("text/html", "") for data in outputs]
+        for data, following in zip(outputs, [*texts[1:], ""], strict=False):
+            if "image/png" in data or "<table" in data.get("text/html", ""):
+                assert SOURCE.match(following)
+
+
+@pytest.mark.parametrize("path", paths(), ids=lambda p: p.stem)
+def test_the_command_of_every_result_exists_and_parses(path, declared):
+    (script,) = entry_points(group="console_scripts", name="papermill")
+    cli = script.load()
+    commands = {re.search("<code>(.*)</code>", source)[1] for source in sources(path)}
+    assert commands or path.stem == "07_imagenet"
+    for command in commands:
+        program, *words = shlex.split(html.unescape(command))
+        assert program == "papermill"
+        given = cli.make_context("papermill", words).params
+        assert given["notebook_path"] == f"notebooks/{path.name}"
+        assert (records.REPOSITORY / given["notebook_path"]).exists()
+        names = {name for name, _ in given["parameters"]}
+        names |= {name for text in given["parameters_yaml"] for name in yaml.safe_load(text)}
+        assert names <= declared[path.stem].keys()
+        assert all((records.REPOSITORY / file).exists() for file in given["parameters_file"])
+
+
+def test_the_records_of_every_result_are_in_the_store():
+    keys = {
+        key
+        for file in (records.REPOSITORY / "records").glob("*.jsonl")
+        for key in records.Store("records").read(file.stem)
+    }
+    for path in paths():
+        for source in sources(path):
+            found = re.findall("<dt>keys</dt><dd>(.*?)</dd>", source)
+            numbers = [int(n) for n in re.findall(r"<dt>records</dt><dd>(\d+)</dd>", source)]
+            assert [len(own.split()) for own in found] == numbers
+            assert set(" ".join(found).split()) <= keys
+
+
+def test_a_command_names_the_parameters_that_differ(declared):
+    usual = {n: yaml.safe_load(p["default"]) for n, p in declared["05_zero_calls"].items()}
+    annotations = {name: type(value) for name, value in usual.items()}
+    page = Page("05_zero_calls", usual, annotations)
+    assert page.command == "papermill notebooks/05_zero_calls.ipynb out.ipynb -p store _build/again"
+    quick = yaml.safe_load((PROFILES / "quick.yaml").read_text())
+    changed = usual | {n: quick[n] for n in usual.keys() & quick} | {"zero_depths": [2, 4]}
+    words = shlex.split(Page("05_zero_calls", changed, annotations).command)
+    assert words[3:5] == ["-f", "notebooks/profiles/quick.yaml"]
+    assert yaml.safe_load(words[words.index("-y") + 1]) == {"zero_depths": [2, 4]}
+    assert words.count("-y") == 1
+
+
+def test_every_claim_links_to_a_heading_of_its_notebook():
+    for claim in claims.CLAIMS:
+        name, _, heading = claim.figure.partition("#")
+        cells = nbformat.read(notebook.NOTEBOOKS / f"{name}.ipynb", 4).cells
+        titles = re.findall("^#+ (.*)$", "\n".join(c.source for c in cells), re.MULTILINE)
+        slugs = {re.sub("[^a-z0-9]+", "-", title.lower()).strip("-") for title in titles}
+        assert heading in slugs
+
+
+def test_a_table_escapes_texts_and_links_figures():
+    frame = pd.DataFrame([{"id": "P1", "value": "a < b", "n": 3, "figure": "01_x#the-figure"}])
+    text = as_html(frame, notebooks="notebooks/").data
+    assert "a &lt; b" in text
+    assert '<a href="notebooks/01_x.html#the-figure">' in text
 
 
 def run_papermill(notebook_name, out, *arguments):

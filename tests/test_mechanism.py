@@ -1,0 +1,99 @@
+"""Zeros of forward passes: counted, told apart from structural ones, predicted."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from reluprime import kernels, mechanism
+from reluprime.activations import ReLU
+from reluprime.mechanism import ForwardZerosConfig, forward_zeros
+
+SMALL = {"dataset": "mnist-5k", "hidden_sizes": (32, 32), "n_images": 1000}
+
+
+def test_predicted_and_measured_agree_where_zeros_are_many():
+    """bf16, bias added after rounding: hundreds of zeros, so the model must hold within 15 %.
+
+    Independent zeros would scatter by 3 % (one standard error); the networks are fixed by seed.
+    """
+    config = ForwardZerosConfig(
+        **SMALL | {"n_images": 4000}, precision="bf16", linear_form="unfused", n_networks=8
+    )
+    found = forward_zeros(config)
+    for name, zeros in found["zeros"].items():
+        assert found["calls"][name] == 8 * 4000 * 32
+        assert zeros > 150
+        assert math.isclose(zeros, found["predicted"][name], rel_tol=0.15)
+        assert found["structural"][name] < 0.02 * zeros
+
+
+def test_the_fused_form_makes_far_fewer():
+    def total(form):
+        config = ForwardZerosConfig(**SMALL, precision="bf16", linear_form=form, n_networks=4)
+        return sum(forward_zeros(config)["zeros"].values())
+
+    assert total("unfused") > 20 * max(1, total("fused"))
+
+
+def test_density_times_width():
+    z = torch.linspace(-1, 1, 100_001, dtype=torch.float64).unsqueeze(1)
+    expected = mechanism._expected_zeros(z, torch.tensor([1e-3], dtype=torch.float64))
+    assert math.isclose(expected, 100_001 * 1e-3 / 2, rel_tol=0.01)
+    assert mechanism._expected_zeros(torch.zeros(4, 1), torch.ones(1)) == 0.0
+
+
+def test_zeros_that_fp64_shares_are_structural():
+    """Two planted zeros: a dead unit, 0 in every precision, and a sum that cancels in fp32."""
+    network = nn.Sequential(nn.Linear(1, 2), ReLU())
+    a = 1 + 2**-23
+    with torch.no_grad():
+        network[0].weight.copy_(torch.tensor([[0.0], [a]]))
+        network[0].bias.copy_(torch.tensor([0.0, -torch.tensor(a) * torch.tensor(a)]))
+    exact = nn.Sequential(nn.Linear(1, 2), ReLU()).double()
+    exact.load_state_dict({k: v.double() for k, v in network.state_dict().items()})
+    kernels.in_forms(network, "unfused", "native")
+    counts = {}
+    with torch.no_grad():
+        mechanism._count(network, exact, torch.tensor([[a]]), counts)
+    assert (counts["1"].zeros, counts["1"].structural, counts["1"].calls) == (2, 1, 2)
+
+
+def test_a_network_without_biases_has_structural_zeros_and_no_prediction():
+    config = {"architecture": "resnet18", "width": 0.0625, "dataset": "mnist-5k", "n_images": 8}
+    single, double = (
+        forward_zeros(ForwardZerosConfig(**config, batch_size=8, precision=p))
+        for p in ("fp32", "fp64")
+    )
+    assert single["zeros"]["relu"] > 1000  # MNIST's black border
+    assert single["structural"]["relu"] == double["zeros"]["relu"]
+    assert set(single["predicted"].values()) == {None}
+
+
+def test_training_moves_the_network():
+    start, later = (
+        forward_zeros(
+            ForwardZerosConfig(**SMALL, precision="bf16", linear_form="unfused", epochs=e)
+        )
+        for e in (0, 2)
+    )
+    assert start["predicted"] != later["predicted"]
+    assert start["calls"] == later["calls"]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"norm_form": "affine", "precision": "bf16"}, "needs precision='fp32'"),
+        ({"linear_form": "tf32", "precision": "fp64"}, "needs precision='fp32'"),
+        ({"linear_form": "fast"}, "linear_form"),
+        (
+            {"architecture": "vgg11", "batch_norm": True, "epochs": 1},
+            "networks with batch norm are looked at untrained",
+        ),
+    ],
+)
+def test_wrong_configs_are_refused(wrong, message):
+    with pytest.raises(ValueError, match=message):
+        ForwardZerosConfig(**wrong)
