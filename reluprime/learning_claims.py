@@ -20,9 +20,9 @@ MIN_SEEDS = 3
 CHANCE = 0.2  # twice the accuracy of guessing: below it a network counts as not trained
 IMAGENET = 1_000_000  # training images
 
-VGG11 = {"architecture": "vgg11", "dataset": "cifar10", "dropout": 0.0}
-RESNET18 = {"architecture": "resnet18", "dataset": "cifar10", "dropout": 0.0}
-MLP = {"architecture": "mlp", "dataset": "mnist"}
+VGG11 = {"architecture": "vgg11", "dataset": "cifar10", "activation": "relu", "dropout": 0.0}
+RESNET18 = VGG11 | {"architecture": "resnet18"}
+MLP = {"architecture": "mlp", "dataset": "mnist", "activation": "relu"}
 SGD = {"optimizer": "sgd", "batch_norm": False, "precision": "fp32", "momentum": 0.9}
 PAPER_MLP = (2048, 2048, 2048)
 

@@ -106,14 +106,18 @@ class Page:
         check_parameters(namespace, parameters)
         self.command = _command(name, {n: namespace[n] for n in parameters})
 
-    def show(self, result: Any, *cells: pd.DataFrame) -> None:
-        """Display a figure or a table, and foldable below it the records in `cells`.
+    def show(self, table: pd.DataFrame, *cells: pd.DataFrame) -> None:
+        """Display a table, and its :meth:`source` below."""
+        display(as_html(table), self.source(*cells))
+
+    def source(self, *cells: pd.DataFrame) -> HTML:
+        """A foldable line: the records in `cells`, and the command that makes them again.
 
         cells: what `records.sweep` or `records.table` returned, or rows of it; none for what the
-        cell itself has computed.
+        page itself has computed. A figure's is a code cell of its own: the cell of a figure has a
+        caption, which each of its outputs would get.
         """
-        display(as_html(result) if isinstance(result, pd.DataFrame) else result)
-        display(HTML(_source(self.command, [records.origin(frame) for frame in cells])))
+        return HTML(_source(self.command, [records.origin(frame) for frame in cells]))
 
 
 def _command(name: str, values: dict[str, Any]) -> str:

@@ -14,6 +14,7 @@ ALLOWED = yaml.safe_load((REPOSITORY / "tests" / "allowed_numbers.yaml").read_te
 # What is no prose: code, roles such as glue and citations, formulas, targets of links.
 NO_PROSE = re.compile(
     r"^(`{3,}|~{3,}).*?^\1 *$"  # fenced code and directives
+    r"|^:{3,}.*?$|^:\w+:.*?$"  # lines of directives with colons
     r"|\{[\w:]+\}`[^`]*`|`[^`]*`|\$\$.*?\$\$|\$[^$]*\$|\]\([^)]*\)|^\([\w-]+\)=$",
     re.MULTILINE | re.DOTALL,
 )
