@@ -13,9 +13,9 @@ from pydantic import Field, PositiveInt, model_validator
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from reluprime import data, models
+from reluprime import data, models, stacks
 from reluprime.activations import ACTIVATIONS, GRADIENT_RULES, ReLU, count_kinks
-from reluprime.config import DatasetName
+from reluprime.config import DatasetName, cells
 from reluprime.precision import Precision, best_device, numerics
 
 
@@ -71,12 +71,6 @@ def _gradients(network: nn.Module, weights: dict[str, Tensor], x: Tensor, y: Ten
     return [g.double().flatten() for g in torch.autograd.grad(loss, list(weights.values()))]
 
 
-def _relative_difference(g0: list[Tensor], g1: list[Tensor]) -> float:
-    """|g1 - g0|_2 / |g0|_2 (B21, Appendix C, row 3); not finite where g0 is 0."""
-    a, b = torch.cat(g0), torch.cat(g1)
-    return float(torch.linalg.vector_norm(b - a) / torch.linalg.vector_norm(a))
-
-
 class _Rule:
     """What one gradient rule did over the networks of a cell."""
 
@@ -91,16 +85,14 @@ class _Rule:
         self.affected.append(0)
         self.first.append(None)
 
-    def compare(self, batch: int, g0: list[Tensor], g1: list[Tensor]) -> None:
-        if not all(bool(g.isfinite().all()) for g in (*g0, *g1)):
+    def add(self, batch: int, found: stacks.Comparison) -> None:
+        if not found.finite:
             self.nonfinite += 1
-            return
-        if all(torch.equal(a, b) for a, b in zip(g0, g1, strict=True)):
-            return
-        self.affected[-1] += 1
-        self.first[-1] = batch if self.first[-1] is None else self.first[-1]
-        self.difference.append(_relative_difference(g0, g1))
-        self.difference_first_layer.append(_relative_difference(g0[:1], g1[:1]))
+        elif found.affects:
+            self.affected[-1] += 1
+            self.first[-1] = batch if self.first[-1] is None else self.first[-1]
+            self.difference.append(found.difference)
+            self.difference_first_layer.append(found.difference_first_layer)
 
 
 def _network(config: VolumeConfig, x: Tensor, n_classes: int, seed: int, s: float, rule: str):
@@ -148,7 +140,9 @@ def estimate(config: VolumeConfig, device: torch.device | None = None) -> dict:
                 strict=True,
             )
         ]
-        return _estimate(config, batches, 1 + int(dataset.train_labels.max()))
+        stacked = device.type == "cuda" and config.architecture == "mlp" and not config.batch_norm
+        run = _estimate_in_stacks if stacked else _estimate
+        return run(config, batches, 1 + int(dataset.train_labels.max()))
 
 
 def _estimate(config: VolumeConfig, batches: list, n_classes: int) -> dict:
@@ -169,6 +163,10 @@ def _estimate(config: VolumeConfig, batches: list, n_classes: int) -> dict:
             _confirm(network, changed, batch, index, rules, zeros)
             if config.stop_at_first and all(r.affected[-1] for r in rules.values()):
                 break
+    return _result(batches, network, screened, zeros, rules)
+
+
+def _result(batches: list, network: nn.Module, screened: list, zeros: dict, rules: dict) -> dict:
     return {
         "n_batches": len(batches),
         "relu_calls": sum(len(x) for x, _ in batches) * _calls_of_an_image(network, batches[0][0]),
@@ -197,7 +195,96 @@ def _confirm(network, changed, batch, index, rules, zeros) -> None:
     for name, count in hits.items():
         zeros[name] = zeros.get(name, 0) + int(count.sum())
     for name, rule in rules.items():
-        rule.compare(index, g0, _gradients(changed[name], weights, *batch))
+        g1 = _gradients(changed[name], weights, *batch)
+        rule.add(index, *stacks.compare(_one(g0), _one(g1)))
+
+
+def _one(gradients: list[Tensor]) -> list[Tensor]:
+    """As a stack of one network."""
+    return [g.unsqueeze(0) for g in gradients]
+
+
+def _estimate_in_stacks(config: VolumeConfig, batches: list, n_classes: int) -> dict:
+    """:func:`_estimate` with all networks at once, or as many as the GPU has memory for."""
+
+    def run(size: int) -> dict:
+        results = [_estimate_stack(part, batches, n_classes) for part in cells(config, size)]
+        return {
+            name: values[0] if name in ("n_batches", "relu_calls") else _joined(values)
+            for name, values in ((n, [r[n] for r in results]) for n in results[0])
+        }
+
+    return stacks.halving(run, config.n_networks)
+
+
+def _joined(values: list):
+    """Lists one after the other, numbers added up, also by name."""
+    if isinstance(values[0], list):
+        return [entry for value in values for entry in value]
+    if isinstance(values[0], dict):
+        names = dict.fromkeys(name for value in values for name in value)
+        return {name: sum(value.get(name, 0) for value in values) for name in names}
+    return sum(values)
+
+
+def _mini_batches_at_once(config: VolumeConfig, x: Tensor) -> int:
+    """How many the pre-activations of a stack leave room for: half of what is free on a GPU."""
+    if not x.is_cuda:
+        return 1
+    row = config.n_networks * sum(config.hidden_sizes) * x.element_size()
+    copies = 4  # pre-activations, activations, what is 0 and the counts of it
+    return max(1, torch.cuda.mem_get_info(x.device)[0] // (2 * copies * row * config.batch_size))
+
+
+def _estimate_stack(config: VolumeConfig, batches: list, n_classes: int) -> dict:
+    like, seeds = (config, batches[0][0], n_classes), range(config.n_networks)
+    networks = [_network(*like, config.seed + n, 0.0, "chain") for n in seeds]
+    stack, at_once = stacks.layers(networks), _mini_batches_at_once(config, batches[0][0])
+    groups = [range(i, min(i + at_once, len(batches))) for i in range(0, len(batches), at_once)]
+    images = [torch.cat([batches[q][0] for q in group]) for group in groups]
+    # The host waits once for the counts of all images.
+    counts = torch.cat([stacks.zeros(stack, x, config.batch_size) for x in images], 1).tolist()
+    hits = [
+        [any(row) for row in zip(*by_layer, strict=True)] for by_layer in zip(*counts, strict=True)
+    ]
+    found = {rule: [{} for _ in networks] for rule in GRADIENT_RULES}
+    last = [len(batches) - 1 for _ in networks]  # mini-batch that a network is looked at
+    for group, x in zip(groups, images, strict=True):
+        if not any(hits[q][n] and q <= last[n] for q in group for n in seeds):
+            continue
+        outputs = [z for _, z in stacks.preactivations(stack, x)]
+        for index, q in enumerate(group):
+            own = [n for n in seeds if hits[q][n] and q <= last[n]]
+            if not own:
+                continue
+            rows = slice(index * config.batch_size, (index + 1) * config.batch_size)
+            part = [(weight[own], bias[own], name) for weight, bias, name in stack]
+            pinned = [z[own][:, rows] for z in outputs]
+            g0 = stacks.gradients(part, *batches[q], pinned, 0.0, "chain")
+            for rule, of_networks in found.items():
+                g1 = stacks.gradients(part, *batches[q], pinned, 1.0, rule)
+                for n, comparison in zip(own, stacks.compare(g0, g1), strict=True):
+                    of_networks[n][q] = comparison
+            for n in own if config.stop_at_first else ():
+                if all(any(c.affects for c in rule[n].values()) for rule in found.values()):
+                    last[n] = q
+    return _result_of_stack(batches, networks[0], counts, hits, found, last)
+
+
+def _result_of_stack(batches, network, counts, hits, found, last) -> dict:
+    rules = {name: _Rule() for name in GRADIENT_RULES}
+    for name, rule in rules.items():
+        for comparisons in found[name]:
+            rule.start_network()
+            for q, comparison in sorted(comparisons.items()):
+                rule.add(q, comparison)
+    names = [name for _, _, name in stacks.layers([network]) if name]
+    zeros = {
+        name: sum(by_batch[q][n] for n, end in enumerate(last) for q in range(end + 1))
+        for name, by_batch in zip(names, counts, strict=True)
+    }
+    screened = [sum(hits[q][n] for q in range(end + 1)) for n, end in enumerate(last)]
+    return _result(batches, network, screened, zeros if any(screened) else {}, rules)
 
 
 estimate.version = 1
