@@ -42,13 +42,19 @@ def study_name(study: Callable) -> str:
     return f"{study.__module__.rpartition('.')[2]}.{study.__name__}"
 
 
-def cell_key(study: Callable, config: BaseModel) -> str:
-    """16 hex digits (of a SHA-256) for the study's name, its version and the config."""
-    return _key(study_name(study), study.version, config.model_dump(mode="json"))
+def cell_key(study: Callable, config: BaseModel, device: str = "cpu") -> str:
+    """16 hex digits (of a SHA-256) for the study's name, its version, the config and the device.
+
+    device: "cpu" or "cuda". Its kernels add up in another order, so a cell's results on both are
+    two records, and neither replaces the other.
+    """
+    return _key(study_name(study), study.version, config.model_dump(mode="json"), device)
 
 
-def _key(name: str, version: int, config: dict) -> str:
+def _key(name: str, version: int, config: dict, device: str) -> str:
     cell = {"study": name, "version": version, "config": config}
+    if device != "cpu":  # which the first records do not name
+        cell["device"] = device
     canonical = json.dumps(cell, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
@@ -133,9 +139,23 @@ def _parse(line: bytes) -> dict:
         raise ValueError("not JSON") from None
     if not isinstance(record, dict) or not record.keys() >= FIELDS:
         raise ValueError(f"not a record with the fields {sorted(FIELDS)}")
-    if record["key"] != _key(record["study"], record["version"], record["config"]):
-        raise ValueError("its key does not match its study, version and config")
+    if record["key"] != _key(*_cell(record), record["provenance"].get("device", "cpu")):
+        raise ValueError("its key does not match its study, version, config and device")
     return record
+
+
+def _cell(record: dict) -> tuple[str, int, dict]:
+    return record["study"], record["version"], record["config"]
+
+
+def _by_cell(records: Iterable[dict]) -> dict[str, dict]:
+    """One record a cell, by the cell's key on the CPU; a GPU's where there are two."""
+    found: dict[str, dict] = {}
+    for record in records:
+        cell = _key(*_cell(record), "cpu")
+        if cell not in found or record["key"] != cell:
+            found[cell] = record
+    return found
 
 
 def _drop_torn_line(file: io.FileIO) -> None:
@@ -204,6 +224,7 @@ def sweep(
     """The results of a grid; each new cell is in `store` as soon as it is done.
 
     `compute`: "missing" computes the cells that `store` lacks, "never" none, "always" all anew.
+    A cell that `store` has from a GPU is not computed on the CPU, and of two the GPU's counts.
     No cell starts later than `max_seconds` after the call. `device`: by default CUDA if there is.
     `executor`: "local" computes one cell after the other in this process; "ray" as many at once
     as the cluster at RAY_ADDRESS (or else this machine) has room for, a cell again elsewhere if
@@ -222,7 +243,7 @@ def sweep(
         raise ValueError(f"executor={executor!r} is unknown; choose one of {list(EXECUTORS)}")
     deadline = time.monotonic() + (math.inf if max_seconds is None else max_seconds)
     grid, name = _grid(study, configs), study_name(study)
-    records = store.read(name)
+    records = _by_cell(store.read(name).values())
     todo = {"missing": grid.keys() - records.keys(), "never": (), "always": grid}[compute]
     if todo:
         configs = [config for key, config in grid.items() if key in todo]
@@ -230,7 +251,7 @@ def sweep(
         computed = EXECUTORS[executor](study, configs, device, lambda: time.monotonic() < deadline)
         for record in tqdm(computed, desc=name, total=len(configs)):
             store.append(record)
-            records[record["key"]] = record
+            records |= _by_cell([record])
     frame = _frame(grid, records)
     frame.attrs["study"] = name
     if missing := frame.attrs["missing"]:
@@ -240,13 +261,13 @@ def sweep(
 
 
 def table(study: Callable, store: Store) -> pd.DataFrame:
-    """All records of a study's present version, one row each, with the columns of :func:`sweep`."""
-    records = store.read(study_name(study))
+    """All cells of a study's present version, one row each, with the columns of :func:`sweep`."""
+    records = _by_cell(store.read(study_name(study)).values())
     rows = [
         {name: _hashable(value) for name, value in record["config"].items()}
         | record["result"]
-        | {"key": key, "provenance": record["provenance"]}
-        for key, record in records.items()
+        | {"key": record["key"], "provenance": record["provenance"]}
+        for record in records.values()
         if record["version"] == study.version
     ]
     frame = pd.DataFrame(rows)
@@ -326,7 +347,7 @@ def _measure(study: Callable, config: BaseModel, device: str | torch.device | No
     if clash := result.keys() & {*config.model_dump(), "key", "provenance"}:
         raise ValueError(f"the result has fields that are columns already: {sorted(clash)}")
     return {
-        "key": cell_key(study, config),
+        "key": cell_key(study, config, device.type),
         "study": study_name(study),
         "version": study.version,
         "config": config.model_dump(mode="json"),
@@ -342,7 +363,8 @@ def _frame(grid: dict[str, BaseModel], records: dict[str, dict]) -> pd.DataFrame
     for key in filter(records.__contains__, grid):
         row = {name: _hashable(value) for name, value in inputs[key].items()}
         record = records[key]
-        rows.append(row | record["result"] | {"key": key, "provenance": record["provenance"]})
+        origin = {"key": record["key"], "provenance": record["provenance"]}
+        rows.append(row | record["result"] | origin)
     last = ("key", "provenance")
     names = [name for row in [*inputs.values(), *rows] for name in row if name not in last]
     frame = pd.DataFrame(rows, columns=[*dict.fromkeys(names), *last])

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from pydantic import BaseModel
@@ -439,7 +440,7 @@ def test_missing_cells_are_computed_and_the_rest_is_read(toy, store, capsys):
     assert toy.calls == [2, 1, 3]
     assert list(frame.x) == [3, 2, 1]
     assert list(frame.square) == [9, 4, 1]
-    assert frame.attrs == {"missing": 0}
+    assert frame.attrs == {"missing": 0, "study": NAME}
 
 
 def test_without_work_there_is_no_bar(toy, store, capsys):
@@ -456,7 +457,7 @@ def test_never_computes_nothing_and_says_what_is_missing(toy, store):
     assert caught[0].filename == __file__
     assert toy.calls == []
     assert list(frame.x) == [2]
-    assert frame.attrs == {"missing": 2}
+    assert frame.attrs == {"missing": 2, "study": NAME}
 
 
 def test_always_computes_again_and_the_latest_counts(toy, store):
@@ -670,3 +671,72 @@ def test_commit_is_asked_once():
     misses = records._commit.cache_info().misses
     records._commit()
     assert records._commit.cache_info().misses == misses
+
+
+# ---- a cell on two devices ----
+
+
+def on_gpu(x, square):
+    """A record as a GPU would write it."""
+    made = record(x, {"square": square}) | {"provenance": {"device": "cuda"}}
+    return made | {"key": records.cell_key(Toy(), ToyConfig(x=x), "cuda")}
+
+
+def test_a_gpus_record_has_a_key_of_its_own(store):
+    assert on_gpu(3, 9)["key"] != record(3)["key"]
+    write(store, json.dumps(on_gpu(3, 9)) + "\n" + line(3))
+    assert len(store.read(NAME)) == 2
+    claimed = on_gpu(3, 9) | {"provenance": {"device": "cpu"}}
+    write(store, json.dumps(claimed) + "\n")
+    with pytest.warns(UserWarning, match="device"):
+        assert store.read(NAME) == {}
+
+
+@pytest.mark.parametrize("gpu_first", [True, False])
+def test_of_two_devices_the_gpu_counts_whichever_came_last(toy, store, gpu_first):
+    lines = [json.dumps(on_gpu(3, 90)) + "\n", line(3)]
+    write(store, "".join(lines if gpu_first else reversed(lines)))
+    frame = records.sweep(toy, configs(3, 4), store)
+    assert toy.calls == [4]
+    assert list(frame.square) == [90, 16]
+    assert list(records.table(toy, store).square) == [90, 16]
+
+
+def test_always_computes_anew_beside_the_gpus_record(toy, store):
+    write(store, json.dumps(on_gpu(3, 90)) + "\n")
+    frame = records.sweep(toy, configs(3), store, compute="always")
+    assert toy.calls == [3]
+    assert list(frame.square) == [9]  # what was just computed
+    assert len(store.read(NAME)) == 2
+
+
+# ---- where rows come from ----
+
+
+def test_origin_names_study_number_keys_and_dates():
+    rows = [
+        {"key": f"{n:016x}", "provenance": PROVENANCE | {"utc": f"2026-11-{n:02d}T10:00:00+00:00"}}
+        for n in (3, 1)
+    ]
+    frame = pd.DataFrame(rows)
+    frame.attrs["study"] = NAME
+    found = records.origin(frame)
+    assert found["study"] == NAME
+    assert found["records"] == "2"
+    assert found["date"] == "2026-11-01 to 2026-11-03"
+    assert found["time"] == "1.00 hours"
+    assert found["keys"].split() == [row["key"] for row in rows]
+    assert "torch 2.14" in found["versions"]
+    assert records.origin(frame.iloc[:0]) == {}
+
+
+PROVENANCE = {
+    "device_name": "a processor",
+    "torch": "2.14",
+    "torchvision": "0.29",
+    "numpy": "2",
+    "python": "3.11",
+    "reluprime": "0.1",
+    "commit": "abc",
+    "wall_seconds": 1800,
+}
