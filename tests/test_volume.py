@@ -202,9 +202,19 @@ def blank_batch(labels, precision="fp64", n_inputs=3):
 
 
 def run(batches, **changes):
+    """One network after the other, and all networks as a stack: they must say the same."""
     case = VolumeConfig(**{"initialisation": "kaiming-uniform", "n_networks": 1, **changes})
     n_classes = 1 + int(torch.cat([y for _, y in batches]).max())
-    return volume._estimate(case, batches, n_classes), case
+    found = volume._estimate(case, batches, n_classes)
+    if case.architecture == "mlp" and not case.batch_norm:
+        stacked = volume._estimate_in_stacks(case, batches, n_classes)
+        assert stacked.keys() == found.keys()
+        for name, value in found.items():
+            if name.startswith("relative_difference"):
+                assert stacked[name] == pytest.approx(value, rel=1e-2, nan_ok=True)
+            else:
+                assert stacked[name] == value
+    return found, case
 
 
 @pytest.mark.parametrize("copies", [1, 2, 16])
