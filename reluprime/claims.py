@@ -670,7 +670,7 @@ def verdict(chain: Finding, injected: Finding) -> str:
 
 
 def scorecard(store: records.Store) -> pd.DataFrame:
-    """One row a claim: id, claim, published, chain, injected, scale, verdict, source, figure.
+    """One row a claim: id, figure, claim, published, chain, injected, scale, verdict, source.
 
     A claim whose records are missing is "not tested"; one whose records are too small is "not
     tested at this scale".
@@ -682,13 +682,13 @@ def scorecard(store: records.Store) -> pd.DataFrame:
         rows.append(
             {
                 "id": claim.id,
+                "figure": claim.figure,
                 "claim": claim.statement,
                 "published": claim.published,
                 **{r: finding.value or "–" for r, finding in found.items()},
                 "scale": claim.scale if word not in (UNTESTED, TOO_SMALL) else "–",
                 "verdict": word,
                 "source": claim.source,
-                "figure": claim.figure,
             }
         )
     return pd.DataFrame(rows)
