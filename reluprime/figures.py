@@ -13,8 +13,12 @@ from matplotlib.figure import Figure
 RULE_COLOURS = {"chain": "#0072b2", "injected": "#d55e00", "control": "#666666"}
 PRECISION_COLOURS = {"fp16": "#cc79a7", "bf16": "#e69f00", "fp32": "#009e73", "fp64": "#56b4e9"}
 FORM_MARKERS = {
-    **{"native": "o", "fused": "s", "unfused": "^", "split": "v", "wide": "D", "tf32": "P"},
-    **{"affine": "X", "centred": "*"},
+    "native": "o",
+    "fused": "s",
+    "unfused": "^",
+    "split": "v",
+    "wide": "D",
+    "tf32": "P",
 }
 PUBLISHED = "#222222"
 
@@ -231,7 +235,7 @@ def predicted_rate_figure(rates: pd.DataFrame) -> Figure:
     """Measured against predicted zeros a pre-activation, one point an activation of a condition.
 
     rates: `statistics.forward_rates` with columns precision and form. Conditions without a zero
-    stand at the upper end of their interval, as triangles that point down.
+    stand at the upper end of their interval, as arrows that point down.
     """
     figure, axes = plt.subplots(figsize=(9, 5.5))
     for (precision, form), group in rates.groupby(["precision", "form"], sort=False):

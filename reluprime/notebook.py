@@ -121,7 +121,10 @@ class Page:
 
 
 def _command(name: str, values: dict[str, Any]) -> str:
-    """The papermill command that computes a notebook with these parameters anew."""
+    """The papermill command that makes a notebook with these parameters again.
+
+    Cells are computed into a new store; a page that computes none reads the records that it read.
+    """
     declared = papermill.inspect_notebook(str(NOTEBOOKS / f"{name}.ipynb"))
     usual = {n: ast.literal_eval(parameter["default"]) for n, parameter in declared.items()}
     words = ["papermill", f"notebooks/{name}.ipynb", "out.ipynb"]
@@ -131,7 +134,10 @@ def _command(name: str, values: dict[str, Any]) -> str:
     for parameter in sorted(values.keys() - {"profile", "store", "compute", "max_seconds"}):
         if values[parameter] != usual[parameter]:
             words += ["-y", yaml.safe_dump({parameter: values[parameter]}, width=math.inf).strip()]
-    return shlex.join([*words, "-p", "store", "_build/again"])
+    store = "_build/again" if "compute" in values else values["store"]
+    if store != usual["store"]:
+        words += ["-p", "store", store]
+    return shlex.join(words)
 
 
 def _source(command: str, origins: list[dict[str, str]]) -> str:

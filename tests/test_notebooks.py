@@ -175,6 +175,14 @@ def test_a_command_names_the_parameters_that_differ(declared):
     assert words.count("-y") == 1
 
 
+def test_a_page_that_computes_nothing_reads_the_records_that_it_read():
+    values = {"profile": "report", "store": "records"}
+    page = Page("00_scorecard", values, {name: str for name in values})
+    assert page.command == "papermill notebooks/00_scorecard.ipynb out.ipynb"
+    page = Page("00_scorecard", values | {"store": "mine"}, {name: str for name in values})
+    assert page.command.endswith("out.ipynb -p store mine")
+
+
 def test_every_claim_links_to_a_heading_of_its_notebook():
     for claim in claims.CLAIMS:
         name, _, heading = claim.figure.partition("#")
