@@ -221,7 +221,8 @@ def runs_without_a_value() -> pd.DataFrame:
     """Released ResNet-18 runs without batch norm, SGD: epochs whose metrics are missing."""
     table = records.published("paper_test_accuracy.csv")
     own = table[(table["network"] == "resnet18") & ~table["batch_norm"].astype(bool)]
-    return own[["s", "runs", "runs_complete", "rows_missing_metric"]].astype({"runs_complete": int})
+    columns = ["s", "runs", "runs_complete", "rows_missing_metric"]
+    return own[columns].astype({"runs_complete": int, "rows_missing_metric": int})
 
 
 def mean_without_diverged(diverged: int, runs: int = 10) -> pd.DataFrame:
