@@ -17,7 +17,7 @@ from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_
 from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
 
-from reluprime import data, models
+from reluprime import data, graphs, models
 from reluprime.activations import ACTIVATIONS, GradientRule, ReLU, ReLU6, count_kinks
 from reluprime.batches import Batches, FolderBatches, generator
 from reluprime.config import DatasetName, later
@@ -204,13 +204,10 @@ def _networks(config: TrainingConfig, batches, device: torch.device, dtype: torc
             dropout=config.dropout,
         )
         _give_s(network, config)
-        network = network.to(device, dtype)
-        # The faster layout for convolutions on both kinds of device.
-        yield (
-            network
-            if config.architecture == "mlp"
-            else network.to(memory_format=torch.channels_last)
-        )
+        if config.architecture == "mlp":
+            yield network.to(device, dtype)
+        else:  # the faster layout for convolutions on both kinds of device
+            yield network.to(device, dtype, memory_format=torch.channels_last)
 
 
 class _Single:
@@ -262,10 +259,15 @@ class _Ensemble:
         return vmap(member)(self._stacked, x.expand(self.size, *x.shape[1:]))
 
 
-def _optimizer(config: TrainingConfig, weights: list[Tensor]) -> torch.optim.Optimizer:
-    common = {"lr": config.lr, "weight_decay": config.weight_decay, "fused": True}
+def _optimizer(
+    config: TrainingConfig, weights: list[Tensor], device: torch.device
+) -> torch.optim.Optimizer:
+    recorded = graphs.captures(device)
+    # A CUDA graph reads the rate from where it is; a number would be a part of the recording.
+    lr = torch.tensor(config.lr, device=device) if recorded else config.lr
+    common = {"lr": lr, "weight_decay": config.weight_decay, "fused": True}
     if config.optimizer == "adam":
-        return torch.optim.Adam(weights, **common)
+        return torch.optim.Adam(weights, **common, capturable=recorded)
     return torch.optim.SGD(weights, momentum=config.momentum, **common)
 
 
@@ -279,26 +281,35 @@ KINKS = ("exact_zeros", "exact_sixes")  # results that count them, in the activa
 
 
 class _Sums:
-    """Numbers of an epoch by mini-batch, on the device: the host waits for them once."""
+    """Numbers of an epoch, added up on the device: the host waits for them once."""
 
     def __init__(self):
-        self._losses, self._correct, self._hits = [], [], []
+        self._totals: list[Tensor] = []
+
+    def reset(self) -> None:
+        for total in self._totals:
+            total.zero_()
 
     def add(self, losses: Tensor, logits: Tensor, y: Tensor, hits: dict[str, Tensor]) -> None:
-        self._losses.append(losses.detach().double() * y.shape[1])
-        self._correct.append((logits.detach().argmax(-1) == y).sum(1))
-        self._hits.append(torch.stack(list(hits.values())))
-        self._names = list(hits)
+        by_name = torch.stack(list(hits.values()))  # (activations, networks, kinks)
+        values = (
+            losses.detach().double() * y.shape[1],
+            (logits.detach().argmax(-1) == y).sum(1),
+            by_name,
+            by_name.any(-1).any(0).long(),
+        )
+        if not self._totals:
+            self._names = list(hits)
+            self._totals = [torch.zeros_like(value) for value in values]
+        for total, value in zip(self._totals, values, strict=True):
+            total.add_(value)
 
     def close(self) -> None:
-        self.loss = sum(self._losses)  # (networks,), one mini-batch after the other
-        self.correct = torch.stack(self._correct).sum(0)
-        hits = torch.stack(self._hits)  # (mini-batches, activations, networks, kinks)
-        self.affected = hits.any(-1).any(1).sum(0)
-        totals = hits.sum(0).unbind(-1)  # one kink, or two with relu6
+        self.loss, self.correct, hits, self.affected = self._totals  # (networks,), and see add
+        by_kink = hits.unbind(-1)  # one kink, or two with relu6
         self.hits = {
             kink: dict(zip(self._names, n, strict=True))
-            for kink, n in zip(KINKS, totals, strict=False)
+            for kink, n in zip(KINKS, by_kink, strict=False)
         }
 
 
@@ -308,24 +319,42 @@ def _seed_dropout(seed: int, device: torch.device) -> None:
     torch.default_generator.manual_seed(seed)  # torch.manual_seed would touch every device
 
 
-def _train_epoch(config, run, optimizer, batches, epoch: int, device: torch.device) -> _Sums:
-    for group in optimizer.param_groups:
-        group["lr"] = _rate(config, epoch)
-    sums, rng = _Sums(), [device] if device.type == "cuda" else []
-    with run.training(), torch.random.fork_rng(devices=rng):
-        _seed_dropout(generator(config.seed, epoch).initial_seed(), device)
-        for x, y in batches.train(epoch):
-            logits, hits = run.forward(x)  # (networks, batch, classes)
-            losses = F.cross_entropy(logits.flatten(0, 1), y.flatten(), reduction="none")
-            losses = losses.view(y.shape).mean(1)
-            optimizer.zero_grad()
-            losses.backward(torch.full_like(losses, config.loss_scale))
-            if config.loss_scale != 1:
-                torch._foreach_div_([w.grad for w in run.weights], config.loss_scale)
-            optimizer.step()
-            sums.add(losses, logits, y, hits)
-    sums.close()
-    return sums
+class _Trainer:
+    """Optimises a run; the numbers of its last epoch are in `sums`."""
+
+    def __init__(self, config: TrainingConfig, run, optimizer, device: torch.device):
+        self.config, self.run, self.optimizer, self.device = config, run, optimizer, device
+        self.sums = _Sums()
+        self._on_mini_batch = graphs.replayed(self._step, device)
+
+    def epoch(self, batches, epoch: int) -> None:
+        self._set_rate(_rate(self.config, epoch))
+        self.sums.reset()
+        rng = [self.device] if self.device.type == "cuda" else []
+        with self.run.training(), torch.random.fork_rng(devices=rng):
+            _seed_dropout(generator(self.config.seed, epoch).initial_seed(), self.device)
+            for x, y in batches.train(epoch):
+                self._on_mini_batch(x, y)
+        self.sums.close()
+
+    def _set_rate(self, rate: float) -> None:
+        for group in self.optimizer.param_groups:
+            if isinstance(group["lr"], Tensor):
+                group["lr"].fill_(rate)
+            else:
+                group["lr"] = rate
+
+    def _step(self, x: Tensor, y: Tensor) -> None:
+        logits, hits = self.run.forward(x)  # (networks, batch, classes)
+        losses = F.cross_entropy(logits.flatten(0, 1), y.flatten(), reduction="none")
+        losses = losses.view(y.shape).mean(1)
+        self.optimizer.zero_grad()
+        scale = self.config.loss_scale
+        losses.backward(torch.full_like(losses, scale))
+        if scale != 1:
+            torch._foreach_div_([w.grad for w in self.run.weights], scale)
+        self.optimizer.step()
+        self.sums.add(losses, logits, y, hits)
 
 
 @torch.no_grad()
@@ -418,16 +447,17 @@ def _start(config: TrainingConfig, network: nn.Module, batches) -> dict:
 def _fit(config, batches, device: torch.device, dtype: torch.dtype, stop) -> dict:
     networks = list(_networks(config, batches, device, dtype))
     run = _Single(networks[0]) if len(networks) == 1 else _Ensemble(networks)
-    optimizer = _optimizer(config, run.weights)
+    optimizer = _optimizer(config, run.weights, device)
     checkpoint = _Checkpoint(config, device)
     history = checkpoint.load(run, optimizer) or _start(config, networks[0], batches)
     stopped = stop is not None and history["seconds"] and stop(history)  # before it was killed
+    trainer = _Trainer(config, run, optimizer, device)
     for epoch in range(len(history["seconds"]), config.epochs):
         if stopped or None not in history["diverged_epoch"]:
             break
         began = time.perf_counter()
-        sums = _train_epoch(config, run, optimizer, batches, epoch, device)
-        _append(history, config, run, sums, batches, epoch, began)
+        trainer.epoch(batches, epoch)
+        _append(history, config, run, trainer.sums, batches, epoch, began)
         checkpoint.save(run, optimizer, history)
         stopped = stop is not None and stop(history)
     checkpoint.remove()

@@ -481,16 +481,16 @@ def test_an_interrupted_run_goes_on_with_the_same_bits(
 ):
     c = config(**changes)
     unbroken = fit(c)
-    train, epochs = training._train_epoch, []
+    train, epochs = training._Trainer.epoch, []
 
-    def interrupted(config, run, optimizer, batches, epoch, device):
+    def interrupted(trainer, batches, epoch):
         if epoch == epochs_done and not epochs.count(epoch):
             epochs.append(epoch)
             raise KeyboardInterrupt
         epochs.append(epoch)
-        return train(config, run, optimizer, batches, epoch, device)
+        train(trainer, batches, epoch)
 
-    monkeypatch.setattr(training, "_train_epoch", interrupted)
+    monkeypatch.setattr(training._Trainer, "epoch", interrupted)
     with pytest.raises(KeyboardInterrupt):
         fit(c)
     assert len(list(own_folder.iterdir())) == 1
@@ -501,15 +501,15 @@ def test_an_interrupted_run_goes_on_with_the_same_bits(
 
 def stop_before(epoch, c, monkeypatch):
     """Fit until an interrupt before `epoch`."""
-    train = training._train_epoch
+    train = training._Trainer.epoch
 
-    def interrupted(config, run, optimizer, batches, now, device):
+    def interrupted(trainer, batches, now):
         if now == epoch:
             raise KeyboardInterrupt
-        return train(config, run, optimizer, batches, now, device)
+        train(trainer, batches, now)
 
     with monkeypatch.context() as patch:
-        patch.setattr(training, "_train_epoch", interrupted)
+        patch.setattr(training._Trainer, "epoch", interrupted)
         with pytest.raises(KeyboardInterrupt):
             fit(c)
 
@@ -542,7 +542,7 @@ def test_a_run_killed_after_its_last_epoch_trains_no_more(monkeypatch, own_folde
         with pytest.raises(KeyboardInterrupt):
             fit(config())
     with monkeypatch.context() as patch:
-        patch.setattr(training, "_train_epoch", killed)
+        patch.setattr(training._Trainer, "epoch", killed)
         assert numbers(fit(config())) == numbers(unbroken)
     assert list(own_folder.iterdir()) == []
 

@@ -1,0 +1,160 @@
+"""What can be said of steps on a GPU without one: same results, and no wait for the host."""
+
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from reluprime import activations, graphs, models, stacks, training
+from reluprime.activations import ReLU
+from reluprime.training import TrainingConfig, fit
+
+SMALL = {"dataset": "mnist-5k", "hidden_sizes": (16, 8), "n_train": 1000, "epochs": 3, "lr": 0.0625}
+ADAM = {"optimizer": "adam", "momentum": 0.0}
+IMAGES = {"hidden_sizes": (), "width": 0.0625, "n_train": 700}
+VGG11 = IMAGES | {"architecture": "vgg11", "batch_norm": True}
+RESNET18 = IMAGES | {"architecture": "resnet18"}
+
+
+@pytest.fixture(autouse=True)
+def own_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("RELUPRIME_CHECKPOINTS", str(tmp_path))
+
+
+@pytest.fixture
+def recorded(monkeypatch):
+    """Every device records its steps; a recording computes nothing, as on a GPU."""
+    calls = []
+
+    def record(step, inputs):
+        calls.append("record")
+
+        def replay():
+            calls.append("replay")
+            step(*inputs)
+
+        return replay
+
+    def warm_up(step, tensors):
+        calls.append("warm up")
+        step(*tensors)
+
+    monkeypatch.setattr(graphs, "captures", lambda _: True)
+    monkeypatch.setattr(graphs, "_record", record)
+    monkeypatch.setattr(graphs, "_warm_up", warm_up)
+    return calls
+
+
+def numbers(history):
+    return {name: value for name, value in history.items() if name != "seconds"}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"s": 1.0, "gradient_rule": "injected"},
+        {"schedule": "constant", "n_networks": 2},
+        ADAM | {"lr": 0.0078125, "batch_norm": True},
+        {"dropout": 0.5},
+        VGG11,
+    ],
+)
+def test_replays_train_as_the_loop_does(changes, request, monkeypatch):
+    config = TrainingConfig(**SMALL | changes)
+    # Rates of a GPU are fp32; those of a cosine are not, so both are rounded here.
+    monkeypatch.setattr(training, "_rate", lambda c, epoch: c.lr / 2**epoch)
+    expected = numbers(fit(config))
+    calls = request.getfixturevalue("recorded")
+    assert numbers(fit(config)) == expected
+    full, epochs = config.n_train // config.batch_size, config.epochs
+    assert calls == ["warm up"] * 3 + ["record"] + ["replay"] * (full * epochs - 3)
+
+
+def test_the_rate_of_a_recorded_step_follows_the_schedule(recorded):
+    first = fit(TrainingConfig(**SMALL))
+    constant = fit(TrainingConfig(**SMALL, schedule="constant"))
+    assert first["train_loss"][0][0] == constant["train_loss"][0][0]
+    assert first["train_loss"][0][1] != constant["train_loss"][0][1]
+
+
+def test_a_resumed_run_records_anew_and_goes_on(recorded, monkeypatch):
+    config = TrainingConfig(**SMALL)
+    unbroken = fit(config)
+    epoch = training._Trainer.epoch
+
+    def interrupted(trainer, batches, now):
+        if now == 1:
+            raise KeyboardInterrupt
+        epoch(trainer, batches, now)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training._Trainer, "epoch", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            fit(config)
+    recorded.clear()
+    assert numbers(fit(config)) == numbers(unbroken)
+    assert recorded[:4] == ["warm up"] * 3 + ["record"]
+
+
+def test_fewer_mini_batches_than_the_warm_up_are_never_recorded(recorded):
+    config = TrainingConfig(**SMALL | {"n_train": 300, "epochs": 1})
+    assert numbers(fit(config))["n_batches"] == 3
+    assert recorded == ["warm up"] * 2
+
+
+# ---- no wait for the host ----
+
+
+class Waited(Exception):
+    """A program had to know a value: a GPU's host would have waited for it."""
+
+
+class NoWait(TorchDispatchMode):
+    """Raises where a tensor's values shape the program."""
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        reads = torch.Tag.data_dependent_output in function.tags
+        shapes = torch.Tag.dynamic_output_shape in function.tags
+        if function is torch.ops.aten.index.Tensor:  # its shape depends on values of masks alone
+            shapes = any(i is not None and i.dtype == torch.bool for i in args[1])
+        if reads or shapes:
+            raise Waited(function)
+        return function(*args, **(kwargs or {}))
+
+
+def train_an_epoch(config):
+    cpu = torch.device("cpu")
+    batches = training._batches(config, cpu, torch.float32)
+    networks = list(training._networks(config, batches, cpu, torch.float32))
+    run = training._Single(networks[0]) if len(networks) == 1 else training._Ensemble(networks)
+    optimizer = training._optimizer(config, run.weights, cpu)
+    with NoWait():
+        training._Trainer(config, run, optimizer, cpu).epoch(batches, 0)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"s": 1.0},
+        {"s": 1.0, "gradient_rule": "injected", "loss_scale": 8.0},
+        {"s": 1.0, "n_networks": 2},
+        {"activation": "relu6", "s": 1.0, "s_upper": 1.0, "dropout": 0.5},
+        ADAM | {"s": 1.0, "batch_norm": True},
+        VGG11 | {"s": 1.0, "augment": True},
+        RESNET18 | {"s": 1.0},
+    ],
+)
+def test_an_epoch_never_waits_for_the_host(changes, monkeypatch):
+    monkeypatch.setattr(activations, "_positions", lambda x, kink: x == kink)  # as on a GPU
+    train_an_epoch(TrainingConfig(**SMALL | changes))
+
+
+def test_indices_of_zeros_would_wait():
+    with pytest.raises(Waited, match="nonzero"):
+        train_an_epoch(TrainingConfig(**SMALL, s=1.0))
+
+
+def test_the_screen_of_a_stack_never_waits_for_the_host():
+    networks = [models.mlp((784, 8, 8, 10), ReLU, seed=seed) for seed in range(3)]
+    stack = stacks.layers(networks)
+    with NoWait():
+        assert stacks.zeros(stack, torch.rand(10, 784), 5).shape == (2, 2, 3)
