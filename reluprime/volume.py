@@ -5,6 +5,7 @@ with ReLU'(0) = 0. That needs a pre-activation of exactly 0, so a forward pass s
 mini-batch and only those with an exact zero pay for backward passes.
 """
 
+from collections.abc import Iterator
 from typing import Annotated
 
 import torch
@@ -17,6 +18,8 @@ from reluprime import data, models, stacks
 from reluprime.activations import ACTIVATIONS, GRADIENT_RULES, ReLU, count_kinks
 from reluprime.config import DatasetName, cells
 from reluprime.precision import Precision, best_device, numerics
+
+SCREENED_AT_ONCE = 16  # mini-batches of a network that has no stack, on a GPU
 
 
 class VolumeConfig(models.NetworkConfig):
@@ -51,9 +54,7 @@ def _hidden(network: nn.Module) -> list[nn.Module] | None:
 def _has_exact_zero(network: nn.Module, hidden: list[nn.Module] | None, x: Tensor) -> bool:
     """Whether any pre-activation is exactly 0 on the way of x through the network."""
     if hidden is None:
-        with count_kinks(network) as hits:
-            network(x)
-        return any(bool(n.any()) for n in hits.values())
+        return bool(_count_exact_zeros(network, x))
     for module in hidden:
         if isinstance(module, ACTIVATIONS):
             # Counting non-zeros is the cheapest of the exact tests on the CPU.
@@ -63,6 +64,28 @@ def _has_exact_zero(network: nn.Module, hidden: list[nn.Module] | None, x: Tenso
         else:
             x = module(x)
     return False
+
+
+@torch.no_grad()
+def _count_exact_zeros(network: nn.Module, x: Tensor) -> Tensor:
+    """Pre-activations that are exactly 0 on the way of x, int64 (), on the device of x."""
+    with count_kinks(network) as hits:
+        network(x)
+    return torch.cat(list(hits.values())).sum()
+
+
+def _screen(network: nn.Module, batches: list) -> Iterator[int]:
+    """The mini-batches with an exact zero, in order."""
+    hidden = _hidden(network)
+    yield from (n for n, (x, _) in enumerate(batches) if _has_exact_zero(network, hidden, x))
+
+
+def _screen_at_once(network: nn.Module, batches: list) -> Iterator[int]:
+    """The same for a GPU: its host waits once for several mini-batches."""
+    for start in range(0, len(batches), SCREENED_AT_ONCE):
+        part = batches[start : start + SCREENED_AT_ONCE]
+        counts = torch.stack([_count_exact_zeros(network, x) for x, _ in part]).tolist()
+        yield from (start + n for n, count in enumerate(counts) if count)
 
 
 def _gradients(network: nn.Module, weights: dict[str, Tensor], x: Tensor, y: Tensor):
@@ -149,18 +172,16 @@ def _estimate(config: VolumeConfig, batches: list, n_classes: int) -> dict:
     like = (config, batches[0][0], n_classes)
     rules = {rule: _Rule() for rule in GRADIENT_RULES}
     changed = {r: _network(*like, 0, 1.0, r) for r in rules}
+    screen = _screen_at_once if like[1].is_cuda else _screen
     screened, zeros = [], {}
     for seed in range(config.seed, config.seed + config.n_networks):
         network = _network(*like, seed, 0.0, "chain")
-        hidden = _hidden(network)
         screened.append(0)
         for rule in rules.values():
             rule.start_network()
-        for index, batch in enumerate(batches):
-            if not _has_exact_zero(network, hidden, batch[0]):
-                continue
+        for index in screen(network, batches):
             screened[-1] += 1
-            _confirm(network, changed, batch, index, rules, zeros)
+            _confirm(network, changed, batches[index], index, rules, zeros)
             if config.stop_at_first and all(r.affected[-1] for r in rules.values()):
                 break
     return _result(batches, network, screened, zeros, rules)

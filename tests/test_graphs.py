@@ -4,13 +4,14 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from reluprime import activations, graphs, models, stacks, training
+from reluprime import activations, graphs, models, stacks, training, volume
 from reluprime.activations import ReLU
 from reluprime.training import TrainingConfig, fit
+from reluprime.volume import VolumeConfig
 
 SMALL = {"dataset": "mnist-5k", "hidden_sizes": (16, 8), "n_train": 1000, "epochs": 3, "lr": 0.0625}
 ADAM = {"optimizer": "adam", "momentum": 0.0}
-IMAGES = {"hidden_sizes": (), "width": 0.0625, "n_train": 700}
+IMAGES = {"hidden_sizes": (), "width": 0.0625}
 VGG11 = IMAGES | {"architecture": "vgg11", "batch_norm": True}
 RESNET18 = IMAGES | {"architecture": "resnet18"}
 
@@ -158,3 +159,27 @@ def test_the_screen_of_a_stack_never_waits_for_the_host():
     stack = stacks.layers(networks)
     with NoWait():
         assert stacks.zeros(stack, torch.rand(10, 784), 5).shape == (2, 2, 3)
+
+
+DEAD = {"hidden_sizes": (16, 8, 8, 8), "initialisation": "kaiming-uniform"}
+
+
+@pytest.mark.parametrize("stop", [False, True])
+@pytest.mark.parametrize("changes", [DEAD, RESNET18])
+def test_a_screen_of_several_mini_batches_finds_the_same(changes, stop, monkeypatch):
+    small = {"dataset": "mnist-5k", "batch_size": 20, "n_networks": 3, "max_batches": 10}
+    config = VolumeConfig(**small | changes, stop_at_first=stop)
+    one_by_one = volume.estimate(config)
+    monkeypatch.setattr(volume, "SCREENED_AT_ONCE", 4)
+    monkeypatch.setattr(volume, "_screen", volume._screen_at_once)
+    assert volume.estimate(config) == one_by_one
+    assert sum(one_by_one["screened"]) > 0
+
+
+def test_the_screen_of_a_network_never_waits_within_a_group():
+    network = models.build(
+        models.NetworkConfig(architecture="resnet18", hidden_sizes=(), width=0.0625),
+        (3, 32, 32), 10, ReLU, seed=0,
+    )  # fmt: skip
+    with NoWait():
+        assert volume._count_exact_zeros(network, torch.rand(2, 3, 32, 32)).shape == ()
