@@ -1,13 +1,13 @@
 """Train a network, or several seeds of a small one as one vectorised ensemble (B21 Section 4)."""
 
 import copy
+import functools
 import hashlib
 import math
 import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -199,7 +199,7 @@ def _networks(config: TrainingConfig, batches, device: torch.device, dtype: torc
             config,
             batches.image_shape,
             batches.n_classes,
-            partial(_activation, config, has_s=False),
+            functools.partial(_activation, config, has_s=False),
             seed=seed,
             dropout=config.dropout,
         )
@@ -259,16 +259,26 @@ class _Ensemble:
         return vmap(member)(self._stacked, x.expand(self.size, *x.shape[1:]))
 
 
+@functools.cache
+def _fused_sgd_steps(dtype: torch.dtype, device_type: str) -> bool:
+    """Whether fused SGD moves weights: PyTorch 2.11's leaves most 16-bit ones on a CPU."""
+    weight = torch.zeros(64, dtype=dtype, device=device_type, requires_grad=True)
+    weight.grad = torch.ones_like(weight)
+    torch.optim.SGD([weight], lr=1.0, fused=True).step()
+    return bool(weight.all())
+
+
 def _optimizer(
     config: TrainingConfig, weights: list[Tensor], device: torch.device
 ) -> torch.optim.Optimizer:
     recorded = graphs.captures(device)
     # A CUDA graph reads the rate from where it is; a number would be a part of the recording.
     lr = torch.tensor(config.lr, device=device) if recorded else config.lr
-    common = {"lr": lr, "weight_decay": config.weight_decay, "fused": True}
+    common = {"lr": lr, "weight_decay": config.weight_decay}
     if config.optimizer == "adam":
-        return torch.optim.Adam(weights, **common, capturable=recorded)
-    return torch.optim.SGD(weights, momentum=config.momentum, **common)
+        return torch.optim.Adam(weights, **common, fused=True, capturable=recorded)
+    fused = _fused_sgd_steps(weights[0].dtype, device.type)
+    return torch.optim.SGD(weights, momentum=config.momentum, **common, fused=fused)
 
 
 def _rate(config: TrainingConfig, epoch: int) -> float:

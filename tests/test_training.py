@@ -403,7 +403,7 @@ def test_a_run_stops_at_the_epoch_that_diverged():
 
 
 def test_weights_that_are_not_finite_have_diverged_though_the_loss_is():
-    history = fit(config(**ONE_STEP, precision="fp16", lr=1e8))
+    history = fit(config(**ONE_STEP, precision="fp16", lr=6e4, weight_decay=1e4))
     assert history["diverged_epoch"] == [0]
     assert math.isfinite(history["train_loss"][0][0])
 

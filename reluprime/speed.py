@@ -1,0 +1,376 @@
+"""How fast: this package against the released code, written anew, in one run on one device.
+
+`python benchmarks/run.py` measures and puts records into a store; the report's page reads them.
+"""
+
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import pairwise
+from typing import Literal, NamedTuple
+
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from pydantic import PositiveFloat, PositiveInt
+from torch import Tensor
+
+from reluprime import data, models, released, training, volume
+from reluprime.activations import relu
+from reluprime.config import Config
+from reluprime.precision import best_device, numerics
+from reluprime.training import TrainingConfig
+from reluprime.volume import VolumeConfig
+
+TaskName = Literal[
+    "monte-carlo", "activation-images", "activation-features", "mlp-256", "mlp-2048", "vgg11",
+    "resnet18",
+]  # fmt: skip
+
+
+class SpeedConfig(Config):
+    """One comparison; what each task is, is with its function below."""
+
+    task: TaskName
+    precision: Literal["fp32"] = "fp32"
+    repeats: PositiveInt = 5  # measurements of each contender, one after the other
+    n_networks: PositiveInt = 1000  # monte-carlo: ours; the released code gets `n_released`
+    n_released: PositiveInt = 2
+    width: PositiveFloat = 1.0  # vgg11 and resnet18
+    n_train: PositiveInt | None = None  # images of an epoch; None: all
+    epochs: PositiveInt = 5  # of ours in one measurement; of the released loop 1
+    calls: PositiveInt = 20  # activation: forward and backward passes in one measurement
+
+
+class Contender(NamedTuple):
+    run: Callable[[], object]
+    units: int  # that one run does
+    as_released: bool  # in the released code's numerics
+
+
+class Task(NamedTuple):
+    unit: str
+    contenders: dict[str, Contender]  # "ours" and what it is measured against
+    operations: float | None = None  # of our matrix products in one unit
+    check: Callable[[dict[str, object]], None] = lambda results: None  # raises if one is wrong
+
+
+RELEASED, IN_MEMORY = "released", "released, data on the device"
+TORCH, PRODUCTS = "torch.nn.functional.relu", "matrix products"
+# Least speed relative to a contender, and share of the rate of matrix products, on each device.
+GOALS = {
+    ("monte-carlo", RELEASED): {"cpu": 15.0, "cuda": 500.0},
+    ("monte-carlo", IN_MEMORY): {"cuda": 50.0},
+    ("activation-images", TORCH): {"cuda": 1 / 1.1},
+    ("activation-features", TORCH): {"cuda": 1 / 1.1},
+    ("mlp-256", RELEASED): {"cpu": 5.0},
+    ("mlp-2048", RELEASED): {"cpu": 1.15, "cuda": 8.0},
+    ("vgg11", RELEASED): {"cuda": 3.0},
+    ("resnet18", RELEASED): {"cuda": 3.0},
+    ("monte-carlo", PRODUCTS): {"cuda": 0.5},
+}
+
+
+def grid(device: torch.device) -> list[SpeedConfig]:
+    """Every task in the sizes that fill the device and take minutes."""
+    if device.type == "cuda":
+        return [SpeedConfig(task=task) for task in TASKS]
+    small = {"repeats": 3, "n_networks": 20, "n_released": 4, "epochs": 3}
+    images = small | {"width": 0.25, "n_train": 5000, "epochs": 1}
+    convolutional = ("vgg11", "resnet18")
+    return [SpeedConfig(task=t, **(images if t in convolutional else small)) for t in TASKS]
+
+
+# ---- the tasks ----
+
+SIZES = (784, 256, 256, 256, 10)
+
+
+def _monte_carlo(config: SpeedConfig, device: torch.device) -> Task:
+    """B21 Table 1: raw MNIST in mini-batches of 256 through random networks; unit: a network."""
+    n, released_seeds = config.n_networks, range(config.n_released)
+    loader = released.loader("mnist", train=True, batch_size=256, normalised=False)
+    dataset = data.load("mnist", device=device)
+    images = data.unit_images(dataset.train_images, torch.float32)
+    there = list(zip(images.split(256), dataset.train_labels.split(256), strict=True))
+
+    def ours() -> list[int]:
+        return volume.estimate(VolumeConfig(n_networks=n), device)["affected_injected"]
+
+    def check(results: dict[str, list[int]]) -> None:
+        found = {tuple(affected[: config.n_released]) for affected in results.values()}
+        if device.type == "cpu" and len(found) > 1:  # on a GPU a stack has other exact zeros
+            raise RuntimeError(f"the affected mini-batches differ: {results}")
+
+    def as_released(batches) -> Contender:
+        return Contender(
+            lambda: released.monte_carlo(batches, released_seeds, device), config.n_released, True
+        )
+
+    return Task(
+        "network",
+        {
+            "ours": Contender(ours, n, False),
+            RELEASED: as_released(loader),
+            IN_MEMORY: as_released(there),
+        },
+        operations=2 * 60_000 * sum(a * b for a, b in pairwise(SIZES[:-1])),
+        check=check,
+    )
+
+
+def _activation(*shape: int) -> Callable[[SpeedConfig, torch.device], Task]:
+    """Forward and backward pass at s=1 under the chain rule; unit: one of both."""
+
+    def task(config: SpeedConfig, device: torch.device) -> Task:
+        x = torch.randn(shape, device=device).requires_grad_()
+        upstream = torch.randn(shape, device=device)
+
+        def passes(function: Callable[[Tensor], Tensor]) -> Callable[[], None]:
+            def run() -> None:
+                for _ in range(config.calls):
+                    torch.autograd.grad(function(x), x, upstream)
+
+            return run
+
+        functions = {
+            "ours": lambda x: relu(x, 1.0, "chain"),
+            TORCH: F.relu,
+            RELEASED: lambda x: released.InjectedReLU.apply(x, 1.0),
+        }
+        runs = {name: Contender(passes(f), config.calls, False) for name, f in functions.items()}
+        return Task("forward and backward pass", runs)
+
+    return task
+
+
+def _epochs(
+    ours: TrainingConfig, lr: float, least: float
+) -> Callable[[SpeedConfig, torch.device], Task]:
+    """An epoch of training, with its evaluation on the test images; unit: an epoch.
+
+    `least`: the test accuracy without which a contender has not learned.
+    """
+
+    def task(config: SpeedConfig, device: torch.device) -> Task:
+        own = ours.model_copy(
+            update={"epochs": config.epochs, "n_train": config.n_train, "width": config.width}
+        )
+        name, shape = own.dataset, (1, 28, 28) if own.architecture == "mlp" else (3, 32, 32)
+        train = released.loader(name, train=True, batch_size=128, n_images=config.n_train)
+        test = released.loader(name, train=False, batch_size=100)
+
+        def released_loop() -> list[float]:
+            network = models.build(own, shape, 10, lambda: released.ReleasedReLU(0.0), seed=0)
+            return released.train(network, train, test, lr=lr, epochs=1, device=device)
+
+        def fit() -> list[float]:
+            return training.fit(own, device)["test_accuracy"][0]
+
+        def check(results: dict[str, list[float]]) -> None:
+            if worst := {name: r for name, r in results.items() if not r or r[-1] < least}:
+                raise RuntimeError(f"has not learned: {worst}")
+
+        products = 2 * sum(a * b for a, b in pairwise((784, *own.hidden_sizes, 10)))
+        first = 2 * 784 * own.hidden_sizes[0] if own.hidden_sizes else 0
+        return Task(
+            "epoch",
+            {
+                "ours": Contender(fit, config.epochs, False),
+                RELEASED: Contender(released_loop, 1, True),
+            },
+            # Forward, and backward for weights and inputs (the images need none).
+            operations=60_000 * (3 * products - first) + 10_000 * products if first else None,
+            check=check,
+        )
+
+    return task
+
+
+def _mlp(width: int) -> TrainingConfig:
+    return TrainingConfig(dataset="mnist", hidden_sizes=(width,) * 3, lr=0.01, schedule="constant")
+
+
+def _convolutional(architecture: str) -> TrainingConfig:
+    return TrainingConfig(
+        dataset="cifar10",
+        architecture=architecture,
+        hidden_sizes=(),
+        augment=True,
+        batch_norm=True,
+        lr=0.05,
+        schedule="constant",
+    )
+
+
+TASKS: dict[str, Callable[[SpeedConfig, torch.device], Task]] = {
+    "monte-carlo": _monte_carlo,
+    "activation-images": _activation(128, 64, 32, 32),
+    "activation-features": _activation(4096, 2048),
+    "mlp-256": _epochs(_mlp(256), 0.01, least=0.9),
+    "mlp-2048": _epochs(_mlp(2048), 0.01, least=0.9),
+    "vgg11": _epochs(_convolutional("vgg11"), 0.05, least=0.15),
+    "resnet18": _epochs(_convolutional("resnet18"), 0.05, least=0.15),
+}
+
+
+# ---- measuring ----
+
+
+def timed(run: Callable[[], object], device: torch.device) -> tuple[float, object]:
+    """-> seconds between device events around `run` (on a CPU by the clock), and its result."""
+    if device.type != "cuda":
+        began = time.perf_counter()
+        result = run()
+        return time.perf_counter() - began, result
+    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    torch.cuda.synchronize(device)
+    start.record()
+    result = run()
+    end.record()
+    end.synchronize()
+    return start.elapsed_time(end) / 1000, result
+
+
+def matrix_product_rate(device: torch.device) -> float:
+    """Operations a second of square fp32 products, the best of five measurements."""
+    size = 8192 if device.type == "cuda" else 2048
+    a, b = torch.randn(size, size, device=device), torch.randn(size, size, device=device)
+    out = torch.empty_like(a)
+    torch.mm(a, b, out=out)
+    best = min(timed(lambda: torch.mm(a, b, out=out), device)[0] for _ in range(5))
+    return 2 * size**3 / best
+
+
+def measure(config: SpeedConfig, device: torch.device | None = None) -> dict:
+    """The contenders of a task, warmed up once and then in turns.
+
+    Returns {"unit": what is counted, "seconds": {contender: seconds a unit, one for each repeat},
+    "operations": of our matrix products in a unit, or None, "matrix_product_rate": operations a
+    second, measured in the same run}. Raises RuntimeError if a contender's result is wrong.
+    """
+    device = best_device() if device is None else torch.device(device)
+    seconds: dict[str, list[float]] = {}
+    with numerics(config.precision, device), tempfile.TemporaryDirectory() as folder:
+        task = TASKS[config.task](config, device)
+        rate = matrix_product_rate(device)
+        for repeat in range(config.repeats + 1):  # the first warms up
+            results = {}
+            for name, contender in task.contenders.items():
+                wall, results[name] = timed(_prepared(contender, folder), device)
+                if repeat:
+                    seconds.setdefault(name, []).append(wall / contender.units)
+            task.check(results)
+    return {
+        "unit": task.unit,
+        "seconds": seconds,
+        "operations": task.operations,
+        "matrix_product_rate": rate,
+    }
+
+
+measure.version = 1
+
+
+def _prepared(contender: Contender, folder: str) -> Callable[[], object]:
+    """`run` in the numerics of its code, and with checkpoints in `folder`, emptied before."""
+
+    def run() -> object:
+        with _as_released() if contender.as_released else _checkpoints_in(folder):
+            return contender.run()
+
+    return run
+
+
+@contextmanager
+def _checkpoints_in(folder: str) -> Iterator[None]:
+    before = os.environ.get("RELUPRIME_CHECKPOINTS")
+    os.environ["RELUPRIME_CHECKPOINTS"] = folder
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["RELUPRIME_CHECKPOINTS"]
+        else:
+            os.environ["RELUPRIME_CHECKPOINTS"] = before
+
+
+@contextmanager
+def _as_released() -> Iterator[None]:
+    """The release lets cuDNN choose the fastest kernels; TF32 stays off, as in ours."""
+    cudnn = torch.backends.cudnn
+    before = (cudnn.benchmark, cudnn.deterministic)
+    torch.use_deterministic_algorithms(False)
+    cudnn.benchmark, cudnn.deterministic = True, False
+    try:
+        yield
+    finally:
+        cudnn.benchmark, cudnn.deterministic = before
+        torch.use_deterministic_algorithms(True)
+
+
+# ---- the report's table ----
+
+
+def table(frame: pd.DataFrame) -> pd.DataFrame:
+    """A line for each task and what ours is measured against, from rows of :func:`measure`.
+
+    `times ours`: the contender's time divided by ours, pair by pair: median, least and most; of
+    "matrix products" the share of their rate that ours reaches. `goal`: the least of it that was
+    set for this kind of device beforehand, or nothing.
+    """
+    lines = [line for _, row in frame.iterrows() for line in _lines(row)]
+    columns = ["device", "date", "task", "unit", "ours", "against", "seconds", "times ours"]
+    return pd.DataFrame(lines, columns=[*columns, "goal", "reached"])
+
+
+def _lines(row: pd.Series) -> Iterator[dict]:
+    how, ours = row["provenance"], row["seconds"]["ours"]
+    common = {
+        "device": how["device_name"],
+        "date": how["utc"][:10],
+        "task": row["task"],
+        "unit": row["unit"],
+        "ours": f"{statistics.median(ours):.3g} s",
+    }
+    for name, values in row["seconds"].items():
+        if name == "ours":
+            continue
+        ratios = [value / own for value, own in zip(values, ours, strict=True)]
+        yield common | {
+            "against": name,
+            "seconds": f"{statistics.median(values):.3g} s",
+            "times ours": f"{statistics.median(ratios):.3g} "
+            f"({min(ratios):.3g} to {max(ratios):.3g})",
+            **_goal(row, name, statistics.median(ratios)),
+        }
+    if pd.notna(row["operations"]):
+        products = row["operations"] / row["matrix_product_rate"]
+        share = products / statistics.median(ours)
+        yield common | {
+            "against": PRODUCTS,
+            "seconds": f"{products:.3g} s",
+            "times ours": f"{share:.2f}",
+            **_goal(row, PRODUCTS, share),
+        }
+
+
+def _goal(row: pd.Series, against: str, value: float) -> dict[str, str]:
+    goal = GOALS.get((row["task"], against), {}).get(row["provenance"]["device"])
+    if goal is None:
+        return {"goal": "", "reached": ""}
+    return {"goal": f"{goal:.3g}", "reached": "yes" if value >= goal else "no"}
+
+
+def unmeasured_goals(frame: pd.DataFrame) -> pd.DataFrame:
+    """The goals for a GPU that no row has measured."""
+    measured = {row["task"] for _, row in frame.iterrows() if row["provenance"]["device"] == "cuda"}
+    lines = [
+        {"task": task, "against": against, "goal": f"{goal['cuda']:.3g}"}
+        for (task, against), goal in GOALS.items()
+        if "cuda" in goal and task not in measured
+    ]
+    return pd.DataFrame(lines, columns=["task", "against", "goal"])
