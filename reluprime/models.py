@@ -30,22 +30,31 @@ def _seeded(seed: int) -> Iterator[None]:
         yield
 
 
-def _kaiming_uniform(module: nn.Module) -> None:
+def _kaiming_uniform(module: nn.Module, random: torch.Generator | None = None) -> None:
     if isinstance(module, (nn.Linear, nn.Conv2d)):
-        nn.init.kaiming_uniform_(module.weight, nonlinearity="relu")
+        nn.init.kaiming_uniform_(module.weight, nonlinearity="relu", generator=random)
         nn.init.zeros_(module.bias)
+
+
+def _linear(sizes: tuple[int, int], random: torch.Generator) -> nn.Linear:
+    """PyTorch's own initial weights, from a generator: threads draw networks at once."""
+    layer = nn.utils.skip_init(nn.Linear, *sizes)
+    nn.init.kaiming_uniform_(layer.weight, a=math.sqrt(5), generator=random)
+    bound = 1 / math.sqrt(sizes[0])
+    nn.init.uniform_(layer.bias, -bound, bound, generator=random)
+    return layer
 
 
 def _hidden_block(
     index: int,
-    sizes: tuple[int, int],
+    linear: nn.Linear,
     activation: Callable[[], nn.Module] | None,
     batch_norm: bool,
     dropout: float,
 ) -> Iterable[tuple[str, nn.Module]]:
-    yield f"linear{index}", nn.Linear(*sizes)
+    yield f"linear{index}", linear
     if batch_norm:
-        yield f"norm{index}", nn.BatchNorm1d(sizes[1])
+        yield f"norm{index}", nn.BatchNorm1d(linear.out_features)
     if activation is not None:
         yield f"activation{index}", activation()
     if dropout:
@@ -81,15 +90,17 @@ def mlp(
             f"initialisation={initialisation!r}; choose one of ('torch', 'kaiming-uniform')"
         )
     hidden = list(pairwise(sizes[:-1]))
-    with _seeded(seed):
-        layers: OrderedDict[str, nn.Module] = OrderedDict()
-        for index, shape in enumerate(hidden, start=1):
-            active = activation if relu_after_first or index > 1 else None
-            layers.update(_hidden_block(index, shape, active, batch_norm, dropout))
-        layers["output"] = nn.Linear(*sizes[-2:])
-        network = nn.Sequential(layers)
-        if initialisation == "kaiming-uniform":
-            network.apply(_kaiming_uniform)
+    random = torch.Generator().manual_seed(seed)
+    layers: OrderedDict[str, nn.Module] = OrderedDict()
+    for index, shape in enumerate(hidden, start=1):
+        active = activation if relu_after_first or index > 1 else None
+        linear = _linear(shape, random)
+        layers.update(_hidden_block(index, linear, active, batch_norm, dropout))
+    layers["output"] = _linear(sizes[-2:], random)
+    network = nn.Sequential(layers)
+    if initialisation == "kaiming-uniform":
+        for layer in network:
+            _kaiming_uniform(layer, random)
     _check_sites(network.children(), len(hidden) - (not relu_after_first and bool(hidden)))
     return network
 

@@ -5,7 +5,7 @@ there is memory for screens for exact zeros; mini-batches with one get the backw
 start from the very pre-activations of the screen.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -42,19 +42,19 @@ def _linear(layer: Layer, h: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def preactivations(stack: list[Layer], x: Tensor) -> Iterator[tuple[Layer, Tensor]]:
-    """Each layer with its outputs (networks, rows, out) for images x (rows, ...)."""
-    h = x.flatten(1)
+def outputs(stack: list[Layer], x: Tensor) -> list[Tensor]:
+    """Each layer's outputs (networks, rows, out) for images x (rows, ...)."""
+    h, found = x.flatten(1), []
     for layer in stack:
-        z = _linear(layer, h)
-        yield layer, z
-        h = torch.relu(z) if layer[2] else z
+        found.append(_linear(layer, h))
+        h = torch.relu(found[-1]) if layer[2] else found[-1]
+    return found
 
 
-def zeros(stack: list[Layer], x: Tensor, batch_size: int) -> Tensor:
-    """Exact zeros (activations, mini-batches, networks), int64, on the device of x."""
+def zeros(stack: list[Layer], found: list[Tensor], batch_size: int) -> Tensor:
+    """Exact zeros (activations, mini-batches, networks), int64, in :func:`outputs`' result."""
     counts = []
-    for (*_, activation), z in preactivations(stack, x):
+    for (*_, activation), z in zip(stack, found, strict=True):
         if activation:
             hits = (z == 0).sum(2)  # (networks, rows)
             counts.append(torch.stack([n.sum(1) for n in hits.split(batch_size, 1)]))
@@ -76,20 +76,19 @@ class _Pinned(torch.autograd.Function):
 def gradients(
     stack: list[Layer], x: Tensor, y: Tensor, pinned: list[Tensor], s: float, gradient_rule: str
 ) -> list[Tensor]:
-    """Gradients (networks, entries) of each network's mean cross-entropy, one for each parameter.
+    """Gradients (pairs, entries), fp64, of mean cross-entropies, one tensor for each parameter.
 
-    x (batch, ...), y (batch,): one mini-batch; pinned: each layer's outputs (networks, batch,
-    out), whose exact zeros would not all come back in products of another shape.
+    A pair is a network and a mini-batch. stack: the pairs' networks; x (pairs, batch, ...),
+    y (pairs, batch); pinned: each layer's outputs (pairs, batch, out), whose exact zeros would
+    not all come back in products of another shape.
     """
     weights = [w.clone().requires_grad_() for layer in stack for w in layer[:2]]
-    h = x.flatten(1).expand(len(weights[0]), -1, -1)
+    h = x.flatten(2)
     for index, ((*_, activation), value) in enumerate(zip(stack, pinned, strict=True)):
         z = torch.baddbmm(weights[2 * index + 1].unsqueeze(1), h, weights[2 * index].mT)
         z = _Pinned.apply(z, value)
         h = relu(z, s, gradient_rule) if activation else z
-    networks, batch, _ = h.shape
-    losses = F.cross_entropy(h.flatten(0, 1), y.repeat(networks), reduction="none")
-    losses = losses.view(networks, batch).mean(1)
+    losses = F.cross_entropy(h.flatten(0, 1), y.flatten(), reduction="none").view(y.shape).mean(1)
     found = torch.autograd.grad(losses, weights, torch.ones_like(losses))
     return [g.flatten(1).double() for g in found]
 
@@ -109,7 +108,7 @@ class Comparison(NamedTuple):
 
 
 def compare(g0: list[Tensor], g1: list[Tensor]) -> list[Comparison]:
-    """One for each network, from its gradients (networks, entries)."""
+    """One for each pair, from its gradients (pairs, entries)."""
 
     def relative(a: list[Tensor], b: list[Tensor]) -> Tensor:
         old, new = torch.cat(a, 1), torch.cat(b, 1)

@@ -6,6 +6,7 @@ mini-batch and only those with an exact zero pay for backward passes.
 """
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Annotated
 
 import torch
@@ -248,63 +249,118 @@ def _joined(values: list):
     return sum(values)
 
 
-def _mini_batches_at_once(config: VolumeConfig, x: Tensor) -> int:
-    """How many the pre-activations of a stack leave room for: half of what is free on a GPU."""
+def _at_once(x: Tensor, bytes_each: int) -> int:
+    """How many there is room for: in half of what is free on a GPU."""
     if not x.is_cuda:
         return 1
-    row = config.n_networks * sum(config.hidden_sizes) * x.element_size()
-    copies = 4  # pre-activations, activations, what is 0 and the counts of it
-    return max(1, torch.cuda.mem_get_info(x.device)[0] // (2 * copies * row * config.batch_size))
+    return max(1, torch.cuda.mem_get_info(x.device)[0] // (2 * bytes_each))
 
 
 def _estimate_stack(config: VolumeConfig, batches: list, n_classes: int) -> dict:
-    like, seeds = (config, batches[0][0], n_classes), range(config.n_networks)
-    networks = [_network(*like, config.seed + n, 0.0, "chain") for n in seeds]
-    stack, at_once = stacks.layers(networks), _mini_batches_at_once(config, batches[0][0])
-    groups = [range(i, min(i + at_once, len(batches))) for i in range(0, len(batches), at_once)]
-    images = [torch.cat([batches[q][0] for q in group]) for group in groups]
-    # The host waits once for the counts of all images.
-    counts = torch.cat([stacks.zeros(stack, x, config.batch_size) for x in images], 1).tolist()
-    hits = [
-        [any(row) for row in zip(*by_layer, strict=True)] for by_layer in zip(*counts, strict=True)
+    like = (batches[0][0], n_classes)
+    with ThreadPoolExecutor() as pool:  # drawing weights takes longer than a GPU needs for them
+        seeds = range(config.seed, config.seed + config.n_networks)
+        networks = list(pool.map(lambda n: _network(config, *like, n, 0.0, "chain"), seeds))
+    stack, found = stacks.layers(networks), _Found(config)
+    copies = 4  # pre-activations, activations, what is 0 and the counts of it
+    row = copies * config.n_networks * sum(config.hidden_sizes) * like[0].element_size()
+    at_once = _at_once(like[0], row * config.batch_size)
+    for start in range(0, len(batches), at_once):
+        group = batches[start : start + at_once]
+        outputs = stacks.outputs(stack, torch.cat([x for x, _ in group]))
+        # The host waits once for the counts of a group.
+        counts = stacks.zeros(stack, outputs, config.batch_size).tolist()
+        found.screen(start, counts)
+        while pairs := found.pairs():
+            for part in _parts(pairs, group, start, stack):
+                _confirm_pairs(part, group, start, stack, outputs, found)
+    return _result_of_stack(batches, networks[0], found)
+
+
+class _Found:
+    """What is known of the networks of a stack, mini-batch by mini-batch."""
+
+    def __init__(self, config: VolumeConfig):
+        self.config = config
+        self.counts: list[list[list[int]]] = []  # exact zeros by mini-batch, activation, network
+        self.compared = {rule: [{} for _ in range(config.n_networks)] for rule in GRADIENT_RULES}
+        self.last: list[int | None] = [None] * config.n_networks  # where a network was left
+
+    def screen(self, start: int, counts: list[list[list[int]]]) -> None:
+        """counts: (activations, mini-batches from `start`, networks)."""
+        by_batch = [list(by_activation) for by_activation in zip(*counts, strict=True)]
+        self.counts += by_batch
+        self._waiting = {
+            n: [start + i for i, hits in enumerate(by_batch) if any(row[n] for row in hits)]
+            for n in range(self.config.n_networks)
+            if self.last[n] is None
+        }
+
+    def pairs(self) -> list[tuple[int, int]]:
+        """(network, mini-batch) with an exact zero that are due; none when the group is done.
+
+        All that wait, or where a network is left at its first affected mini-batch its next one.
+        """
+        due = []
+        for n, waiting in self._waiting.items():
+            take = min(1, len(waiting)) if self.config.stop_at_first else len(waiting)
+            due += [(n, q) for q in waiting[:take]]
+            self._waiting[n] = waiting[take:]
+        return due
+
+    def add(self, n: int, q: int, comparisons: dict[str, stacks.Comparison]) -> None:
+        for rule, comparison in comparisons.items():
+            self.compared[rule][n][q] = comparison
+        affected = (any(c.affects for c in of[n].values()) for of in self.compared.values())
+        if self.config.stop_at_first and all(affected):
+            self.last[n] = q
+            self._waiting[n] = []
+
+
+def _parts(pairs: list, group: list, start: int, stack: list) -> Iterator[list]:
+    """Pairs of mini-batches of one size, as many as there is memory for their gradients."""
+    entries = sum(w[0].numel() + b[0].numel() for w, b, _ in stack)
+    at_once = _at_once(stack[0][0], 64 * entries)  # two rules' gradients in fp64, and copies
+    for size in sorted({len(group[q - start][1]) for _, q in pairs}):
+        same = [(n, q) for n, q in pairs if len(group[q - start][1]) == size]
+        yield from (same[i : i + at_once] for i in range(0, len(same), at_once))
+
+
+def _confirm_pairs(pairs, group, start, stack, outputs, found: _Found) -> None:
+    """The backward passes of pairs with an exact zero, and what they say."""
+    own = [n for n, _ in pairs]
+    part = [(weight[own], bias[own], name) for weight, bias, name in stack]
+    x, y = (torch.stack([group[q - start][i] for _, q in pairs]) for i in (0, 1))
+    rows = {q: (q - start) * found.config.batch_size for _, q in pairs}
+    pinned = [
+        torch.stack([z[n, rows[q] : rows[q] + y.shape[1]] for n, q in pairs]) for z in outputs
     ]
-    found = {rule: [{} for _ in networks] for rule in GRADIENT_RULES}
-    last = [len(batches) - 1 for _ in networks]  # mini-batch that a network is looked at
-    for group, x in zip(groups, images, strict=True):
-        if not any(hits[q][n] and q <= last[n] for q in group for n in seeds):
-            continue
-        outputs = [z for _, z in stacks.preactivations(stack, x)]
-        for index, q in enumerate(group):
-            own = [n for n in seeds if hits[q][n] and q <= last[n]]
-            if not own:
-                continue
-            rows = slice(index * config.batch_size, (index + 1) * config.batch_size)
-            part = [(weight[own], bias[own], name) for weight, bias, name in stack]
-            pinned = [z[own][:, rows] for z in outputs]
-            g0 = stacks.gradients(part, *batches[q], pinned, 0.0, "chain")
-            for rule, of_networks in found.items():
-                g1 = stacks.gradients(part, *batches[q], pinned, 1.0, rule)
-                for n, comparison in zip(own, stacks.compare(g0, g1), strict=True):
-                    of_networks[n][q] = comparison
-            for n in own if config.stop_at_first else ():
-                if all(any(c.affects for c in rule[n].values()) for rule in found.values()):
-                    last[n] = q
-    return _result_of_stack(batches, networks[0], counts, hits, found, last)
+    g0 = stacks.gradients(part, x, y, pinned, 0.0, "chain")
+    comparisons = {
+        rule: stacks.compare(g0, stacks.gradients(part, x, y, pinned, 1.0, rule))
+        for rule in GRADIENT_RULES
+    }
+    for index, (n, q) in enumerate(pairs):
+        found.add(n, q, {rule: of_pairs[index] for rule, of_pairs in comparisons.items()})
 
 
-def _result_of_stack(batches, network, counts, hits, found, last) -> dict:
+def _result_of_stack(batches: list, network: nn.Module, found: _Found) -> dict:
     rules = {name: _Rule() for name in GRADIENT_RULES}
     for name, rule in rules.items():
-        for comparisons in found[name]:
+        for comparisons in found.compared[name]:
             rule.start_network()
             for q, comparison in sorted(comparisons.items()):
                 rule.add(q, comparison)
+    seen = [len(batches) if q is None else q + 1 for q in found.last]
     names = [name for _, _, name in stacks.layers([network]) if name]
     zeros = {
-        name: sum(by_batch[q][n] for n, end in enumerate(last) for q in range(end + 1))
-        for name, by_batch in zip(names, counts, strict=True)
+        name: sum(found.counts[q][index][n] for n, end in enumerate(seen) for q in range(end))
+        for index, name in enumerate(names)
     }
-    screened = [sum(hits[q][n] for q in range(end + 1)) for n, end in enumerate(last)]
+    screened = [
+        sum(any(row[n] for row in found.counts[q]) for q in range(end))
+        for n, end in enumerate(seen)
+    ]
     return _result(batches, network, screened, zeros if any(screened) else {}, rules)
 
 

@@ -158,7 +158,8 @@ def test_the_screen_of_a_stack_never_waits_for_the_host():
     networks = [models.mlp((784, 8, 8, 10), ReLU, seed=seed) for seed in range(3)]
     stack = stacks.layers(networks)
     with NoWait():
-        assert stacks.zeros(stack, torch.rand(10, 784), 5).shape == (2, 2, 3)
+        found = stacks.outputs(stack, torch.rand(10, 784))
+        assert stacks.zeros(stack, found, 5).shape == (2, 2, 3)
 
 
 DEAD = {"hidden_sizes": (16, 8, 8, 8), "initialisation": "kaiming-uniform"}

@@ -27,14 +27,15 @@ def images(rows=40):
 @pytest.mark.parametrize("options", [{}, {"relu_after_first": False}])
 def test_outputs_are_those_of_each_network(options):
     built, x = networks(**options), images()
-    *_, (_, outputs) = stacks.preactivations(stacks.layers(built), x)
+    outputs = stacks.outputs(stacks.layers(built), x)[-1]
     expected = torch.stack([network(x) for network in built])
     assert torch.equal(outputs, expected.detach())
 
 
 def test_zeros_are_counted_by_activation_mini_batch_and_network():
     built, x = networks(), images(40)
-    counts = stacks.zeros(stacks.layers(built), x, batch_size=16)
+    stack = stacks.layers(built)
+    counts = stacks.zeros(stack, stacks.outputs(stack, x), batch_size=16)
     assert counts.shape == (2, 3, 3)  # the last mini-batch has 8 images
     for n, network in enumerate(built):
         for q, own in enumerate(x.split(16)):
@@ -49,8 +50,8 @@ def test_gradients_are_those_of_each_network(rule):
     built, x = networks(), images()
     y = torch.arange(len(x)) % 3
     stack = stacks.layers(built)
-    pinned = [z for _, z in stacks.preactivations(stack, x)]
-    found = stacks.gradients(stack, x, y, pinned, 1.0, rule)
+    pinned = stacks.outputs(stack, x)
+    found = stacks.gradients(stack, x.expand(3, *x.shape), y.expand(3, -1), pinned, 1.0, rule)
     for n, network in enumerate(built):
         for module in network:
             if isinstance(module, ReLU):
@@ -66,8 +67,8 @@ def test_a_pinned_zero_counts_though_the_product_has_none():
     y = torch.arange(len(x)) % 3
     stack = stacks.layers(built)
     shifted = [(stack[0][0], stack[0][1] + 1e-3, stack[0][2]), *stack[1:]]  # no sum is 0
-    pinned = [z for _, z in stacks.preactivations(stack, x)]
-    g0, g1 = (stacks.gradients(shifted, x, y, pinned, s, "chain") for s in (0.0, 1.0))
+    pinned = stacks.outputs(stack, x)
+    g0, g1 = (stacks.gradients(shifted, x[None], y[None], pinned, s, "chain") for s in (0.0, 1.0))
     assert stacks.compare(g0, g1)[0].affects
 
 
@@ -93,7 +94,7 @@ DEAD = VolumeConfig(
 
 
 def _both(config, monkeypatch, at_once):
-    monkeypatch.setattr(volume, "_mini_batches_at_once", lambda *_: at_once)
+    monkeypatch.setattr(volume, "_at_once", lambda *_: at_once)
     monkeypatch.setattr(volume, "_estimate", volume._estimate_in_stacks)
     stacked = volume.estimate(config)
     monkeypatch.undo()
@@ -102,8 +103,9 @@ def _both(config, monkeypatch, at_once):
 
 @pytest.mark.parametrize("stop", [False, True])
 @pytest.mark.parametrize("at_once", [1, 5, 100])
-def test_a_stack_estimates_what_the_loop_estimates(monkeypatch, stop, at_once):
-    config = DEAD.model_copy(update={"stop_at_first": stop})
+@pytest.mark.parametrize("batch_size", [50, 350])  # at 350 the last mini-batch has 150 images
+def test_a_stack_estimates_what_the_loop_estimates(monkeypatch, stop, at_once, batch_size):
+    config = DEAD.model_copy(update={"stop_at_first": stop, "batch_size": batch_size})
     one_by_one, stacked = _both(config, monkeypatch, at_once)
     assert sum(one_by_one["affected_injected"]) > 0
     assert stacked.keys() == one_by_one.keys()
