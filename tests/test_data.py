@@ -210,7 +210,7 @@ def svhn_under(root, monkeypatch):
         scipy.io.savemat(path, {"X": images, "y": labels})
         split_list[split] = ["", path.name, datasets.utils.calculate_md5(path)]
     monkeypatch.setattr(datasets.SVHN, "split_list", split_list)
-    monkeypatch.setitem(data._SIZES, "svhn", ((20, 10), (3, 32, 32)))
+    monkeypatch.setitem(data.SIZES, "svhn", ((20, 10), (3, 32, 32)))
 
 
 def test_svhn_form(tmp_path, monkeypatch):
@@ -224,7 +224,7 @@ def test_svhn_form(tmp_path, monkeypatch):
 
 def test_svhn_with_another_number_of_images_is_refused(tmp_path, monkeypatch):
     svhn_under(tmp_path, monkeypatch)
-    monkeypatch.setitem(data._SIZES, "svhn", ((21, 10), (3, 32, 32)))
+    monkeypatch.setitem(data.SIZES, "svhn", ((21, 10), (3, 32, 32)))
     with pytest.raises(DataError, match=r"svhn: expected .*\(21, 3, 32, 32\).*found .*\(20, 3"):
         load("svhn", tmp_path, device="cpu")
 

@@ -1,0 +1,303 @@
+"""What a profile of the report still lacks and what that costs; and computing it without Jupyter.
+
+    python -m reluprime.plan list [--profile paper] [-p NAME VALUE] [--out cells.jsonl]
+    python -m reluprime.plan compute cells.jsonl [--store records] [--max-seconds 540]
+
+The cells are those that the notebooks' own code asks for. Arithmetic is that of matrix products
+and convolutions (torch's flop counter on one image) times images, epochs and networks; a training
+step counts as three forward passes, a search as if no trial were stopped, a Monte Carlo as if no
+network were left early.
+"""
+
+import argparse
+import contextlib
+import importlib
+import io
+import json
+import math
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from itertools import groupby
+from pathlib import Path
+from statistics import median
+from typing import Any, NamedTuple, get_type_hints
+
+import pandas as pd
+import torch
+import yaml
+from pydantic import BaseModel
+from torch.utils.flop_counter import FlopCounterMode
+
+from reluprime import bifurcation, data, models, records, training, tuning, volume
+from reluprime.activations import ReLU
+
+NOTEBOOKS = records.REPOSITORY / "notebooks"
+TFLOPS = 30.0  # fp32 without TF32, about what large GPUs of 2022 to 2025 reach
+
+
+class Cell(NamedTuple):
+    """A cell that a page asks for."""
+
+    page: str
+    study: Callable
+    config: BaseModel
+    known: bool  # whether the store has it
+
+
+def cells(profile: str, store: str, changes: dict[str, Any]) -> list[Cell]:
+    """The cells of all pages at a profile, each once, in the order in which to compute them.
+
+    changes: parameters in the place of the profile's. A page whose cells depend on the results of
+    others (trainings with the learning rates that searches find) asks for those that are known.
+    Raises RuntimeError where a page's code that asks for cells fails.
+    """
+    parameters = yaml.safe_load((NOTEBOOKS / "profiles" / f"{profile}.yaml").read_text())
+    parameters |= {"store": store, **changes}
+    found: dict[str, Cell] = {}
+    for path in sorted(NOTEBOOKS.glob("*.ipynb")):
+        for cell in _asked(path, parameters):
+            found.setdefault(records.cell_key(cell.study, cell.config), cell)
+    return sorted(found.values(), key=_order)
+
+
+def _order(cell: Cell) -> tuple:
+    """Page by page; first seeds before later ones, and first s=0 and what is farthest from it."""
+    inner = getattr(cell.config, "training", cell.config)
+    s = getattr(inner, "s", 0.0)
+    return cell.page, getattr(inner, "seed", 0), -abs(s) if s else -math.inf
+
+
+def _asked(path: Path, parameters: dict[str, Any]) -> list[Cell]:
+    sweeps: list[list[Cell]] = []
+    namespace: dict[str, Any] = {"__name__": "__main__"}
+    with _noted(path.stem, sweeps), contextlib.redirect_stdout(io.StringIO()):
+        for code, tags in _code(path):
+            before = len(sweeps)
+            try:
+                exec(code, namespace)
+            except Exception as error:  # where it shows results, and some are missing
+                if len(sweeps) - before < code.count("sweep("):
+                    raise RuntimeError(f"{path.name} cannot say its cells: {error!r}") from error
+            if "parameters" in tags:
+                declared = namespace["__annotations__"]
+                namespace |= {n: v for n, v in parameters.items() if n in declared}
+    return [cell for asked in sweeps for cell in asked]
+
+
+def _code(path: Path) -> Iterator[tuple[str, list[str]]]:
+    """Code and tags of a notebook that asks for cells, without what only shows results."""
+    found = [c for c in json.loads(path.read_text())["cells"] if c["cell_type"] == "code"]
+    sources = ["".join(cell["source"]) for cell in found]
+    if not any("sweep(" in code for code in sources):
+        return
+    for cell, code in zip(found, sources, strict=True):
+        tags = cell["metadata"].get("tags", [])
+        shows = "figure" in cell["metadata"].get("mystnb", {}) or "remove-input" in tags
+        if "sweep(" in code or not (shows or "page.show(" in code):
+            yield code, tags
+
+
+@contextlib.contextmanager
+def _noted(page: str, sweeps: list[list[Cell]]) -> Iterator[None]:
+    """Within, sweeps compute nothing and put their cells into `sweeps`."""
+    sweep = records.sweep
+
+    def note(study, configs, store, *_, **__) -> pd.DataFrame:
+        configs = list(configs)
+        frame = sweep(study, configs, store, compute="never")
+        known = _known(study, configs, store)
+        sweeps.append([Cell(page, study, c, k) for c, k in zip(configs, known, strict=True)])
+        return frame
+
+    records.sweep = note
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # missing cells are what is looked for
+            yield
+    finally:
+        records.sweep = sweep
+
+
+def _known(study: Callable, configs: list[BaseModel], store: records.Store) -> list[bool]:
+    keys = store.read(records.study_name(study)).keys()
+    both = ("cpu", "cuda")
+    return [any(records.cell_key(study, c, device) in keys for device in both) for c in configs]
+
+
+# ---- what it costs ----
+
+
+class Arithmetic:
+    """Floating-point operations of cells; one forward pass of each network is counted."""
+
+    def __init__(self):
+        self._forward: dict[str, int] = {}
+
+    def forward(self, config: models.NetworkConfig) -> int:
+        """Of one image."""
+        network = models.NetworkConfig(
+            **{name: getattr(config, name) for name in models.NetworkConfig.model_fields}
+        )
+        key = repr(network)
+        if key not in self._forward:
+            shape = (1, 28, 28) if network.architecture == "mlp" else (3, 32, 32)
+            built = models.build(network, shape, 10, ReLU, seed=0).eval()
+            counter = FlopCounterMode(display=False)
+            with counter, torch.no_grad():
+                built(torch.zeros(1, *shape))
+            self._forward[key] = counter.get_total_flops()
+        return self._forward[key]
+
+    def of(self, config: BaseModel) -> float:
+        """Of a whole cell; nan where this module has no rule for its kind."""
+        if isinstance(config, tuning.SearchConfig):
+            return config.n_trials * 0.8 * self.of(config.training)  # a fifth validates
+        (images, _), _ = data.SIZES.get(getattr(config, "dataset", ""), ((math.nan, 0), ()))
+        if isinstance(config, volume.VolumeConfig):
+            seen = min(images, (config.max_batches or math.inf) * config.batch_size)
+            return config.n_networks * seen * self.forward(config)
+        if isinstance(config, bifurcation.PairedRunConfig):
+            networks = 2 + len(config.variants)  # s=0, its control, and the variants
+            mlp = models.NetworkConfig(hidden_sizes=config.hidden_sizes)
+            return networks * config.epochs * images * 3 * self.forward(mlp)
+        if isinstance(config, training.TrainingConfig):
+            seen = config.n_train or images
+            return config.n_networks * config.epochs * seen * 3 * self.forward(config)
+        return math.nan
+
+
+def _network(config: BaseModel) -> str:
+    inner = getattr(config, "training", config)
+    name = getattr(inner, "architecture", "mlp")
+    return f"{name}, batch norm" if getattr(inner, "batch_norm", False) else name
+
+
+def rates(store: records.Store, arithmetic: Arithmetic) -> dict[tuple[str, str, str], float]:
+    """Operations a second of a store's records: {(study, network, device): their median}."""
+    found: dict[tuple[str, str, str], list[float]] = {}
+    for path in sorted(store.path.glob("*.jsonl")):
+        config_class = _config_class(study(path.stem))
+        for record in store.read(path.stem).values():
+            config = config_class.model_validate(record["config"])
+            how = record["provenance"]
+            rate = arithmetic.of(config) / max(how["wall_seconds"], 1e-3)
+            if not math.isnan(rate):
+                key = (path.stem, _network(config), how["device"])
+                found.setdefault(key, []).append(rate)
+    return {key: median(values) for key, values in found.items()}
+
+
+def cost(planned: list[Cell], store: records.Store, tflops: float) -> pd.DataFrame:
+    """What is missing, by page, study, data set and network, and its hours.
+
+    "hours, CPU" (or GPU): at the rate that the store's own records of the same study and network
+    reached; empty where it has none. "hours at N TFLOP/s": at a rate that you expect. Neither
+    knows what is not arithmetic.
+    """
+    arithmetic = Arithmetic()
+    rows = pd.DataFrame(
+        {
+            "page": cell.page,
+            "study": records.study_name(cell.study),
+            "data": getattr(getattr(cell.config, "training", cell.config), "dataset", ""),
+            "network": _network(cell.config),
+            "missing": not cell.known,
+            "operations": 0.0 if cell.known else arithmetic.of(cell.config),
+        }
+        for cell in planned
+    )
+    names = ["page", "study", "data", "network"]
+    table = rows.groupby(names, sort=False).agg(
+        cells=("missing", "size"), missing=("missing", "sum"), operations=("operations", _total)
+    )
+    table = table[table["missing"] > 0].reset_index()
+    measured = rates(store, arithmetic)
+    operations = table.pop("operations")
+    table["PFLOP"] = operations.map(lambda n: _text(n / 1e15))
+    for device in ("cpu", "cuda"):
+        known = [
+            measured.get((s, n, device))
+            for s, n in zip(table["study"], table["network"], strict=True)
+        ]
+        if any(known):
+            hours = [
+                n / r / 3600 if r else math.nan for n, r in zip(operations, known, strict=True)
+            ]
+            table[f"hours, {'CPU' if device == 'cpu' else 'GPU'}"] = [_text(h) for h in hours]
+    table[f"hours at {tflops:g} TFLOP/s"] = operations.map(lambda n: _text(n / tflops / 3.6e15))
+    return table
+
+
+def _total(operations: pd.Series) -> float:
+    return operations.sum(skipna=False)
+
+
+def _text(number: float) -> str:
+    return "" if math.isnan(number) else f"{number:,.2f}" if number < 10 else f"{number:,.0f}"
+
+
+# ---- without Jupyter ----
+
+
+def study(name: str) -> Callable:
+    """The study that records call `name`."""
+    module, _, function = name.partition(".")
+    return getattr(importlib.import_module(f"reluprime.{module}"), function)
+
+
+def _config_class(study: Callable) -> type[BaseModel]:
+    return get_type_hints(study)["config"]
+
+
+def write(planned: list[Cell], path: Path) -> None:
+    """The cells that are not known, a JSON line each."""
+    lines = [
+        json.dumps(
+            {"study": records.study_name(c.study), "config": c.config.model_dump(mode="json")}
+        )
+        for c in planned
+        if not c.known
+    ]
+    path.write_text("".join(f"{line}\n" for line in lines))
+
+
+def compute(path: Path, store: records.Store, max_seconds: float) -> None:
+    """Compute the cells of a file that a store lacks, in order; none starts after `max_seconds`."""
+    deadline = time.monotonic() + max_seconds
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    for name, group in groupby(lines, key=lambda line: line["study"]):
+        function = study(name)
+        configs = [_config_class(function).model_validate(line["config"]) for line in group]
+        left = max(0.0, deadline - time.monotonic())
+        records.sweep(function, configs, store, max_seconds=left)
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m reluprime.plan", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    listing = commands.add_parser("list", help="what is missing, and what it costs")
+    listing.add_argument("--profile", default="paper", help="a file of notebooks/profiles")
+    listing.add_argument("-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"))
+    listing.add_argument("--only", nargs="+", default=[""], help="pages whose names start so")
+    listing.add_argument("--tflops", type=float, default=TFLOPS, help="rate expected of a GPU")
+    listing.add_argument("--out", type=Path, help="file for the missing cells")
+    computing = commands.add_parser("compute", help="compute the cells of such a file")
+    computing.add_argument("cells", type=Path)
+    computing.add_argument("--max-seconds", type=float, default=540.0)
+    for command in (listing, computing):
+        command.add_argument("--store", default="records", help="folder of the records")
+    args = parser.parse_args(argv)
+    if args.command == "compute":
+        compute(args.cells, records.Store(args.store), args.max_seconds)
+        return
+    changes = {name: yaml.safe_load(value) for name, value in args.p}
+    planned = cells(args.profile, args.store, changes)
+    planned = [cell for cell in planned if cell.page.startswith(tuple(args.only))]
+    print(cost(planned, records.Store(args.store), args.tflops).to_string(index=False))
+    if args.out:
+        write(planned, args.out)
+
+
+if __name__ == "__main__":
+    main()
