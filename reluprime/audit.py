@@ -42,7 +42,7 @@ def _planted() -> tuple[nn.Sequential, Tensor, Tensor]:
     that no sum of theirs needs more than fp32's 24 bits: the zero is there in any order of
     summation, on every machine.
     """
-    dataset = data.load("mnist-5k")
+    dataset = data.load("mnist-5k", device="cpu")
     x = dataset.train_images[:256].flatten(1).float() / 256
     network = models.mlp((784, 256, 256, 256, 10), ReLU, seed=2)  # no other exact zero
     with torch.no_grad():
@@ -273,7 +273,8 @@ def angle_of_directions(size: int = 100_000) -> pd.DataFrame:
 
 def zero_pixels() -> pd.DataFrame:
     """The share of inputs that are exactly 0, for raw and for normalised images of MNIST."""
-    images = data.unit_images(data.load("mnist-5k").train_images, torch.float32)
+    images = data.load("mnist-5k", device="cpu").train_images
+    images = data.unit_images(images, torch.float32)
     inputs = {"raw, in [0, 1]": images, "normalised, (x - 0.5) / 0.5": (images - 0.5) / 0.5}
     return pd.DataFrame(
         {"images": name, "exactly 0": f"{float((x == 0).float().mean()):.1%}"}

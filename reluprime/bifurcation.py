@@ -297,8 +297,10 @@ def _plane(config: WeightPlaneConfig, event: dict, layer: nn.Linear, inputs: Ten
     rows = weight.double() + u.reshape(-1, 1) * d1 + v.reshape(-1, 1) * d2  # (R * R, in)
 
     def evaluate(dtype: torch.dtype) -> list[list[float]]:
+        # A whole bias, as the layer has it: a GPU adds an expanded one by another kernel.
+        biases = bias.to(dtype).repeat(layer.out_features)
         blocks = [
-            F.linear(inputs.to(dtype), block, bias.to(dtype).expand(len(block)))[event["row"]]
+            F.linear(inputs.to(dtype), block, biases)[event["row"]]
             for block in _same_shape(rows.to(dtype), layer.out_features)
         ]
         z = torch.cat(blocks)[: len(rows)].double() - event["kink"]

@@ -133,8 +133,9 @@ def unit_images(images: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     if images.dtype != torch.uint8:
         raise ValueError(f"images are {images.dtype}; they must be torch.uint8")
     # A tensor, because CUDA turns division by a Python number into multiplication by its
-    # reciprocal, which differs in the last bit for 126 of the 256 values.
-    return images.float().div(torch.tensor(255.0, device=images.device)).to(dtype)
+    # reciprocal, which differs in the last bit for 126 of the 256 values. Filled there, because a
+    # copy from the host would make it wait.
+    return images.float().div(torch.full((), 255.0, device=images.device)).to(dtype)
 
 
 def as_rgb_32(dataset: Dataset) -> Dataset:

@@ -3,6 +3,7 @@
 Small networks and many small kernels leave a GPU waiting for Python; a replay does not.
 """
 
+import functools
 import warnings
 from collections.abc import Callable
 
@@ -19,42 +20,55 @@ def captures(device: torch.device) -> bool:
     return device.type == "cuda"
 
 
-def replayed(step: Step, device: torch.device) -> Step:
-    """`step` itself, or on a GPU the same through a CUDA graph.
+def runner(device: torch.device) -> Callable[..., None]:
+    """What calls a step as `runner(step, *tensors)`: as it is, or on a GPU by a CUDA graph.
 
-    step(*tensors) must change in place what it changes, at the same addresses each time, and
-    never wait for the host. Its Python code runs for the first calls and the recording alone.
+    A runner is for one step. It must change in place what it changes, at the same addresses each
+    time, and never wait for the host; the first calls and the recording alone run its Python.
     """
-    return _Replayed(step) if captures(device) else step
+    return _Replayed() if captures(device) else _call
+
+
+def _call(step: Step, *tensors: Tensor) -> None:
+    step(*tensors)
 
 
 class _Replayed:
-    """Calls of the first call's shapes: WARM_UP as they are, then replays. Others as they are."""
+    """Calls of the first call's shapes: WARM_UP as they are, then replays. Others as they are.
 
-    def __init__(self, step: Step):
-        self._step, self._shapes, self._warm = step, None, 0
+    Keeps no reference to the step, which may lead back here: a graph that waits for the garbage
+    collector would spoil the recording of a later one.
+    """
+
+    def __init__(self):
+        self._shapes, self._warm = None, 0
         self._replay: Callable[[], None] | None = None
 
-    def __call__(self, *tensors: Tensor) -> None:
+    def __call__(self, step: Step, *tensors: Tensor) -> None:
         shapes = [t.shape for t in tensors]
         self._shapes = self._shapes or shapes
         if shapes != self._shapes:  # the last, shorter mini-batch of an epoch
-            self._step(*tensors)
+            step(*tensors)
         elif self._warm < WARM_UP:
             self._warm += 1
-            _warm_up(self._step, tensors)
+            _warm_up(step, tensors)
         else:
             if self._replay is None:
                 self._inputs = [t.clone() for t in tensors]
-                self._replay = _record(self._step, self._inputs)
+                self._replay = _record(step, self._inputs)
             for own, t in zip(self._inputs, tensors, strict=True):
                 own.copy_(t)
             self._replay()
 
 
+@functools.cache
+def _side_stream() -> torch.cuda.Stream:
+    return torch.cuda.Stream()  # memory is kept by stream, so one for all
+
+
 def _warm_up(step: Step, tensors: tuple[Tensor, ...]) -> None:
     """On a side stream, as PyTorch's notes on CUDA graphs ask."""
-    side = torch.cuda.Stream()
+    side = _side_stream()
     side.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(side), warnings.catch_warnings():
         # Adam that may be recorded warns when it runs without.
@@ -66,6 +80,7 @@ def _warm_up(step: Step, tensors: tuple[Tensor, ...]) -> None:
 def _record(step: Step, inputs: list[Tensor]) -> Callable[[], None]:
     """-> what runs `step` on the present contents of `inputs`; recording it computes nothing."""
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
+    # Other threads may go on: those of a data loader copy images to the GPU.
+    with torch.cuda.graph(graph, capture_error_mode="thread_local"):
         step(*inputs)
     return graph.replay

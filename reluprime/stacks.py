@@ -1,8 +1,8 @@
 """Many mlps of one shape as a stack: batched matrix products in the place of a loop over networks.
 
-The Monte Carlo of `volume` on a GPU. A forward pass over all networks and as many mini-batches as
-there is memory for screens for exact zeros; mini-batches with one get the backward passes, which
-start from the very pre-activations of the screen.
+The Monte Carlo of `volume` on a GPU. A forward pass over all networks and several mini-batches
+screens for exact zeros; mini-batches with one get the backward passes, which start from the very
+pre-activations of the screen.
 """
 
 from collections.abc import Callable, Sequence
@@ -129,5 +129,5 @@ def halving(run: Callable[[int], object], size: int) -> object:
         except torch.cuda.OutOfMemoryError:
             if size == 1:
                 raise
-            torch.cuda.empty_cache()
-            size //= 2
+        torch.cuda.empty_cache()  # here, where the error no longer holds what filled it
+        size //= 2

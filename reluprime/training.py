@@ -272,7 +272,7 @@ def _optimizer(
     config: TrainingConfig, weights: list[Tensor], device: torch.device
 ) -> torch.optim.Optimizer:
     recorded = graphs.captures(device)
-    # A CUDA graph reads the rate from where it is; a number would be a part of the recording.
+    # A CUDA graph reads the rate, as fp32, from where it is; a number would be recorded with it.
     lr = torch.tensor(config.lr, device=device) if recorded else config.lr
     common = {"lr": lr, "weight_decay": config.weight_decay}
     if config.optimizer == "adam":
@@ -335,7 +335,7 @@ class _Trainer:
     def __init__(self, config: TrainingConfig, run, optimizer, device: torch.device):
         self.config, self.run, self.optimizer, self.device = config, run, optimizer, device
         self.sums = _Sums()
-        self._on_mini_batch = graphs.replayed(self._step, device)
+        self._run_step = graphs.runner(device)
 
     def epoch(self, batches, epoch: int) -> None:
         self._set_rate(_rate(self.config, epoch))
@@ -344,7 +344,7 @@ class _Trainer:
         with self.run.training(), torch.random.fork_rng(devices=rng):
             _seed_dropout(generator(self.config.seed, epoch).initial_seed(), self.device)
             for x, y in batches.train(epoch):
-                self._on_mini_batch(x, y)
+                self._run_step(self._step, x, y)
         self.sums.close()
 
     def _set_rate(self, rate: float) -> None:

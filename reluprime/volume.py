@@ -21,6 +21,7 @@ from reluprime.config import DatasetName, cells
 from reluprime.precision import Precision, best_device, numerics
 
 SCREENED_AT_ONCE = 16  # mini-batches of a network that has no stack, on a GPU
+STACK_BYTES = 2**33  # of a GPU's memory for the pre-activations or the gradients of a stack
 
 
 class VolumeConfig(models.NetworkConfig):
@@ -40,6 +41,10 @@ class VolumeConfig(models.NetworkConfig):
     def _first_relu(self):
         if not self.relu_after_first and self.architecture != "mlp":
             raise ValueError("relu_after_first=False: only an mlp can be without its first ReLU")
+        if self.architecture == "mobilenet_v3_small":
+            raise ValueError(
+                f"architecture={self.architecture!r} has dropout: its gradients differ by chance"
+            )
         return self
 
 
@@ -250,10 +255,12 @@ def _joined(values: list):
 
 
 def _at_once(x: Tensor, bytes_each: int) -> int:
-    """How many there is room for: in half of what is free on a GPU."""
-    if not x.is_cuda:
-        return 1
-    return max(1, torch.cuda.mem_get_info(x.device)[0] // (2 * bytes_each))
+    """How many are evaluated together on a GPU.
+
+    From the cell alone, not from the memory that happens to be free: the sizes of products decide
+    their kernels, and so the last bits.
+    """
+    return max(1, STACK_BYTES // bytes_each) if x.is_cuda else 1
 
 
 def _estimate_stack(config: VolumeConfig, batches: list, n_classes: int) -> dict:

@@ -454,8 +454,9 @@ def test_adam_is_pytorchs():
     config = PairedRunConfig(
         dataset="mnist-5k", hidden_sizes=(8,), optimizer="adam", lr=0.01, batch_size=2000
     )
-    result = paired_run(config)
-    images, labels = data.load("mnist-5k").train_images, data.load("mnist-5k").train_labels
+    result = paired_run(config, torch.device("cpu"))
+    dataset = data.load("mnist-5k", device="cpu")
+    images, labels = dataset.train_images, dataset.train_labels
     x = data.unit_images(images, torch.float32).flatten(1)
     network = models.mlp((784, 8, 10), ReLU, seed=0)
     adam = torch.optim.Adam(network.parameters(), 0.01)

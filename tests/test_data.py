@@ -3,7 +3,6 @@ import os
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 from urllib.error import URLError
 
 import numpy as np
@@ -25,20 +24,6 @@ MNIST_FILES = [
 ]
 MNIST_TRAIN_COUNTS = [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
 MNIST_TEST_COUNTS = [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
-
-
-@pytest.fixture
-def full_data_root():
-    """A function from a set's name to the folder that holds it; skips where that is absent."""
-
-    def root_of(name):
-        root = Path(os.environ.get("RELUPRIME_DATA", ""))
-        folder = {"mnist": "MNIST", "fashion-mnist": "FashionMNIST", "svhn": "test_32x32.mat"}
-        if not (root / folder.get(name, "cifar-10-batches-py")).exists():
-            pytest.skip(f"{name} is not under RELUPRIME_DATA ({os.environ.get('RELUPRIME_DATA')})")
-        return root
-
-    return root_of
 
 
 @pytest.fixture

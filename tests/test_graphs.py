@@ -1,5 +1,8 @@
 """What can be said of steps on a GPU without one: same results, and no wait for the host."""
 
+import gc
+import weakref
+
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -28,10 +31,11 @@ def recorded(monkeypatch):
 
     def record(step, inputs):
         calls.append("record")
+        weak = weakref.WeakMethod(step)  # a graph does not lead back to what was recorded
 
         def replay():
             calls.append("replay")
-            step(*inputs)
+            weak()(*inputs)
 
         return replay
 
@@ -113,7 +117,8 @@ class NoWait(TorchDispatchMode):
     """Raises where a tensor's values shape the program."""
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        reads = torch.Tag.data_dependent_output in function.tags
+        # torch.tensor(number) too: on a GPU it is a copy from the host.
+        reads = torch.Tag.data_dependent_output in function.tags or "lift_fresh" in str(function)
         shapes = torch.Tag.dynamic_output_shape in function.tags
         if function is torch.ops.aten.index.Tensor:  # its shape depends on values of masks alone
             shapes = any(i is not None and i.dtype == torch.bool for i in args[1])
@@ -147,6 +152,19 @@ def train_an_epoch(config):
 def test_an_epoch_never_waits_for_the_host(changes, monkeypatch):
     monkeypatch.setattr(activations, "_positions", lambda x, kink: x == kink)  # as on a GPU
     train_an_epoch(TrainingConfig(**SMALL | changes))
+
+
+def test_a_run_leaves_no_graph_behind(recorded):
+    """One that the garbage collector frees later would spoil the recording of another."""
+    config = TrainingConfig(**SMALL | {"epochs": 1})
+    gc.collect()
+    gc.disable()
+    try:
+        fit(config)
+        left = [o for o in gc.get_objects() if type(o) in (graphs._Replayed, training._Trainer)]
+    finally:
+        gc.enable()
+    assert left == []
 
 
 def test_indices_of_zeros_would_wait():

@@ -20,6 +20,7 @@ from reluprime.training import TrainingConfig, conditions, fit
 
 SMALL = {"dataset": "mnist-5k", "hidden_sizes": (16, 8), "n_train": 600, "epochs": 3, "lr": 0.05}
 ADAM = {"optimizer": "adam", "momentum": 0.0, "lr": 0.01}
+CPU = torch.device("cpu")  # whose rates are fp64; a GPU's are fp32
 
 
 @pytest.fixture(autouse=True)
@@ -132,7 +133,7 @@ def assert_is_plain_loop(history, c, activation=nn.ReLU):
 )
 def test_fit_is_the_plain_loop(changes):
     c = config(precision="fp64", **changes)
-    history = fit(c)
+    history = fit(c, CPU)
     assert_is_plain_loop(history, c)
     assert history["diverged_epoch"] == [None]
     assert history["n_batches"] == 5
@@ -155,7 +156,7 @@ def test_fit_is_the_plain_loop_for_convolutional_networks(architecture, batch_no
         augment=True,
         evaluate_on="validation",
     )
-    assert_is_plain_loop(fit(c), c)
+    assert_is_plain_loop(fit(c, CPU), c)
 
 
 @pytest.mark.parametrize(
@@ -171,7 +172,7 @@ def test_fit_is_the_plain_loop_for_convolutional_networks(architecture, batch_no
 def test_fit_is_the_plain_loop_with_planted_zeros(monkeypatch, s, rule, activation):
     dead_network(monkeypatch)
     c = config(precision="fp64", s=s, gradient_rule=rule, lr=1e-3, epochs=2)
-    history = fit(c)
+    history = fit(c, CPU)
     assert history["affected_steps"][0][0] > 0
     assert_is_plain_loop(history, c, activation)
 

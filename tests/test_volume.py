@@ -95,10 +95,10 @@ def by_brute_force(config, batches):
     return result
 
 
-def assert_agree(found, expected):
+def assert_agree(found, expected, rel=1e-12):
     for name, value in expected.items():
         if name.startswith("relative"):
-            assert found[name] == pytest.approx(value, rel=1e-12, nan_ok=True), name
+            assert found[name] == pytest.approx(value, rel=rel, nan_ok=True), name
         else:
             assert found[name] == value, name
 
@@ -118,7 +118,9 @@ def mnist_batches(config, device):
 def test_agrees_with_brute_force(precision, relu_after_first, device):
     case = config(precision=precision, relu_after_first=relu_after_first)
     found = estimate(case, torch.device(device))
-    assert_agree(found, by_brute_force(case, mnist_batches(case, torch.device(device))))
+    # A GPU's stack and loop add up in different orders.
+    rel = 1e-12 if device == "cpu" else 100 * torch.finfo(DTYPES[precision]).eps
+    assert_agree(found, by_brute_force(case, mnist_batches(case, torch.device(device))), rel)
     assert found["n_batches"] == 80
     n_pairs = 80 * case.n_networks
     assert 0 < sum(found["affected_injected"]) < n_pairs / 2  # hits, and mini-batches without

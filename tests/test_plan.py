@@ -1,0 +1,207 @@
+"""What is missing is what the notebooks ask for, and computing it fills the store."""
+
+import json
+import math
+
+import pytest
+
+from reluprime import bifurcation, plan, records, tuning, volume
+from reluprime.plan import Arithmetic
+from reluprime.records import Store
+from reluprime.training import TrainingConfig
+from reluprime.volume import VolumeConfig
+
+SMALL = {"dataset": "mnist-5k", "hidden_sizes": (8,), "max_batches": 2, "n_networks": 2}
+IMPORTS = """
+from reluprime import training, volume
+from reluprime.records import Store, sweep
+from reluprime.training import TrainingConfig, conditions
+from reluprime.volume import VolumeConfig
+records = Store(store)
+small = VolumeConfig(dataset="mnist-5k", hidden_sizes=(8,), max_batches=2, n_networks=2)
+"""
+ASK = """
+found = sweep(volume.estimate, [small.model_copy(update={"seed": s}) for s in seeds], records)
+"""
+
+
+@pytest.fixture
+def write_page(tmp_path, monkeypatch):
+    (tmp_path / "profiles").mkdir()
+    (tmp_path / "profiles" / "paper.yaml").write_text("profile: paper\nseeds: [2, 0]\nother: 1\n")
+    monkeypatch.setattr(plan, "NOTEBOOKS", tmp_path)
+
+    def write(name, *sources, drawing=()):
+        parameters = 'profile: str = "report"\nstore: str = "records"\nseeds: list[int] = [7]\n'
+        cells = [{"cell_type": "markdown", "metadata": {}, "source": ["# Page"]}]
+        for index, source in enumerate([parameters, IMPORTS, *sources]):
+            metadata = {"tags": ["parameters"]} if index == 0 else {}
+            if source in drawing:
+                metadata = {"mystnb": {"figure": {"caption": "A figure"}}}
+            cells.append({"cell_type": "code", "metadata": metadata, "source": [source]})
+        (tmp_path / f"{name}.ipynb").write_text(json.dumps({"cells": cells}))
+
+    return write
+
+
+@pytest.fixture
+def store(tmp_path):
+    return Store(tmp_path / "store")
+
+
+def planned(store, **changes):
+    return plan.cells("paper", str(store.path), changes)
+
+
+def test_cells_are_those_of_the_profile(write_page, store):
+    write_page("01_a", ASK)
+    found = planned(store)
+    assert [(c.page, c.study, c.config.seed, c.known) for c in found] == [
+        ("01_a", volume.estimate, 0, False),
+        ("01_a", volume.estimate, 2, False),
+    ]
+    assert [c.config.seed for c in planned(store, seeds=[5])] == [5]
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_a_cell_is_known_from_either_device(device, write_page, store):
+    write_page("01_a", ASK)
+    records.sweep(volume.estimate, [VolumeConfig(**SMALL)], store, device="cpu")
+    (record,) = store.read("volume.estimate").values()
+    store.file("volume.estimate").unlink()
+    record["provenance"]["device"] = device
+    record["key"] = records.cell_key(volume.estimate, VolumeConfig(**SMALL), device)
+    store.append(record)
+    assert [(c.config.seed, c.known) for c in planned(store)] == [(0, True), (2, False)]
+
+
+def test_a_cell_that_two_pages_ask_for_is_planned_once(write_page, store):
+    write_page("01_a", ASK)
+    write_page("02_b", ASK)
+    assert [c.page for c in planned(store)] == ["01_a", "01_a"]
+
+
+def test_nothing_is_computed_and_sweep_is_put_back(write_page, store):
+    before = records.sweep
+    write_page("01_a", ASK)
+    planned(store)
+    assert records.sweep is before
+    assert not store.path.exists()
+
+
+def test_the_widest_contrast_of_the_first_seed_comes_first(write_page, store):
+    write_page(
+        "01_a",
+        "arms = conditions(TrainingConfig(epochs=1), [0.2, 1, 0], ['chain'], 2)\n"
+        "sweep(training.fit, arms, records)\n",
+    )
+    assert [(c.config.seed, c.config.s) for c in planned(store)] == [
+        (0, 0.0), (0, 1.0), (0, 0.2), (1, 0.0), (1, 1.0), (1, 0.2),
+    ]  # fmt: skip
+
+
+def test_what_only_draws_is_not_executed_and_may_fail(write_page, store):
+    draws = "open('drawn', 'w')\n"
+    write_page("01_a", ASK, draws, "page.show(found)", "1 / 0", drawing=[draws])
+    assert len(planned(store)) == 2
+    shows_too = ASK + "found['affected'].max()\n"  # nothing to show yet
+    write_page("01_a", shows_too)
+    assert len(planned(store)) == 2
+
+
+@pytest.mark.parametrize("code", ["1 / 0\n" + ASK, ASK + "1 / 0\n" + ASK])
+def test_a_page_that_cannot_ask_raises(code, write_page, store):
+    write_page("01_a", code)
+    with pytest.raises(RuntimeError, match=r"01_a\.ipynb cannot say its cells: ZeroDivision"):
+        planned(store)
+
+
+def test_a_page_without_sweeps_is_not_executed(write_page, store):
+    write_page("00_a", "raise SystemExit")
+    assert planned(store) == []
+
+
+# ---- cost ----
+
+
+def test_arithmetic_by_hand():
+    one = 2 * (784 * 8 + 8 * 10)  # a multiplication and an addition a weight
+    of = Arithmetic().of
+    estimate = VolumeConfig(dataset="mnist", hidden_sizes=(8,), n_networks=3)
+    assert of(estimate) == 3 * 60_000 * one
+    part = estimate.model_copy(update={"batch_size": 100, "max_batches": 7})
+    assert of(part) == 3 * 700 * one
+    fit = TrainingConfig(hidden_sizes=(8,), epochs=5, n_networks=2)
+    assert of(fit) == 2 * 5 * 60_000 * 3 * one
+    assert of(fit.model_copy(update={"n_train": 100})) == 2 * 5 * 100 * 3 * one
+    pair = bifurcation.PairedRunConfig(hidden_sizes=(8,), epochs=2)
+    assert of(pair) == (2 + len(pair.variants)) * 2 * 60_000 * 3 * one
+    trial = TrainingConfig(hidden_sizes=(8,), epochs=5, evaluate_on="validation")
+    assert of(tuning.SearchConfig(training=trial, n_trials=4)) == 4 * 0.8 * of(trial)
+    assert math.isnan(of(bifurcation.WeightPlaneConfig(run=pair)))
+
+
+def test_convolutions_are_counted():
+    vgg = TrainingConfig(
+        dataset="cifar10", architecture="vgg11", hidden_sizes=(), epochs=1, n_train=1
+    )
+    channels = [(3, 64, 32), (64, 128, 16), (128, 256, 8), (256, 256, 8)]
+    channels += [(256, 512, 4), (512, 512, 4), (512, 512, 2), (512, 512, 2)]
+    products = sum(9 * a * b * side**2 for a, b, side in channels) + 512 * 10
+    assert Arithmetic().of(vgg) == 3 * 2 * products
+
+
+def test_cost_is_that_of_what_is_missing(write_page, store):
+    write_page("01_a", ASK)
+    records.sweep(volume.estimate, [VolumeConfig(**SMALL)], store, device="cpu")
+    (record,) = store.read("volume.estimate").values()
+    store.file("volume.estimate").unlink()
+    record["provenance"]["wall_seconds"] = 36.0
+    store.append(record)
+    operations = Arithmetic().of(VolumeConfig(**SMALL))
+    (row,) = plan.cost(planned(store), store, tflops=operations / 3600 / 1e12).to_dict("records")
+    assert (row["cells"], row["missing"]) == (2, 1)
+    assert row["hours, CPU"] == "0.01"
+    assert row.popitem()[1] == "1.00"
+    assert "hours, GPU" not in row
+
+
+# ---- without Jupyter ----
+
+
+def test_a_file_of_cells_is_computed_once_and_in_slices(write_page, store, tmp_path):
+    write_page("01_a", ASK)
+    file = tmp_path / "cells.jsonl"
+    plan.main(["list", "--store", str(store.path), "--out", str(file)])
+    with pytest.warns(UserWarning, match="2 of 2 cells of volume.estimate are missing"):
+        plan.main(["compute", str(file), "--store", str(store.path), "--max-seconds", "0"])
+    plan.main(["compute", str(file), "--store", str(store.path)])
+    assert all(cell.known for cell in planned(store))
+    text = store.file("volume.estimate").read_text()
+    plan.main(["compute", str(file), "--store", str(store.path)])
+    assert store.file("volume.estimate").read_text() == text
+
+
+def test_pages_and_parameters_can_be_chosen(write_page, store, tmp_path, capsys):
+    write_page("01_a", ASK)
+    write_page("02_b", ASK.replace("seeds", "[9]"))
+    file = tmp_path / "cells.jsonl"
+    options = ["--only", "01", "-p", "seeds", "[4]", "--store", str(store.path)]
+    plan.main(["list", *options, "--out", str(file)])
+    (line,) = file.read_text().splitlines()
+    assert json.loads(line)["config"]["seed"] == 4
+    assert "02_b" not in capsys.readouterr().out
+
+
+def test_every_study_of_the_store_is_found_by_its_name():
+    for path in Store("records").path.glob("*.jsonl"):
+        study = plan.study(path.stem)
+        assert records.study_name(study) == path.stem
+        record = next(iter(Store("records").read(path.stem).values()))
+        config = plan._config_class(study).model_validate(record["config"])
+        assert config.model_dump(mode="json") == record["config"]
+
+
+def test_the_store_has_every_cell_of_the_published_pages():
+    missing = [c for c in plan.cells("report", "records", {}) if not c.known]
+    assert missing == []

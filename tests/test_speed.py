@@ -1,0 +1,183 @@
+"""What is compared, and what the table says; how fast it is, is for benchmarks/ alone."""
+
+import os
+
+import pandas as pd
+import pytest
+import torch
+
+from reluprime import data, released, speed, volume
+from reluprime.activations import relu
+from reluprime.precision import numerics
+from reluprime.speed import IN_MEMORY, PRODUCTS, RELEASED, TORCH, Contender, SpeedConfig, Task
+from reluprime.volume import VolumeConfig
+
+CPU = torch.device("cpu")
+
+
+def row(task="mlp-256", device="cpu", operations=None, **seconds):
+    return {
+        "task": task,
+        "unit": "epoch",
+        "seconds": seconds,
+        "operations": operations,
+        "matrix_product_rate": 1e9,
+        "provenance": {"device": device, "device_name": "A", "utc": "2026-01-02T03:04:05+00:00"},
+    }
+
+
+def test_ratios_are_taken_pair_by_pair():
+    frame = pd.DataFrame([row(ours=[1.0, 2.0, 4.0], released=[6.0, 10.0, 32.0])])
+    (line,) = speed.table(frame).to_dict("records")
+    assert line["times ours"] == "6 (5 to 8)"
+    assert (line["ours"], line["seconds"]) == ("2 s", "10 s")
+    assert (line["goal"], line["reached"]) == ("5", "yes")
+    assert (line["device"], line["date"]) == ("A", "2026-01-02")
+
+
+@pytest.mark.parametrize(
+    ("task", "device", "against", "ours", "theirs", "goal", "reached"),
+    [
+        ("mlp-256", "cpu", RELEASED, 1.0, 4.9, "5", "no"),
+        ("mlp-256", "cuda", RELEASED, 1.0, 4.9, "", ""),
+        ("resnet18", "cpu", RELEASED, 1.0, 9.0, "", ""),
+        ("resnet18", "cuda", RELEASED, 1.0, 3.0, "3", "yes"),
+        ("activation-images", "cuda", TORCH, 1.1, 1.0, "0.909", "yes"),
+        ("activation-images", "cuda", TORCH, 1.2, 1.0, "0.909", "no"),
+        ("monte-carlo", "cuda", IN_MEMORY, 1.0, 49.0, "50", "no"),
+    ],
+)
+def test_goals_are_of_a_kind_of_device(task, device, against, ours, theirs, goal, reached):
+    frame = pd.DataFrame([row(task, device, **{"ours": [ours], against: [theirs]})])
+    (line,) = speed.table(frame).to_dict("records")
+    assert (line["goal"], line["reached"]) == (goal, reached)
+
+
+def test_the_share_of_the_matrix_products():
+    rows = [row("monte-carlo", "cuda", 4e9, ours=[6.0, 8.0, 10.0]), row(ours=[1.0], released=[1.0])]
+    first, second = speed.table(pd.DataFrame(rows)).to_dict("records")
+    assert (first["against"], first["seconds"], first["times ours"]) == (PRODUCTS, "4 s", "0.50")
+    assert first["reached"] == "yes"
+    assert second["against"] == RELEASED  # where nothing was counted there is no share
+
+
+def test_goals_wait_for_a_gpu():
+    measured = [row("monte-carlo", "cuda", ours=[1.0]), row("vgg11", "cpu", ours=[1.0])]
+    waiting = speed.unmeasured_goals(pd.DataFrame(measured))
+    assert "monte-carlo" not in set(waiting["task"])
+    assert {"vgg11", "resnet18", "mlp-2048", "activation-images"} <= set(waiting["task"])
+    assert "mlp-256" not in set(waiting["task"])  # has no goal there
+    assert len(speed.unmeasured_goals(pd.DataFrame())) == len(waiting) + 3
+
+
+def test_an_empty_store_has_an_empty_table():
+    assert speed.table(pd.DataFrame()).empty
+
+
+def test_contenders_take_turns_after_a_warm_up(monkeypatch):
+    calls = []
+
+    def contender(name, units):
+        return Contender(lambda: calls.append(name) or True, units, False)
+
+    task = Task("unit", {"ours": contender("ours", 4), "other": contender("other", 1)})
+    monkeypatch.setitem(speed.TASKS, "mlp-256", lambda config, device: task)
+    monkeypatch.setattr(speed, "matrix_product_rate", lambda device: 1.0)
+    monkeypatch.setattr(speed, "timed", lambda run, device: (run() and 8.0 * len(calls), None))
+    result = speed.measure(SpeedConfig(task="mlp-256", repeats=2), CPU)
+    assert calls == ["ours", "other"] * 3
+    assert result["seconds"] == {"ours": [6.0, 10.0], "other": [32.0, 48.0]}  # by its units
+
+
+def test_a_wrong_result_is_no_record(monkeypatch):
+    def check(results):
+        raise RuntimeError(f"has not learned: {results}")
+
+    task = Task("unit", {"ours": Contender(lambda: 0.1, 1, False)}, check=check)
+    monkeypatch.setitem(speed.TASKS, "mlp-256", lambda config, device: task)
+    monkeypatch.setattr(speed, "matrix_product_rate", lambda device: 1.0)
+    with pytest.raises(RuntimeError, match="has not learned"):
+        speed.measure(SpeedConfig(task="mlp-256"), CPU)
+
+
+def test_the_release_runs_in_its_numerics_and_ours_in_ours(monkeypatch, tmp_path):
+    seen = {}
+
+    def look(name):
+        def run():
+            seen[name] = (
+                torch.backends.cudnn.benchmark,
+                torch.are_deterministic_algorithms_enabled(),
+                os.environ.get("RELUPRIME_CHECKPOINTS"),
+            )
+
+        return run
+
+    monkeypatch.setenv("RELUPRIME_CHECKPOINTS", "mine")
+    with numerics("fp32", CPU):
+        speed._prepared(Contender(look("ours"), 1, False), str(tmp_path))()
+        speed._prepared(Contender(look("released"), 1, True), str(tmp_path))()
+        speed._prepared(Contender(look("again"), 1, False), str(tmp_path))()
+    assert seen["ours"] == seen["again"] == (False, True, str(tmp_path))
+    assert seen["released"] == (True, False, "mine")
+    assert os.environ["RELUPRIME_CHECKPOINTS"] == "mine"
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_the_grid_has_every_task_once(device):
+    tasks = [config.task for config in speed.grid(torch.device(device))]
+    assert tasks == list(speed.TASKS)
+    assert {task for task, _ in speed.GOALS} <= set(tasks)
+
+
+# ---- the released code, written anew ----
+
+
+def test_the_released_rule_is_ours_under_injected():
+    x = torch.tensor([-1.0, 0.0, -0.0, 2.0])
+    upstream = torch.tensor([3.0, 5.0, 0.0, 7.0])
+    found = []
+    for function in (
+        lambda x: released.InjectedReLU.apply(x, 0.5),
+        lambda x: relu(x, 0.5, "injected"),
+    ):
+        own = x.clone().requires_grad_()
+        function(own).backward(upstream)
+        found.append(own.grad.tolist())
+    assert found == [[0.0, 0.5, 0.5, 7.0]] * 2
+
+
+def test_the_released_monte_carlo_finds_the_same_mini_batches():
+    dataset = data.load("mnist-5k", device="cpu")
+    images = data.unit_images(dataset.train_images, torch.float32)
+    batches = list(zip(images.split(256), dataset.train_labels.split(256), strict=True))
+    config = VolumeConfig(dataset="mnist-5k", n_networks=12)
+    ours = volume.estimate(config, CPU)["affected_injected"]
+    assert released.monte_carlo(batches, range(12), CPU) == ours
+    assert any(ours)
+
+
+def test_the_released_loop_learns():
+    dataset = data.load("mnist-5k", device="cpu")
+    x, y = data.unit_images(dataset.train_images, torch.float32), dataset.train_labels
+    test = [(data.unit_images(dataset.test_images, torch.float32), dataset.test_labels)]
+    network = torch.nn.Sequential(
+        torch.nn.Flatten(), torch.nn.Linear(784, 32), released.ReleasedReLU(0.0),
+        torch.nn.Linear(32, 10),
+    )  # fmt: skip
+    batches = list(zip(x.split(50), y.split(50), strict=True))
+    accuracies = released.train(network, batches, test, lr=0.05, epochs=2, device=CPU)
+    assert len(accuracies) == 2
+    assert accuracies[-1] > 0.8
+
+
+@pytest.mark.parametrize("name", ["mnist", "cifar10"])
+def test_the_released_loader(name, full_data_root, monkeypatch):
+    monkeypatch.setenv("RELUPRIME_DATA", str(full_data_root(name)))
+    x, y = next(iter(released.loader(name, train=True, batch_size=3, n_images=5)))
+    assert x.shape == ((3, 1, 28, 28) if name == "mnist" else (3, 3, 32, 32))
+    assert y.dtype == torch.int64
+    raw = released.loader(name, train=False, batch_size=4, normalised=False)
+    x, _ = next(iter(raw))
+    dataset = data.load(name, device="cpu")
+    assert torch.equal(x, data.unit_images(dataset.test_images[:4], torch.float32))
