@@ -12,7 +12,6 @@ network were left early.
 import argparse
 import contextlib
 import importlib
-import io
 import json
 import math
 import time
@@ -23,6 +22,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple, get_type_hints
 
+import matplotlib.pyplot as plt
 import pandas as pd
 import torch
 import yaml
@@ -69,9 +69,11 @@ def _order(cell: Cell) -> tuple:
 
 
 def _asked(path: Path, parameters: dict[str, Any]) -> list[Cell]:
+    from IPython.utils.capture import capture_output  # a machine that only computes may lack it
+
     sweeps: list[list[Cell]] = []
     namespace: dict[str, Any] = {"__name__": "__main__"}
-    with _noted(path.stem, sweeps), contextlib.redirect_stdout(io.StringIO()):
+    with _noted(path.stem, sweeps), capture_output():
         for code, tags in _code(path):
             before = len(sweeps)
             try:
@@ -82,6 +84,7 @@ def _asked(path: Path, parameters: dict[str, Any]) -> list[Cell]:
             if "parameters" in tags:
                 declared = namespace["__annotations__"]
                 namespace |= {n: v for n, v in parameters.items() if n in declared}
+    plt.close("all")  # drawn beside what was asked for, and not to be shown
     return [cell for asked in sweeps for cell in asked]
 
 

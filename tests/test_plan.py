@@ -3,6 +3,7 @@
 import json
 import math
 
+import matplotlib.pyplot as plt
 import pytest
 
 from reluprime import bifurcation, plan, records, tuning, volume
@@ -114,6 +115,15 @@ def test_a_page_that_cannot_ask_raises(code, write_page, store):
     write_page("01_a", code)
     with pytest.raises(RuntimeError, match=r"01_a\.ipynb cannot say its cells: ZeroDivision"):
         planned(store)
+
+
+def test_what_a_page_shows_is_kept_quiet(write_page, store, capsys):
+    show = "from IPython.display import HTML, display\ndisplay(HTML('<b>shown</b>'))\nprint(3)\n"
+    draw = "import matplotlib.pyplot as plt\nplt.figure()\n"
+    write_page("01_a", ASK, show, draw)
+    assert len(planned(store)) == 2
+    assert capsys.readouterr().out == ""
+    assert plt.get_fignums() == []
 
 
 def test_a_page_without_sweeps_is_not_executed(write_page, store):
