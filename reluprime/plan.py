@@ -173,7 +173,7 @@ class Arithmetic:
 def _network(config: BaseModel) -> str:
     inner = getattr(config, "training", config)
     name = getattr(inner, "architecture", "mlp")
-    return f"{name}, batch norm" if getattr(inner, "batch_norm", False) else name
+    return f"{name} with batch norm" if getattr(inner, "batch_norm", False) else name
 
 
 def rates(store: records.Store, arithmetic: Arithmetic) -> dict[tuple[str, str, str], float]:
@@ -192,7 +192,7 @@ def rates(store: records.Store, arithmetic: Arithmetic) -> dict[tuple[str, str, 
 
 
 def cost(planned: list[Cell], store: records.Store, tflops: float) -> pd.DataFrame:
-    """What is missing, by page, study, data set and network, and its hours.
+    """What is missing, by page (its number), study, network and data set, and its hours.
 
     "hours, CPU" (or GPU): at the rate that the store's own records of the same study and network
     reached; empty where it has none. "hours at N TFLOP/s": at a rate that you expect. Neither
@@ -201,35 +201,39 @@ def cost(planned: list[Cell], store: records.Store, tflops: float) -> pd.DataFra
     arithmetic = Arithmetic()
     rows = pd.DataFrame(
         {
-            "page": cell.page,
+            "page": cell.page[:2],
             "study": records.study_name(cell.study),
-            "data": getattr(getattr(cell.config, "training", cell.config), "dataset", ""),
             "network": _network(cell.config),
+            "data": getattr(getattr(cell.config, "training", cell.config), "dataset", ""),
             "missing": not cell.known,
             "operations": 0.0 if cell.known else arithmetic.of(cell.config),
         }
         for cell in planned
     )
-    names = ["page", "study", "data", "network"]
+    names = ["page", "study", "network", "data"]
     table = rows.groupby(names, sort=False).agg(
         cells=("missing", "size"), missing=("missing", "sum"), operations=("operations", _total)
     )
     table = table[table["missing"] > 0].reset_index()
     measured = rates(store, arithmetic)
-    operations = table.pop("operations")
-    table["PFLOP"] = operations.map(lambda n: _text(n / 1e15))
-    for device in ("cpu", "cuda"):
-        known = [
-            measured.get((s, n, device))
-            for s, n in zip(table["study"], table["network"], strict=True)
-        ]
+    shown = pd.DataFrame(
+        {
+            "page": table["page"],
+            "experiment": table["study"] + ": " + table["network"] + ", " + table["data"],
+            "missing": table["missing"].astype(str) + " of " + table["cells"].astype(str),
+            "PFLOP": table["operations"].map(lambda n: _text(n / 1e15)),
+        }
+    )
+    for device, kind in (("cpu", "CPU"), ("cuda", "GPU")):
+        known = [measured.get((row.study, row.network, device)) for row in table.itertuples()]
         if any(known):
-            hours = [
-                n / r / 3600 if r else math.nan for n, r in zip(operations, known, strict=True)
-            ]
-            table[f"hours, {'CPU' if device == 'cpu' else 'GPU'}"] = [_text(h) for h in hours]
-    table[f"hours at {tflops:g} TFLOP/s"] = operations.map(lambda n: _text(n / tflops / 3.6e15))
-    return table
+            pairs = zip(table["operations"], known, strict=True)
+            hours = [n / rate / 3600 if rate else math.nan for n, rate in pairs]
+            shown[f"hours, {kind}"] = [_text(h) for h in hours]
+    shown[f"hours at {tflops:g} TFLOP/s"] = [
+        _text(n / tflops / 3.6e15) for n in table["operations"]
+    ]
+    return shown
 
 
 def _total(operations: pd.Series) -> float:

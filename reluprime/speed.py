@@ -59,7 +59,7 @@ class Task(NamedTuple):
 
 
 RELEASED, IN_MEMORY = "released", "released, data on the device"
-TORCH, PRODUCTS = "torch.nn.functional.relu", "matrix products"
+TORCH, PRODUCTS = "F.relu", "matrix products"
 # Least speed relative to a contender, and share of the rate of matrix products, on each device.
 GOALS = {
     ("monte-carlo", RELEASED): {"cpu": 15.0, "cuda": 500.0},
@@ -315,26 +315,43 @@ def _as_released() -> Iterator[None]:
 # ---- the report's table ----
 
 
+KINDS = {"cpu": "CPU", "cuda": "GPU"}
+
+
+def devices(frame: pd.DataFrame) -> pd.DataFrame:
+    """A line for each device that rows of :func:`measure` are from."""
+    lines = [
+        {
+            "device": KINDS[how["device"]],
+            "name": how["device_name"],
+            "date": how["utc"][:10],
+            "threads": how["threads"],
+            "torch": how["torch"],
+        }
+        for how in frame.get("provenance", ())
+    ]
+    columns = ["device", "name", "date", "threads", "torch"]
+    return pd.DataFrame(lines, columns=columns).drop_duplicates()
+
+
 def table(frame: pd.DataFrame) -> pd.DataFrame:
     """A line for each task and what ours is measured against, from rows of :func:`measure`.
 
-    `times ours`: the contender's time divided by ours, pair by pair: median, least and most; of
-    "matrix products" the share of their rate that ours reaches. `goal`: the least of it that was
-    set for this kind of device beforehand, or nothing.
+    `ours`, `theirs`: median seconds of one unit. `times ours`: theirs divided by ours, pair by
+    pair: the median, and the least and the most; of "matrix products" the share of their rate
+    that ours reaches. `goal`: the least of it that was set for this kind of device beforehand.
     """
     lines = [line for _, row in frame.iterrows() for line in _lines(row)]
-    columns = ["device", "date", "task", "unit", "ours", "against", "seconds", "times ours"]
-    return pd.DataFrame(lines, columns=[*columns, "goal", "reached"])
+    columns = ["device", "task", "ours", "against", "theirs", "times ours", "range", "goal"]
+    return pd.DataFrame(lines, columns=columns)
 
 
 def _lines(row: pd.Series) -> Iterator[dict]:
-    how, ours = row["provenance"], row["seconds"]["ours"]
+    ours = row["seconds"]["ours"]
     common = {
-        "device": how["device_name"],
-        "date": how["utc"][:10],
+        "device": KINDS[row["provenance"]["device"]],
         "task": row["task"],
-        "unit": row["unit"],
-        "ours": f"{statistics.median(ours):.3g} s",
+        "ours": f"{statistics.median(ours):.3g}",
     }
     for name, values in row["seconds"].items():
         if name == "ours":
@@ -342,27 +359,28 @@ def _lines(row: pd.Series) -> Iterator[dict]:
         ratios = [value / own for value, own in zip(values, ours, strict=True)]
         yield common | {
             "against": name,
-            "seconds": f"{statistics.median(values):.3g} s",
-            "times ours": f"{statistics.median(ratios):.3g} "
-            f"({min(ratios):.3g} to {max(ratios):.3g})",
-            **_goal(row, name, statistics.median(ratios)),
+            "theirs": f"{statistics.median(values):.3g}",
+            "times ours": f"{statistics.median(ratios):.3g}",
+            "range": f"{min(ratios):.3g} to {max(ratios):.3g}",
+            "goal": _goal(row, name, statistics.median(ratios)),
         }
     if pd.notna(row["operations"]):
         products = row["operations"] / row["matrix_product_rate"]
         share = products / statistics.median(ours)
         yield common | {
             "against": PRODUCTS,
-            "seconds": f"{products:.3g} s",
+            "theirs": f"{products:.3g}",
             "times ours": f"{share:.2f}",
-            **_goal(row, PRODUCTS, share),
+            "range": "",
+            "goal": _goal(row, PRODUCTS, share),
         }
 
 
-def _goal(row: pd.Series, against: str, value: float) -> dict[str, str]:
+def _goal(row: pd.Series, against: str, value: float) -> str:
     goal = GOALS.get((row["task"], against), {}).get(row["provenance"]["device"])
     if goal is None:
-        return {"goal": "", "reached": ""}
-    return {"goal": f"{goal:.3g}", "reached": "yes" if value >= goal else "no"}
+        return ""
+    return f"{goal:.3g}, {'reached' if value >= goal else 'not reached'}"
 
 
 def unmeasured_goals(frame: pd.DataFrame) -> pd.DataFrame:

@@ -170,7 +170,8 @@ def test_cost_is_that_of_what_is_missing(write_page, store):
     store.append(record)
     operations = Arithmetic().of(VolumeConfig(**SMALL))
     (row,) = plan.cost(planned(store), store, tflops=operations / 3600 / 1e12).to_dict("records")
-    assert (row["cells"], row["missing"]) == (2, 1)
+    assert (row["page"], row["missing"]) == ("01", "1 of 2")
+    assert row["experiment"] == "volume.estimate: mlp, mnist-5k"
     assert row["hours, CPU"] == "0.01"
     assert row.popitem()[1] == "1.00"
     assert "hours, GPU" not in row
