@@ -51,11 +51,11 @@ class _Replayed:
             step(*tensors)
         elif self._warm < WARM_UP:
             self._warm += 1
-            _warm_up(step, tensors)
+            warm_up(step, tensors)
         else:
             if self._replay is None:
                 self._inputs = [t.clone() for t in tensors]
-                self._replay = _record(step, self._inputs)
+                self._replay = record(step, self._inputs)
             for own, t in zip(self._inputs, tensors, strict=True):
                 own.copy_(t)
             self._replay()
@@ -66,8 +66,8 @@ def _side_stream() -> torch.cuda.Stream:
     return torch.cuda.Stream()  # memory is kept by stream, so one for all
 
 
-def _warm_up(step: Step, tensors: tuple[Tensor, ...]) -> None:
-    """On a side stream, as PyTorch's notes on CUDA graphs ask."""
+def warm_up(step: Step, tensors: tuple[Tensor, ...]) -> None:
+    """One step on a side stream, as PyTorch's notes on CUDA graphs ask."""
     side = _side_stream()
     side.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(side), warnings.catch_warnings():
@@ -77,7 +77,7 @@ def _warm_up(step: Step, tensors: tuple[Tensor, ...]) -> None:
     torch.cuda.current_stream().wait_stream(side)
 
 
-def _record(step: Step, inputs: list[Tensor]) -> Callable[[], None]:
+def record(step: Step, inputs: list[Tensor]) -> Callable[[], None]:
     """-> what runs `step` on the present contents of `inputs`; recording it computes nothing."""
     graph = torch.cuda.CUDAGraph()
     # Other threads may go on: those of a data loader copy images to the GPU.

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from pydantic import PositiveFloat, PositiveInt
 from torch import Tensor
 
-from reluprime import data, models, released, training, volume
+from reluprime import data, graphs, models, released, training, volume
 from reluprime.activations import relu
 from reluprime.config import Config
 from reluprime.precision import best_device, numerics
@@ -141,8 +141,13 @@ def _activation(*shape: int) -> Callable[[SpeedConfig, torch.device], Task]:
             TORCH: F.relu,
             RELEASED: lambda x: released.InjectedReLU.apply(x, 1.0),
         }
-        runs = {name: Contender(passes(f), config.calls, False) for name, f in functions.items()}
-        return Task("forward and backward pass", runs)
+        runs = {name: passes(function) for name, function in functions.items()}
+        if graphs.captures(device):  # as in a training step: the kernels' time, not Python's
+            for name, run in runs.items():
+                graphs.warm_up(run, ())
+                runs[name] = graphs.record(run, [])
+        contenders = {name: Contender(run, config.calls, False) for name, run in runs.items()}
+        return Task("forward and backward pass", contenders)
 
     return task
 
@@ -276,7 +281,7 @@ measure.version = 1
 
 
 def _prepared(contender: Contender, folder: str) -> Callable[[], object]:
-    """`run` in the numerics of its code, and with checkpoints in `folder`, emptied before."""
+    """`run` in the numerics of its code; ours with its checkpoints in `folder`."""
 
     def run() -> object:
         with _as_released() if contender.as_released else _checkpoints_in(folder):

@@ -44,8 +44,8 @@ def recorded(monkeypatch):
         step(*tensors)
 
     monkeypatch.setattr(graphs, "captures", lambda _: True)
-    monkeypatch.setattr(graphs, "_record", record)
-    monkeypatch.setattr(graphs, "_warm_up", warm_up)
+    monkeypatch.setattr(graphs, "record", record)
+    monkeypatch.setattr(graphs, "warm_up", warm_up)
     return calls
 
 

@@ -196,3 +196,14 @@ def test_the_released_loader(name, full_data_root, monkeypatch):
     x, _ = next(iter(raw))
     dataset = data.load(name, device="cpu")
     assert torch.equal(x, data.unit_images(dataset.test_images[:4], torch.float32))
+
+
+def test_on_a_gpu_the_activation_is_timed_as_a_recording(monkeypatch):
+    steps = []
+    monkeypatch.setattr(speed.graphs, "captures", lambda _: True)
+    monkeypatch.setattr(speed.graphs, "warm_up", lambda step, tensors: step(*tensors))
+    monkeypatch.setattr(speed.graphs, "record", lambda step, inputs: lambda: steps.append("replay"))
+    config = SpeedConfig(task="activation-features", calls=1, repeats=1)
+    result = speed.measure(config, CPU)
+    assert steps == ["replay"] * 6  # three contenders, one warm-up and one repeat
+    assert result["seconds"].keys() == {"ours", TORCH, RELEASED}
