@@ -50,9 +50,13 @@ def cells(profile: str, store: str, changes: dict[str, Any]) -> list[Cell]:
 
     changes: parameters in the place of the profile's. A page whose cells depend on the results of
     others (trainings with the learning rates that searches find) asks for those that are known.
-    Raises RuntimeError where a page's code that asks for cells fails.
+    Raises ValueError for an unknown parameter, RuntimeError where a page does not take the values
+    or its code that asks for cells fails.
     """
     parameters = yaml.safe_load((NOTEBOOKS / "profiles" / f"{profile}.yaml").read_text())
+    if unknown := sorted(changes.keys() - parameters.keys()):
+        known = ", ".join(sorted(parameters))
+        raise ValueError(f"unknown parameter {', '.join(unknown)}; choose from {known}")
     parameters |= {"store": store, **changes}
     found: dict[str, Cell] = {}
     for path in sorted(NOTEBOOKS.glob("*.ipynb")):
@@ -79,7 +83,7 @@ def _asked(path: Path, parameters: dict[str, Any]) -> list[Cell]:
             try:
                 exec(code, namespace)
             except Exception as error:  # where it shows results, and some are missing
-                if len(sweeps) - before < code.count("sweep("):
+                if "Page(" in code or len(sweeps) - before < code.count("sweep("):
                     raise RuntimeError(f"{path.name} cannot say its cells: {error!r}") from error
             if "parameters" in tags:
                 declared = namespace["__annotations__"]
@@ -284,7 +288,8 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m reluprime.plan", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     listing = commands.add_parser("list", help="what is missing, and what it costs")
-    listing.add_argument("--profile", default="paper", help="a file of notebooks/profiles")
+    profiles = sorted(path.stem for path in (NOTEBOOKS / "profiles").glob("*.yaml"))
+    listing.add_argument("--profile", default="paper", choices=profiles)
     listing.add_argument("-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"))
     listing.add_argument("--only", nargs="+", default=[""], help="pages whose names start so")
     listing.add_argument("--tflops", type=float, default=TFLOPS, help="rate expected of a GPU")
@@ -298,10 +303,16 @@ def main(argv: list[str] | None = None) -> None:
     if args.command == "compute":
         compute(args.cells, records.Store(args.store), args.max_seconds)
         return
-    changes = {name: yaml.safe_load(value) for name, value in args.p}
-    planned = cells(args.profile, args.store, changes)
+    try:
+        changes = {name: yaml.safe_load(value) for name, value in args.p}
+        planned = cells(args.profile, args.store, changes)
+    except (ValueError, RuntimeError) as error:
+        parser.error(str(error))
     planned = [cell for cell in planned if cell.page.startswith(tuple(args.only))]
-    print(cost(planned, records.Store(args.store), args.tflops).to_string(index=False))
+    if not planned:
+        parser.error(f"no page whose name starts with {' or '.join(args.only)} asks for cells")
+    table = cost(planned, records.Store(args.store), args.tflops)
+    print("nothing is missing" if table.empty else table.to_string(index=False))
     if args.out:
         write(planned, args.out)
 

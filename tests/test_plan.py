@@ -204,6 +204,26 @@ def test_pages_and_parameters_can_be_chosen(write_page, store, tmp_path, capsys)
     assert "02_b" not in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["-p", "seed", "[4]"], "unknown parameter seed; choose from other, profile, seeds"),
+        (["--only", "03"], "no page whose name starts with 03 asks for cells"),
+        (["--profile", "slow"], "invalid choice: 'slow'"),
+    ],
+)
+def test_a_wrong_option_is_named(options, message, write_page, store, capsys):
+    write_page("01_a", ASK)
+    with pytest.raises(SystemExit):
+        plan.main(["list", "--store", str(store.path), *options])
+    assert message in capsys.readouterr().err
+
+
+def test_a_page_checks_its_values():
+    with pytest.raises(RuntimeError, match=r"02_relative_volume.*n_networks='many'"):
+        plan.cells("report", "records", {"n_networks": "many"})
+
+
 def test_every_study_of_the_store_is_found_by_its_name():
     for path in Store("records").path.glob("*.jsonl"):
         study = plan.study(path.stem)
