@@ -193,6 +193,14 @@ def test_a_file_of_cells_is_computed_once_and_in_slices(write_page, store, tmp_p
     assert store.file("volume.estimate").read_text() == text
 
 
+def test_the_file_has_what_is_missing_alone(write_page, store, tmp_path):
+    write_page("01_a", ASK)
+    records.sweep(volume.estimate, [VolumeConfig(**SMALL)], store, device="cpu")
+    plan.write(planned(store), tmp_path / "cells.jsonl")
+    (line,) = (tmp_path / "cells.jsonl").read_text().splitlines()
+    assert json.loads(line)["config"]["seed"] == 2
+
+
 def test_pages_and_parameters_can_be_chosen(write_page, store, tmp_path, capsys):
     write_page("01_a", ASK)
     write_page("02_b", ASK.replace("seeds", "[9]"))
