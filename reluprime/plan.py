@@ -29,7 +29,7 @@ import yaml
 from pydantic import BaseModel
 from torch.utils.flop_counter import FlopCounterMode
 
-from reluprime import bifurcation, data, models, records, training, tuning, volume
+from reluprime import bifurcation, data, models, precision, records, training, tuning, volume
 from reluprime.activations import ReLU
 
 NOTEBOOKS = records.REPOSITORY / "notebooks"
@@ -274,14 +274,27 @@ def write(planned: list[Cell], path: Path) -> None:
 
 
 def compute(path: Path, store: records.Store, max_seconds: float) -> None:
-    """Compute the cells of a file that a store lacks, in order; none starts after `max_seconds`."""
+    """Compute the cells of a file that a store lacks, in order; none starts after `max_seconds`.
+
+    Those in a precision that this machine lacks are left out, with a UserWarning.
+    """
     deadline = time.monotonic() + max_seconds
     lines = [json.loads(line) for line in path.read_text().splitlines()]
     for name, group in groupby(lines, key=lambda line: line["study"]):
         function = study(name)
         configs = [_config_class(function).model_validate(line["config"]) for line in group]
+        configs = [config for config in configs if _computable(config)]
         left = max(0.0, deadline - time.monotonic())
         records.sweep(function, configs, store, max_seconds=left)
+
+
+def _computable(config: BaseModel) -> bool:
+    try:
+        precision.require(config.precision, precision.best_device())
+    except ValueError as error:
+        warnings.warn(f"left out: {error}", stacklevel=3)
+        return False
+    return True
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -121,10 +121,10 @@ def fit(
     - diverged_epoch: for each network the first epoch (from 0) after which the loss or a weight
       is not finite, or None. The run ends when all networks have diverged.
 
-    After each epoch the state is kept in the folder RELUPRIME_CHECKPOINTS (by default
-    ~/.cache/reluprime/checkpoints) until the run ends, so a run that was killed goes on from its
-    last epoch, with the same bits. Members of an ensemble equal the same run alone up to
-    rounding: their matrix products are batched, so sums and exact zeros may differ.
+    After an epoch, but at most every two seconds, the state is kept in the folder
+    RELUPRIME_CHECKPOINTS (by default ~/.cache/reluprime/checkpoints) until the run ends, so a run
+    that was killed goes on from there, with the same bits. Members of an ensemble equal the same
+    run alone up to rounding: their matrix products are batched, so sums and exact zeros may differ.
 
     `stop` is called after each epoch with what is known so far, and ends the run if it says so,
     as a search does with a trial that falls behind.
@@ -411,8 +411,11 @@ def _relu_calls(network: nn.Module, batches) -> dict[str, int]:
     return {name: n * batches.n_train for name, n in calls.items()}
 
 
+SAVE_SECONDS = 2.0  # at least, between two checkpoints: one may take as long as an epoch
+
+
 class _Checkpoint:
-    """The state of a run after its last epoch, on disk until the run ends."""
+    """The state of a run after an epoch, on disk until the run ends."""
 
     def __init__(self, config: TrainingConfig, device: torch.device):
         folder = os.environ.get("RELUPRIME_CHECKPOINTS", "~/.cache/reluprime/checkpoints")
@@ -461,14 +464,16 @@ def _fit(config, batches, device: torch.device, dtype: torch.dtype, stop) -> dic
     checkpoint = _Checkpoint(config, device)
     history = checkpoint.load(run, optimizer) or _start(config, networks[0], batches)
     stopped = stop is not None and history["seconds"] and stop(history)  # before it was killed
-    trainer = _Trainer(config, run, optimizer, device)
+    trainer, saved = _Trainer(config, run, optimizer, device), time.monotonic()
     for epoch in range(len(history["seconds"]), config.epochs):
         if stopped or None not in history["diverged_epoch"]:
             break
         began = time.perf_counter()
         trainer.epoch(batches, epoch)
         _append(history, config, run, trainer.sums, batches, epoch, began)
-        checkpoint.save(run, optimizer, history)
+        if time.monotonic() - saved >= SAVE_SECONDS:
+            checkpoint.save(run, optimizer, history)
+            saved = time.monotonic()
         stopped = stop is not None and stop(history)
     checkpoint.remove()
     return history

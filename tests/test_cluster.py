@@ -96,7 +96,7 @@ def test_no_cell_starts_after_max_seconds(tmp_path):
 
 
 def kill_once_training(nodes, node, folder):
-    """Take a node down, ungracefully, once a training there has done an epoch."""
+    """Take a node down, ungracefully, once a training there has left a checkpoint."""
     deadline = time.monotonic() + 90
     while not list(folder.glob("*.pt")):
         if time.monotonic() > deadline:

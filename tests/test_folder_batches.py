@@ -213,6 +213,7 @@ def test_fit_trains_a_resnet50(folder, threads):
 
 def test_fit_goes_on_with_the_same_bits_where_it_was_killed(folder, monkeypatch, threads):
     threads(1)
+    monkeypatch.setattr("reluprime.training.SAVE_SECONDS", 0.0)
     whole = fit(config(folder), CPU)
     train, begun = FolderBatches.train, []
 

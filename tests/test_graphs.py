@@ -22,6 +22,7 @@ RESNET18 = IMAGES | {"architecture": "resnet18"}
 @pytest.fixture(autouse=True)
 def own_folder(tmp_path, monkeypatch):
     monkeypatch.setenv("RELUPRIME_CHECKPOINTS", str(tmp_path))
+    monkeypatch.setattr(training, "SAVE_SECONDS", 0.0)
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ import math
 
 import matplotlib.pyplot as plt
 import pytest
+import torch
 
 from reluprime import bifurcation, plan, records, tuning, volume
 from reluprime.plan import Arithmetic
@@ -199,6 +200,17 @@ def test_the_file_has_what_is_missing_alone(write_page, store, tmp_path):
     plan.write(planned(store), tmp_path / "cells.jsonl")
     (line,) = (tmp_path / "cells.jsonl").read_text().splitlines()
     assert json.loads(line)["config"]["seed"] == 2
+
+
+def test_a_precision_that_the_machine_lacks_is_left_out(store, tmp_path, monkeypatch):
+    monkeypatch.setattr(plan.precision, "best_device", lambda: torch.device("cpu"))
+    grid = [VolumeConfig(**SMALL, precision=p) for p in ("tf32", "fp32")]
+    file = tmp_path / "cells.jsonl"
+    plan.write([plan.Cell("01_a", volume.estimate, config, False) for config in grid], file)
+    with pytest.warns(UserWarning, match="left out: precision='tf32' needs an NVIDIA GPU"):
+        plan.compute(file, store, 60.0)
+    (record,) = store.read("volume.estimate").values()
+    assert record["config"]["precision"] == "fp32"
 
 
 def test_pages_and_parameters_can_be_chosen(write_page, store, tmp_path, capsys):

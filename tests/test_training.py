@@ -26,6 +26,7 @@ CPU = torch.device("cpu")  # whose rates are fp64; a GPU's are fp32
 @pytest.fixture(autouse=True)
 def own_folder(tmp_path, monkeypatch):
     monkeypatch.setenv("RELUPRIME_CHECKPOINTS", str(tmp_path))
+    monkeypatch.setattr(training, "SAVE_SECONDS", 0.0)  # a checkpoint after each epoch
     return tmp_path
 
 
@@ -532,6 +533,23 @@ def test_an_ensemble_goes_on_without_the_member_that_diverged(monkeypatch):
     assert unbroken["diverged_epoch"] == [None, 0, None]
 
 
+def test_checkpoints_are_some_seconds_apart(monkeypatch):
+    now, saved = [0.0], []
+    monkeypatch.setattr(training, "SAVE_SECONDS", 10.0)
+    monkeypatch.setattr(training.time, "monotonic", lambda: now[0])
+    epoch = training._Trainer.epoch
+
+    def of_four_seconds(trainer, batches, index):
+        epoch(trainer, batches, index)
+        now[0] += 4.0
+
+    monkeypatch.setattr(training._Trainer, "epoch", of_four_seconds)
+    save = lambda *_: saved.append(now[0])  # noqa: E731
+    monkeypatch.setattr(training._Checkpoint, "save", save)
+    fit(config(epochs=7))
+    assert saved == [12.0, 24.0]
+
+
 def test_a_run_killed_after_its_last_epoch_trains_no_more(monkeypatch, own_folder):
     unbroken = fit(config())
 
@@ -550,7 +568,9 @@ def test_a_run_killed_after_its_last_epoch_trains_no_more(monkeypatch, own_folde
 
 KILLED = """
 import json, sys
+from reluprime import training
 from reluprime.training import TrainingConfig, fit
+training.SAVE_SECONDS = 0.0
 print(json.dumps(fit(TrainingConfig(**json.loads(sys.argv[1])))))
 """
 

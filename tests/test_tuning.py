@@ -132,7 +132,8 @@ def test_a_killed_search_goes_on_as_an_unbroken_one(
     assert not list(tmp_path.glob("*.journal"))
 
 
-def test_a_search_killed_within_a_training_goes_on_as_an_unbroken_one(tmp_path):
+def test_a_search_killed_within_a_training_goes_on_as_an_unbroken_one(tmp_path, monkeypatch):
+    monkeypatch.setattr("reluprime.training.SAVE_SECONDS", 0.0)
     training = TRAINING.model_copy(update={"epochs": 4})
     config = SearchConfig(training=training, n_trials=3, sampler="random", grace_epochs=1)
     unbroken, epochs = search(config), 0
