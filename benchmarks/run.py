@@ -4,7 +4,7 @@
 
 Needs the full MNIST and CIFAR-10. Each task is warmed up and measured several times in turns with
 what it is compared to; a record with device and date goes to the store, in the place of an older
-one of that device, and the report's page of speeds shows it. Idle machines measure best.
+one of that kind of device, and the report's page of speeds shows it. Idle machines measure best.
 """
 
 import argparse

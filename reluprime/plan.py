@@ -16,6 +16,7 @@ import json
 import math
 import time
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator
 from itertools import groupby
 from pathlib import Path
@@ -45,11 +46,15 @@ class Cell(NamedTuple):
     known: bool  # whether the store has it
 
 
-def cells(profile: str, store: str, changes: dict[str, Any]) -> list[Cell]:
-    """The cells of all pages at a profile, each once, in the order in which to compute them.
+def cells(
+    profile: str, store: str, changes: dict[str, Any], only: tuple[str, ...] = ("",)
+) -> list[Cell]:
+    """The cells of pages at a profile, each once, in the order in which to compute them.
 
-    changes: parameters in the place of the profile's. A page whose cells depend on the results of
-    others (trainings with the learning rates that searches find) asks for those that are known.
+    changes: parameters in the place of the profile's; only: how the pages' names start. A page
+    whose cells depend on the results of others (trainings with the learning rates that searches
+    find) asks for those that are known.
+
     Raises ValueError for an unknown parameter, RuntimeError where a page does not take the values
     or its code that asks for cells fails.
     """
@@ -60,7 +65,7 @@ def cells(profile: str, store: str, changes: dict[str, Any]) -> list[Cell]:
     parameters |= {"store": store, **changes}
     found: dict[str, Cell] = {}
     for path in sorted(NOTEBOOKS.glob("*.ipynb")):
-        for cell in _asked(path, parameters):
+        for cell in _asked(path, parameters) if path.stem.startswith(only) else ():
             found.setdefault(records.cell_key(cell.study, cell.config), cell)
     return sorted(found.values(), key=_order)
 
@@ -180,68 +185,74 @@ def _network(config: BaseModel) -> str:
     return f"{name} with batch norm" if getattr(inner, "batch_norm", False) else name
 
 
-def rates(store: records.Store, arithmetic: Arithmetic) -> dict[tuple[str, str, str], float]:
-    """Operations a second of a store's records: {(study, network, device): their median}."""
-    found: dict[tuple[str, str, str], list[float]] = {}
+def _kind(study: str, config: BaseModel) -> tuple:
+    """What cells have in common whose operations take about as long each, whatever their sizes."""
+    early = getattr(config, "stop_at_first", False)
+    return study, _network(config), config.precision, early
+
+
+def rates(store: records.Store, arithmetic: Arithmetic) -> dict[tuple, float]:
+    """Operations a second of a store's records: {(device, *kind of cell): their median}."""
+    found: dict[tuple, list[float]] = {}
     for path in sorted(store.path.glob("*.jsonl")):
-        config_class = _config_class(study(path.stem))
+        function = study(path.stem)
         for record in store.read(path.stem).values():
-            config = config_class.model_validate(record["config"])
             how = record["provenance"]
+            config = _config_class(function).model_validate(record["config"])
             rate = arithmetic.of(config) / max(how["wall_seconds"], 1e-3)
-            if not math.isnan(rate):
-                key = (path.stem, _network(config), how["device"])
-                found.setdefault(key, []).append(rate)
+            if record["version"] == function.version and not math.isnan(rate):
+                found.setdefault((how["device"], *_kind(path.stem, config)), []).append(rate)
     return {key: median(values) for key, values in found.items()}
 
 
 def cost(planned: list[Cell], store: records.Store, tflops: float) -> pd.DataFrame:
     """What is missing, by page (its number), study, network and data set, and its hours.
 
-    "hours, CPU" (or GPU): at the rate that the store's own records of the same study and network
-    reached; empty where it has none. "hours at N TFLOP/s": at a rate that you expect. Neither
+    "hours, CPU" (or GPU): at the median rate that the store's own records of the same study,
+    architecture and precision reached there, whatever their width; "over" where some cells have
+    no such record and count nothing. "hours at N TFLOP/s": at a rate that you expect. Neither
     knows what is not arithmetic.
     """
     arithmetic = Arithmetic()
-    rows = pd.DataFrame(
-        {
-            "page": cell.page[:2],
-            "study": records.study_name(cell.study),
-            "network": _network(cell.config),
-            "data": getattr(getattr(cell.config, "training", cell.config), "dataset", ""),
-            "missing": not cell.known,
-            "operations": 0.0 if cell.known else arithmetic.of(cell.config),
-        }
-        for cell in planned
-    )
-    names = ["page", "study", "network", "data"]
-    table = rows.groupby(names, sort=False).agg(
-        cells=("missing", "size"), missing=("missing", "sum"), operations=("operations", _total)
-    )
-    table = table[table["missing"] > 0].reset_index()
     measured = rates(store, arithmetic)
-    shown = pd.DataFrame(
-        {
-            "page": table["page"],
-            "experiment": table["study"] + ": " + table["network"] + ", " + table["data"],
-            "missing": table["missing"].astype(str) + " of " + table["cells"].astype(str),
-            "PFLOP": table["operations"].map(lambda n: _text(n / 1e15)),
+    rows = pd.DataFrame(_costs(cell, arithmetic, measured) for cell in planned if not cell.known)
+    if rows.empty:
+        return rows
+    asked = Counter(_row(cell) for cell in planned)
+    lines = []
+    for (page, experiment), group in rows.groupby(["page", "experiment"], sort=False):
+        operations = group["operations"].sum(skipna=False)
+        line = {
+            "page": page,
+            "experiment": experiment,
+            "missing": f"{len(group)} of {asked[page, experiment]}",
+            "PFLOP": _text(operations / 1e15),
         }
-    )
-    for device, kind in (("cpu", "CPU"), ("cuda", "GPU")):
-        known = [measured.get((row.study, row.network, device)) for row in table.itertuples()]
-        if any(known):
-            pairs = zip(table["operations"], known, strict=True)
-            hours = [n / rate / 3600 if rate else math.nan for n, rate in pairs]
-            shown[f"hours, {kind}"] = [_text(h) for h in hours]
-    shown[f"hours at {tflops:g} TFLOP/s"] = [
-        _text(n / tflops / 3.6e15) for n in table["operations"]
-    ]
-    return shown
+        for device, kind in (("cpu", "CPU"), ("cuda", "GPU")):
+            if any(key[0] == device for key in measured):
+                hours, unknown = group[device].sum() / 3600, group[device].isna()
+                over = "over " if unknown.any() else ""
+                line[f"hours, {kind}"] = "" if unknown.all() else over + _text(hours)
+        line[f"hours at {tflops:g} TFLOP/s"] = _text(operations / tflops / 3.6e15)
+        lines.append(line)
+    return pd.DataFrame(lines)
 
 
-def _total(operations: pd.Series) -> float:
-    return operations.sum(skipna=False)
+def _row(cell: Cell) -> tuple[str, str]:
+    """Where a cell counts: page and experiment."""
+    data_set = getattr(getattr(cell.config, "training", cell.config), "dataset", "")
+    name = records.study_name(cell.study)
+    return cell.page[:2], f"{name}: {_network(cell.config)}, {data_set}"
+
+
+def _costs(cell: Cell, arithmetic: Arithmetic, measured: dict[tuple, float]) -> dict:
+    """Operations of a cell, and its seconds on each kind of device."""
+    (page, experiment), operations = _row(cell), arithmetic.of(cell.config)
+    kind = _kind(records.study_name(cell.study), cell.config)
+    seconds = {
+        device: operations / measured.get((device, *kind), math.nan) for device in ("cpu", "cuda")
+    }
+    return {"page": page, "experiment": experiment, "operations": operations, **seconds}
 
 
 def _text(number: float) -> str:
@@ -318,10 +329,9 @@ def main(argv: list[str] | None = None) -> None:
         return
     try:
         changes = {name: yaml.safe_load(value) for name, value in args.p}
-        planned = cells(args.profile, args.store, changes)
+        planned = cells(args.profile, args.store, changes, tuple(args.only))
     except (ValueError, RuntimeError) as error:
         parser.error(str(error))
-    planned = [cell for cell in planned if cell.page.startswith(tuple(args.only))]
     if not planned:
         parser.error(f"no page whose name starts with {' or '.join(args.only)} asks for cells")
     table = cost(planned, records.Store(args.store), args.tflops)

@@ -181,6 +181,7 @@ def _epochs(
 
         products = 2 * sum(a * b for a, b in pairwise((784, *own.hidden_sizes, 10)))
         first = 2 * 784 * own.hidden_sizes[0] if own.hidden_sizes else 0
+        n_train = config.n_train or 60_000
         return Task(
             "epoch",
             {
@@ -188,7 +189,7 @@ def _epochs(
                 RELEASED: Contender(released_loop, 1, True),
             },
             # Forward, and backward for weights and inputs (the images need none).
-            operations=60_000 * (3 * products - first) + 10_000 * products if first else None,
+            operations=n_train * (3 * products - first) + 10_000 * products if first else None,
             check=check,
         )
 
@@ -327,15 +328,15 @@ def devices(frame: pd.DataFrame) -> pd.DataFrame:
     """A line for each device that rows of :func:`measure` are from."""
     lines = [
         {
-            "device": KINDS[how["device"]],
-            "name": how["device_name"],
+            "device": how["device_name"],
+            "kind": KINDS[how["device"]],
             "date": how["utc"][:10],
             "threads": how["threads"],
             "torch": how["torch"],
         }
         for how in frame.get("provenance", ())
     ]
-    columns = ["device", "name", "date", "threads", "torch"]
+    columns = ["device", "kind", "date", "threads", "torch"]
     return pd.DataFrame(lines, columns=columns).drop_duplicates()
 
 
@@ -354,7 +355,7 @@ def table(frame: pd.DataFrame) -> pd.DataFrame:
 def _lines(row: pd.Series) -> Iterator[dict]:
     ours = row["seconds"]["ours"]
     common = {
-        "device": KINDS[row["provenance"]["device"]],
+        "device": row["provenance"]["device_name"],
         "task": row["task"],
         "ours": f"{statistics.median(ours):.3g}",
     }

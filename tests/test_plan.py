@@ -51,8 +51,8 @@ def store(tmp_path):
     return Store(tmp_path / "store")
 
 
-def planned(store, **changes):
-    return plan.cells("paper", str(store.path), changes)
+def planned(store, only=("",), **changes):
+    return plan.cells("paper", str(store.path), changes, only)
 
 
 def test_cells_are_those_of_the_profile(write_page, store):
@@ -81,6 +81,7 @@ def test_a_cell_that_two_pages_ask_for_is_planned_once(write_page, store):
     write_page("01_a", ASK)
     write_page("02_b", ASK)
     assert [c.page for c in planned(store)] == ["01_a", "01_a"]
+    assert [c.page for c in planned(store, only=("02",))] == ["02_b", "02_b"]
 
 
 def test_nothing_is_computed_and_sweep_is_put_back(write_page, store):
@@ -176,6 +177,35 @@ def test_cost_is_that_of_what_is_missing(write_page, store):
     assert row["hours, CPU"] == "0.01"
     assert row.popitem()[1] == "1.00"
     assert "hours, GPU" not in row
+
+
+def test_rates_are_of_a_precision_and_a_present_version(store):
+    small = VolumeConfig(**SMALL)
+    one = Arithmetic().of(small)
+    records.sweep(volume.estimate, [small], store, device="cpu")
+    (record,) = store.read("volume.estimate").values()
+    store.file("volume.estimate").unlink()
+
+    def put(seconds, version=volume.estimate.version, **changes):
+        config = small.model_copy(update=changes).model_dump(mode="json")
+        key = records._key("volume.estimate", version, config, "cpu")
+        how = record["provenance"] | {"wall_seconds": seconds}
+        changed = {"key": key, "version": version, "config": config, "provenance": how}
+        store.append(record | changed)
+
+    for seed, seconds in enumerate([1.0, 2.0, 9.0]):
+        put(seconds, seed=seed)
+    put(100.0, precision="fp16")
+    put(0.01, stop_at_first=True)  # left early
+    put(0.001, version=volume.estimate.version + 1)
+    found = plan.rates(store, Arithmetic())
+    assert found["cpu", "volume.estimate", "mlp", "fp32", False] == pytest.approx(one / 2)
+    assert found["cpu", "volume.estimate", "mlp", "fp16", False] == pytest.approx(one / 100)
+    asked = [small.model_copy(update={"seed": 5, "precision": p}) for p in ("fp32", "fp16", "fp64")]
+    missing = [plan.Cell("01_a", volume.estimate, config, False) for config in asked]
+    hours = [plan.cost(missing[:n], store, 1.0)["hours, CPU"].item() for n in (1, 2, 3)]
+    assert hours == ["0.00", "0.03", "over 0.03"]
+    assert plan.cost(missing[2:], store, 1.0)["hours, CPU"].item() == ""
 
 
 # ---- without Jupyter ----

@@ -85,7 +85,7 @@ def test_a_device_is_listed_once():
         [row(ours=[1.0]), row("vgg11", ours=[1.0]), row("vgg11", "cuda", ours=[1])]
     )
     lines = speed.devices(frame).to_dict("records")
-    assert [line["device"] for line in lines] == ["CPU", "GPU"]
+    assert [(line["device"], line["kind"]) for line in lines] == [("A", "CPU"), ("A", "GPU")]
     assert [line["date"] for line in lines] == ["2026-01-02"] * 2
 
 
@@ -143,6 +143,31 @@ def test_the_grid_has_every_task_once(device):
     tasks = [config.task for config in speed.grid(torch.device(device))]
     assert tasks == list(speed.TASKS)
     assert {task for task, _ in speed.GOALS} <= set(tasks)
+
+
+# ---- the tasks ----
+
+
+def test_the_monte_carlo_must_find_the_same(full_data_root, monkeypatch):
+    monkeypatch.setenv("RELUPRIME_DATA", str(full_data_root("mnist")))
+    task = speed.TASKS["monte-carlo"](SpeedConfig(task="monte-carlo", n_released=2), CPU)
+    assert task.operations == 2 * 60_000 * (784 * 256 + 256 * 256 * 2)  # up to the last ReLU
+    assert task.contenders.keys() == {"ours", RELEASED, IN_MEMORY}
+    task.check({"ours": [0, 3, 1], RELEASED: [0, 3]})  # ours has more networks
+    with pytest.raises(RuntimeError, match="differ"):
+        task.check({"ours": [0, 3, 1], RELEASED: [0, 2]})
+
+
+def test_an_epoch_must_learn(full_data_root, monkeypatch):
+    monkeypatch.setenv("RELUPRIME_DATA", str(full_data_root("mnist")))
+    task = speed.TASKS["mlp-256"](SpeedConfig(task="mlp-256", n_train=100), CPU)
+    products = 784 * 256 + 256 * 256 * 2 + 256 * 10
+    backward = 2 * products - 784 * 256  # of weights, and of inputs but the images
+    assert task.operations == 2 * (100 * (products + backward) + 10_000 * products)
+    task.check({"ours": [0.2, 0.95], RELEASED: [0.91]})
+    for wrong in ([0.95, 0.85], []):
+        with pytest.raises(RuntimeError, match="has not learned"):
+            task.check({"ours": wrong, RELEASED: [0.91]})
 
 
 # ---- the released code, written anew ----
