@@ -20,7 +20,7 @@ from reluprime.activations import ReLU
 Batches = Iterable[tuple[Tensor, Tensor]]
 
 _DATASETS = {"mnist": datasets.MNIST, "cifar10": datasets.CIFAR10}
-_WORKERS = {"mnist": 4, "cifar10": 8}  # processes that read images in the release
+WORKERS = {"mnist": 4, "cifar10": 8}
 _NORMALISATION = {
     "mnist": ((0.5,), (0.5,)),
     "cifar10": ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)),
@@ -50,12 +50,18 @@ class ReleasedReLU(ReLU):
 
 
 def loader(
-    name: str, train: bool, *, batch_size: int, normalised: bool = True, n_images: int | None = None
+    name: str,
+    train: bool,
+    *,
+    batch_size: int,
+    normalised: bool = True,
+    n_images: int | None = None,
+    workers: int = 0,
 ) -> DataLoader:
     """The release's mini-batches: each image converted (and for CIFAR-10 cropped) by itself.
 
-    As many processes read as in the release, but no more than there are processors; none for
-    raw images, as in the notebook of the Monte Carlo. n_images: the first images alone.
+    workers: processes that read, WORKERS in the release and none in the notebook of the Monte
+    Carlo, which takes raw images. n_images: the first images alone.
     """
     root = Path(os.environ.get("RELUPRIME_DATA") or "~/.cache/reluprime").expanduser()
     moved = [transforms.RandomCrop(32, padding=4), transforms.RandomHorizontalFlip()]
@@ -69,7 +75,7 @@ def loader(
         images if n_images is None else Subset(images, range(n_images)),
         batch_size,
         shuffle=train and normalised,
-        num_workers=min(_WORKERS[name], os.cpu_count() or 1) if normalised else 0,
+        num_workers=workers,
     )
 
 

@@ -165,8 +165,11 @@ def _epochs(
             update={"epochs": config.epochs, "n_train": config.n_train, "width": config.width}
         )
         name, shape = own.dataset, (1, 28, 28) if own.architecture == "mlp" else (3, 32, 32)
-        train = released.loader(name, train=True, batch_size=128, n_images=config.n_train)
-        test = released.loader(name, train=False, batch_size=100)
+        # On a CPU in this process: where processors read, they do not compute, and few are there.
+        workers = released.WORKERS[name] if device.type == "cuda" else 0
+        common = {"workers": workers, "batch_size": 128}
+        train = released.loader(name, train=True, n_images=config.n_train, **common)
+        test = released.loader(name, train=False, **common | {"batch_size": 100})
 
         def released_loop() -> list[float]:
             network = models.build(own, shape, 10, lambda: released.ReleasedReLU(0.0), seed=0)
