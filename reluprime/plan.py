@@ -34,7 +34,7 @@ from reluprime import bifurcation, data, models, precision, records, training, t
 from reluprime.activations import ReLU
 
 NOTEBOOKS = records.REPOSITORY / "notebooks"
-TFLOPS = 30.0  # fp32 without TF32, about what large GPUs of 2022 to 2025 reach
+TFLOPS = 30.0  # assumed of a large GPU, fp32 without TF32
 
 
 class Cell(NamedTuple):
@@ -87,7 +87,7 @@ def _asked(path: Path, parameters: dict[str, Any]) -> list[Cell]:
             before = len(sweeps)
             try:
                 exec(code, namespace)
-            except Exception as error:  # where it shows results, and some are missing
+            except Exception as error:  # where it shows results: some are missing or left out
                 if "Page(" in code or len(sweeps) - before < code.count("sweep("):
                     raise RuntimeError(f"{path.name} cannot say its cells: {error!r}") from error
             if "parameters" in tags:

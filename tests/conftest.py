@@ -3,6 +3,8 @@ from pathlib import Path
 
 import pytest
 
+from reluprime import training
+
 
 @pytest.fixture
 def full_data_root():
@@ -16,3 +18,23 @@ def full_data_root():
         return root
 
     return root_of
+
+
+@pytest.fixture
+def stop_before(monkeypatch):
+    """A function that trains a config until an interrupt before an epoch."""
+
+    def stop(epoch, config):
+        train = training._Trainer.epoch
+
+        def interrupted(trainer, batches, now):
+            if now == epoch:
+                raise KeyboardInterrupt
+            train(trainer, batches, now)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(training._Trainer, "epoch", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                training.fit(config)
+
+    return stop

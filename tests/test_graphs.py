@@ -82,20 +82,10 @@ def test_the_rate_of_a_recorded_step_follows_the_schedule(recorded):
     assert first["train_loss"][0][1] != constant["train_loss"][0][1]
 
 
-def test_a_resumed_run_records_anew_and_goes_on(recorded, monkeypatch):
+def test_a_resumed_run_records_anew_and_goes_on(recorded, stop_before):
     config = TrainingConfig(**SMALL)
     unbroken = fit(config)
-    epoch = training._Trainer.epoch
-
-    def interrupted(trainer, batches, now):
-        if now == 1:
-            raise KeyboardInterrupt
-        epoch(trainer, batches, now)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(training._Trainer, "epoch", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            fit(config)
+    stop_before(1, config)
     recorded.clear()
     assert numbers(fit(config)) == numbers(unbroken)
     assert recorded[:4] == ["warm up"] * 3 + ["record"]

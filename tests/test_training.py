@@ -501,34 +501,19 @@ def test_an_interrupted_run_goes_on_with_the_same_bits(
     assert list(own_folder.iterdir()) == []
 
 
-def stop_before(epoch, c, monkeypatch):
-    """Fit until an interrupt before `epoch`."""
-    train = training._Trainer.epoch
-
-    def interrupted(trainer, batches, now):
-        if now == epoch:
-            raise KeyboardInterrupt
-        train(trainer, batches, now)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(training._Trainer, "epoch", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            fit(c)
-
-
 @pytest.mark.parametrize("changes", [{"seed": 1}, {"epochs": 2}, {"s": 1.0}, {"n_train": 599}])
-def test_a_checkpoint_is_its_configs_alone(changes, monkeypatch, own_folder):
+def test_a_checkpoint_is_its_configs_alone(changes, stop_before, own_folder):
     expected = fit(config(**changes))
-    stop_before(1, config(), monkeypatch)
+    stop_before(1, config())
     assert numbers(fit(config(**changes))) == numbers(expected)
     assert len(list(own_folder.iterdir())) == 1
 
 
-def test_an_ensemble_goes_on_without_the_member_that_diverged(monkeypatch):
+def test_an_ensemble_goes_on_without_the_member_that_diverged(monkeypatch, stop_before):
     break_the_second(monkeypatch)
     c = config(n_networks=3)
     unbroken = fit(c)
-    stop_before(2, c, monkeypatch)
+    stop_before(2, c)
     assert repr(numbers(fit(c))) == repr(numbers(unbroken))  # nan is not equal to itself
     assert unbroken["diverged_epoch"] == [None, 0, None]
 
