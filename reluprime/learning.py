@@ -26,7 +26,7 @@ def runs(cells: pd.DataFrame) -> pd.DataFrame:
     after the last epoch done, losses and accuracies (tuples by epoch), diverged_epoch (None: it
     did not), epochs_done, exact_zeros and affected_steps (sums over epochs and layers),
     zeros_by_epoch (tuple, sums over layers), relu_calls (of all epochs done), n_batches (of an
-    epoch).
+    epoch), machine (see `records.machine`).
     """
     columns = [*CONDITION, "s", "gradient_rule", "seed", *_RESULTS]
     rows = [_row(cell, member) for cell in cells.to_dict("records") for member in _members(cell)]
@@ -45,6 +45,7 @@ _RESULTS = (
     "affected_steps",
     "relu_calls",
     "n_batches",
+    "machine",
 )
 
 
@@ -72,6 +73,7 @@ def _row(cell: dict, member: int) -> dict:
         "affected_steps": sum(cell["affected_steps"][member]),
         "relu_calls": len(losses) * sum(cell["relu_calls"].values()),
         "n_batches": cell["n_batches"],
+        "machine": records.machine(cell["provenance"]),
     }
 
 
@@ -94,12 +96,12 @@ def both_rules(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def differences(table: pd.DataFrame, s: float) -> pd.Series:
-    """Test accuracy at `s` less that at s=0, for each seed that has both.
+    """Test accuracy at `s` less that at s=0, for each seed and machine that have both.
 
     table: rows of :func:`runs` of one condition and gradient rule.
     """
-    by_seed = [table[table["s"] == v].set_index("seed")["test_accuracy"] for v in (s, 0)]
-    return (by_seed[0] - by_seed[1]).dropna()
+    of = [table[table["s"] == v].set_index(["seed", "machine"])["test_accuracy"] for v in (s, 0)]
+    return (of[0] - of[1]).dropna()
 
 
 def equivalence(values: Sequence[float], margin: float = MARGIN) -> float:

@@ -252,27 +252,39 @@ def sweep(
         for record in tqdm(computed, desc=name, total=len(configs)):
             store.append(record)
             records |= _by_cell([record])
-    frame = _frame(grid, records)
-    frame.attrs["study"] = name
-    if missing := frame.attrs["missing"]:
+    found = _frame(grid, records)
+    found.attrs["study"] = name
+    if missing := found.attrs["missing"]:
         what = f"{missing} of {len(grid)} cells of {name} are missing in {store.path}"
         warnings.warn(f"{what}; sweep again with compute='missing' to get them", stacklevel=2)
-    return frame
+    return found
 
 
 def table(study: Callable, store: Store) -> pd.DataFrame:
     """All cells of a study's present version, one row each, with the columns of :func:`sweep`."""
     records = _by_cell(store.read(study_name(study)).values())
+    return frame(study, (r for r in records.values() if r["version"] == study.version))
+
+
+def frame(study: Callable, records: Iterable[dict]) -> pd.DataFrame:
+    """Records of a study, one row each, with the columns of :func:`sweep`."""
     rows = [
         {name: _hashable(value) for name, value in record["config"].items()}
         | record["result"]
         | {"key": record["key"], "provenance": record["provenance"]}
-        for record in records.values()
-        if record["version"] == study.version
+        for record in records
     ]
-    frame = pd.DataFrame(rows)
-    frame.attrs["study"] = study_name(study)
-    return frame
+    found = pd.DataFrame(rows)
+    found.attrs["study"] = study_name(study)
+    return found
+
+
+def machine(provenance: dict) -> str:
+    """What must be the same for two runs of a config to have the same bits, but for versions.
+
+    Runs are paired within one machine alone.
+    """
+    return f"{provenance['device_name']}, {provenance['threads']} threads"
 
 
 def published(file: str) -> pd.DataFrame:

@@ -33,6 +33,7 @@ from reluprime.training import TrainingConfig
 from reluprime.volume import VolumeConfig
 from reluprime.zeros import ZeroCountConfig
 
+PROVENANCE = {"device_name": "made up", "threads": 1}
 # ---- synthetic records of training ----
 
 
@@ -51,7 +52,7 @@ def cell(config, accuracy, diverged=None):
         "diverged_epoch": [diverged],
     }
     row = json.loads(json.dumps(config.model_dump() | result))
-    return row | {"hidden_sizes": config.hidden_sizes, "key": "", "provenance": {}}
+    return row | {"hidden_sizes": config.hidden_sizes, "key": "", "provenance": PROVENANCE}
 
 
 VGG = {"architecture": "vgg11", "dataset": "cifar10", "epochs": 20}
@@ -104,8 +105,18 @@ def test_differences_are_paired_by_seed():
     del rows[0]  # seed 0 has no run at s=0
     table = learning.under(learning.runs(pd.DataFrame(rows)), "injected")
     values = learning.differences(table, 1.0)
-    assert values.index.tolist() == [1, 2, 3]
+    assert [seed for seed, _ in values.index] == [1, 2, 3]
     assert values.tolist() == pytest.approx([-0.1 + 0.1 * n for n in NOISE[1:]])
+
+
+def test_runs_of_two_machines_are_not_paired():
+    """A run at s=0 on one device is no control of a run at s=1 on another."""
+    rows = experiment(MLP, {0.0: 0.9, 1.0: 0.8})
+    for row in rows:
+        if row["s"]:
+            row["provenance"] = PROVENANCE | {"device_name": "a GPU"}
+    table = learning.under(learning.runs(pd.DataFrame(rows)), "injected")
+    assert learning.differences(table, 1.0).empty
 
 
 def test_runs_at_zero_serve_both_rules():
@@ -384,7 +395,7 @@ def conv_cell(first, **condition):
         }.items()
     }
     row = config.model_dump() | {"n_batches": config.max_batches} | lists
-    return row | {"hidden_sizes": (), "key": "", "provenance": {}}
+    return row | {"hidden_sizes": (), "key": "", "provenance": PROVENANCE}
 
 
 def conv_frames(norm_first):
@@ -446,7 +457,7 @@ def zero_cell(hidden_sizes, precision, zeros, calls, **changes):
         "final_accuracy": [0.9],
         "diverged_epoch": [None],
     }
-    return config.model_dump() | result | {"key": "", "provenance": {}}
+    return config.model_dump() | result | {"key": "", "provenance": PROVENANCE}
 
 
 def zero_frames(factor):

@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
-from test_learning import EMPTY, cell, experiment
+from test_learning import EMPTY, PROVENANCE, cell, experiment
 
 from reluprime import learning, replication, replication_claims, replication_figures
 from reluprime.training import TrainingConfig
@@ -85,7 +85,7 @@ def search_rows(network, best, repeats=12, luck=0.002, n_train=None, width=1.0, 
             dict.fromkeys(names, 0.5) | {"epochs": e, "validation_accuracy": a, "diverged": False}
             for e, a in ((3, accuracy - 0.1), (6, accuracy), (3, accuracy - 0.2))
         ]
-        rows.append(dump | {"trials": trials, "best": 1, "key": "", "provenance": {}})
+        rows.append(dump | {"trials": trials, "best": 1, "key": "", "provenance": PROVENANCE})
     return pd.DataFrame(rows)
 
 

@@ -1,0 +1,1 @@
+"""What may be concluded from records: tests, findings, verdicts, and the registry of rules."""

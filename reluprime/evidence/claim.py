@@ -1,0 +1,112 @@
+"""A claim of the papers, the cells that its rule reads, and how it is judged from them."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import pandas as pd
+from pydantic import BaseModel
+
+from reluprime import records
+from reluprime.activations import GRADIENT_RULES
+from reluprime.evidence.finding import Condition, Finding
+
+DEVICES = ("cpu", "cuda")
+
+
+class Cell(NamedTuple):
+    """A cell of a rule's grid."""
+
+    study: Callable
+    config: BaseModel
+    # Another config of the study: this cell is computed, and read, only if that one's result
+    # asks for it (see `asks`). None: in any case.
+    after: BaseModel | None = None
+
+
+def asks_for_more(study: str, result: dict) -> bool:
+    """Whether the result of a cell's `after` makes the cell necessary.
+
+    A training at s=0 that met no exact zero equals every other s bit for bit, so its arms need no
+    run of their own. A paired run is made longer only if it had no event.
+    """
+    if study == "bifurcation.paired_run":
+        return result["event"] is None
+    return any(any(map(any, layer)) for layer in result["exact_zeros"].values())
+
+
+class Evidence:
+    """The records of some cells, looked up by config, so that every field of it is fixed."""
+
+    def __init__(self, found: Iterable[dict]):
+        self._found = {record["key"]: record for record in found}
+
+    @classmethod
+    def of_store(cls, store: records.Store, studies: Iterable[str]) -> "Evidence":
+        """All records of a store, by the names of their studies."""
+        return cls(r for name in studies for r in store.read(name).values())
+
+    def of(self, study: Callable, config: BaseModel) -> list[dict]:
+        """The records of a cell, at most one for each kind of device."""
+        keys = (records.cell_key(study, config, device) for device in DEVICES)
+        return [self._found[key] for key in keys if key in self._found]
+
+    def table(self, study: Callable, configs: Iterable[BaseModel]) -> pd.DataFrame:
+        """A row a record of these configs: the columns of `records.table`."""
+        rows = [record for config in configs for record in self.of(study, config)]
+        return records.frame(study, rows)
+
+    def due(self, cells: Iterable[Cell]) -> list[Cell]:
+        """Those of the cells that the records found so far ask for."""
+        return [cell for cell in cells if self._asked(cell)]
+
+    def missing(self, cells: Iterable[Cell]) -> list[Cell]:
+        """Cells that are due and have no record."""
+        return [cell for cell in self.due(cells) if not self.of(cell.study, cell.config)]
+
+    def _asked(self, cell: Cell) -> bool:
+        if cell.after is None:
+            return True
+        name = records.study_name(cell.study)
+        before = self.of(cell.study, cell.after)
+        return any(asks_for_more(name, record["result"]) for record in before)
+
+
+Example = Callable[[Cell], dict | None]  # a made-up result of a cell; None: it has no record
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One row of the scorecard, and the rule that judges it."""
+
+    id: str
+    statement: str
+    published: str
+    source: str  # where the papers make the claim
+    figure: str  # where the report shows it: notebook#heading
+    rule: str  # in words, for the registry and the page
+    thresholds: Mapping[str, float]
+    grid: Callable[[str, str], list[Cell]]  # of a gradient rule and an arithmetic
+    judge: Callable[[Evidence, str, str], Finding]  # of complete evidence; the same two
+    scale: str  # of the grid, in words
+    # Made-up records: what the rule says of them is registered with it.
+    examples: Mapping[str, Example]
+    reduced: bool = False  # the grid is below the paper's scale
+    arithmetics: tuple[str, ...] = ("native",)
+    inferred: str | None = None  # the arithmetic that the published number comes from
+    on_published: Callable[[], Finding] | None = None  # the rule on the papers' released data
+    flaw: Callable[[], str | None] | None = None  # what the published numbers alone show
+    counts_zeros: bool = False  # both rules see the same zeros: they cannot answer differently
+
+    def conditions(self) -> list[Condition]:
+        """The (gradient rule, arithmetic) pairs under which the claim is judged."""
+        return [(rule, arithmetic) for arithmetic in self.arithmetics for rule in GRADIENT_RULES]
+
+    def finding(self, evidence: Evidence, condition: Condition) -> Finding:
+        """What the evidence says; nothing as long as a cell is missing."""
+        cells = self.grid(*condition)
+        missing = evidence.missing(cells)
+        if missing or not cells:
+            there = len(evidence.due(cells)) - len(missing)
+            return Finding(None, f"{there} cells, {len(missing)} missing" if there > 0 else "")
+        return self.judge(evidence, *condition)
