@@ -7,9 +7,11 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from reluprime import findings, records
+from reluprime import records
 from reluprime.activations import GRADIENT_RULES
-from reluprime.statistics import RISK, bootstrap_mean, clopper_pearson
+from reluprime.evidence.finding import NO_OCCASION, matches
+from reluprime.evidence.tests import RISK, equivalence
+from reluprime.statistics import bootstrap_mean, clopper_pearson
 from reluprime.training import TrainingConfig
 
 MARGIN = 0.005  # test accuracies closer than half a point count as equal
@@ -104,22 +106,6 @@ def differences(table: pd.DataFrame, s: float) -> pd.Series:
     return (of[0] - of[1]).dropna()
 
 
-def equivalence(values: Sequence[float], margin: float = MARGIN) -> float:
-    """p-value of two one-sided t-tests: small where the mean lies within +-margin.
-
-    values: paired differences. Differences that are all the same have no spread to test with:
-    0 inside the margin, 1 outside. NaN with fewer than two values. Source: Schuirmann 1987.
-    """
-    values = np.asarray(values, dtype=float)
-    if len(values) < 2:
-        return math.nan
-    if np.ptp(values) == 0:
-        return float(abs(values[0]) >= margin)
-    above = stats.ttest_1samp(values, -margin, alternative="greater").pvalue
-    below = stats.ttest_1samp(values, margin, alternative="less").pvalue
-    return float(max(above, below))
-
-
 def difference_test(values: Sequence[float]) -> float:
     """p-value of a two-sided t-test of paired differences against 0.
 
@@ -144,7 +130,7 @@ def effect(table: pd.DataFrame, s: float) -> dict:
     if values.empty:
         return {"runs": 0} | dict.fromkeys(names, math.nan)
     low, high = bootstrap_mean(values) if len(values) > 1 else (math.nan, math.nan)
-    tests = difference_test(values), equivalence(values)
+    tests = difference_test(values), equivalence(values, MARGIN)
     found = zip(names, (float(values.mean()), low, high, *tests), strict=True)
     return {"runs": len(values)} | dict(found)
 
@@ -207,7 +193,12 @@ def with_interval(value: float, low: float, high: float) -> str:
 
 
 def outcome(effect: dict) -> str:
-    """What the two tests of an effect say at 5 %: equal, differs, both, or open (neither)."""
+    """What the two tests of an effect say at 5 %: equal, differs, both, or open (neither).
+
+    Runs that met no exact zero are equal whatever s is, which says nothing: "no occasion".
+    """
+    if effect["exact_zeros"] == 0:
+        return NO_OCCASION
     words = []
     if effect["p_equivalence"] < RISK:
         words.append("within half a point")
@@ -232,7 +223,7 @@ def curves(table: pd.DataFrame) -> pd.DataFrame:
 
 def _published(file: str, **wanted) -> pd.DataFrame:
     table = records.published(file)
-    return table[findings.matches(table, wanted)]
+    return table[matches(table, wanted)]
 
 
 def published_accuracy(**wanted) -> pd.DataFrame:

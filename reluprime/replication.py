@@ -4,7 +4,8 @@ import math
 
 import pandas as pd
 
-from reluprime.learning import difference_test, equivalence, with_interval
+from reluprime.evidence.tests import equivalence
+from reluprime.learning import MARGIN, difference_test, with_interval
 from reluprime.records import published
 from reluprime.statistics import bootstrap_mean
 
@@ -106,7 +107,7 @@ def gain(values: pd.Series) -> dict:
         *(bootstrap_mean(values) if len(values) > 2 else (math.nan, math.nan)),
         float(values.std()),
         difference_test(values),
-        equivalence(values),
+        equivalence(values, MARGIN),
     )
     return {"searches": len(values)} | dict(zip(names, numbers, strict=True))
 

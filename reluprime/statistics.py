@@ -7,10 +7,10 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from reluprime import findings
 from reluprime.activations import GRADIENT_RULES
+from reluprime.evidence.finding import matches
+from reluprime.evidence.tests import RISK
 
-RISK = 0.05  # of every interval, as in B21
 MIN_ZEROS = 10  # of a network whose zeros a call are compared with another's
 
 # What makes two Monte Carlo cells the same experiment; they differ in their networks alone.
@@ -159,7 +159,8 @@ def conv_shares(cells: pd.DataFrame, gradient_rule: str, counts: Sequence[int]) 
     cells: rows of `volume.estimate` of one condition but for max_batches. Columns: batches,
     networks (those that were shown so many), in_zone, share, low, high, margin.
     """
-    networks = by_network(cells, gradient_rule).drop_duplicates("network", keep="last")
+    networks = by_network(cells, gradient_rule).sort_values("n_batches", kind="stable")
+    networks = networks.drop_duplicates("network", keep="last")  # the one that was shown most
     rows = []
     for count in counts:
         shown = networks[networks["n_batches"] >= count]
@@ -476,7 +477,7 @@ def conv_table(cells: pd.DataFrame, counts: Sequence[int]) -> pd.DataFrame:
     shares, rows = conv_shares_by_rule(cells, counts), []
     for values, group in cells.groupby(CONV_CONDITION, sort=False):
         condition = dict(zip(CONV_CONDITION, values, strict=True))
-        own = shares[findings.matches(shares, condition)]
+        own = shares[matches(shares, condition)]
         rows.append(
             {
                 "network": condition["architecture"],

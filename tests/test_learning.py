@@ -7,17 +7,11 @@ import pytest
 from scipy import stats
 
 from reluprime import (
-    claims,
     learning,
-    learning_claims,
     learning_figures,
     records,
-    training,
-    volume,
-    zeros,
 )
 from reluprime.activations import GRADIENT_RULES
-from reluprime.findings import all_of
 from reluprime.statistics import (
     bootstrap_mean,
     conv_shares,
@@ -55,10 +49,8 @@ def cell(config, accuracy, diverged=None):
     return row | {"hidden_sizes": config.hidden_sizes, "key": "", "provenance": PROVENANCE}
 
 
-VGG = {"architecture": "vgg11", "dataset": "cifar10", "epochs": 20}
 RESNET = {"architecture": "resnet18", "dataset": "cifar10", "epochs": 20}
 MLP = {"architecture": "mlp", "dataset": "mnist", "epochs": 20, "hidden_sizes": (2048,) * 3}
-ADAM = {"optimizer": "adam", "momentum": 0.0}
 NOISE = (-0.0005, 0.0, 0.0004, 0.0001)  # of four seeds
 
 
@@ -75,9 +67,6 @@ def experiment(base, accuracies, rule="injected"):
 def frames(*experiments):
     rows = [row for rows in experiments for row in rows]
     return {"training.fit": pd.DataFrame(rows)}
-
-
-EMPTY = {name: pd.DataFrame() for name in ("training.fit", "zeros.count", "volume.estimate")}
 
 
 # ---- tables ----
@@ -143,39 +132,6 @@ def test_curves_end_where_a_run_ended():
     assert learning.curves(learning.runs(pd.DataFrame(rows)))["epoch"].tolist() == [1, 2, 3]
 
 
-# ---- the equivalence test ----
-
-
-def test_equivalence_by_hand():
-    values = [0.001, 0.002, 0.003, 0.002]
-    mean, error = np.mean(values), np.std(values, ddof=1) / 2
-    expected = stats.t.sf((mean + 0.005) / error, 3), stats.t.cdf((mean - 0.005) / error, 3)
-    assert learning.equivalence(values) == pytest.approx(max(expected))
-
-
-@pytest.mark.parametrize(("value", "p"), [(0.0, 0), (0.0049, 0), (0.005, 1), (-0.02, 1)])
-def test_equal_differences_are_inside_or_outside(value, p):
-    assert learning.equivalence([value] * 3) == p
-
-
-def test_one_difference_shows_nothing():
-    assert math.isnan(learning.equivalence([0.0]))
-
-
-def test_equivalence_keeps_its_risk_at_the_margin():
-    """At a true difference of exactly the margin, 5 % of tests say equal (2,000 draws, +-1.5)."""
-    random = np.random.RandomState(0)
-    draws = random.normal(0.005, 0.002, (2000, 5))
-    share = np.mean([learning.equivalence(d) < 0.05 for d in draws])
-    assert 0.035 < share < 0.065
-
-
-def test_equivalence_finds_equality():
-    random = np.random.RandomState(1)
-    draws = random.normal(0.0, 0.002, (500, 5))
-    assert np.mean([learning.equivalence(d) < 0.05 for d in draws]) > 0.9
-
-
 def test_difference_by_hand():
     values = [0.001, 0.002, 0.003, 0.002]
     t = np.mean(values) / (np.std(values, ddof=1) / 2)
@@ -203,176 +159,10 @@ def test_bootstrap_coverage():
         assert least < np.mean(inside) < most, n
 
 
-# ---- three-valued claims ----
-
-
-@pytest.mark.parametrize(
-    ("values", "above", "same"),
-    [
-        ([0.02, 0.021, 0.019], True, False),
-        ([-0.02, -0.021, -0.019], False, False),
-        ([0.001, 0.0012, -0.0011], False, True),
-        ([0.001, 0.0011, 0.0009], True, True),  # there, and small
-        ([0.02, -0.02, 0.01], None, None),  # too far apart to say anything
-        ([0.0, 0.0, 0.0], False, True),
-        ([0.02], None, None),
-    ],
-)
-def test_tests_that_say_nothing_leave_it_open(values, above, same):
-    assert learning_claims.above(pd.Series(values)) is above
-    assert learning_claims.same(pd.Series(values)) is same
-
-
-def test_an_open_test_leaves_the_claim_open():
-    rows = experiment(VGG, FALLS)
-    for row in rows:
-        if row["s"] == 1:
-            row["test_accuracy"] = [[0.9 + 0.1 * (row["seed"] - 2)] * 20]
-    assert learning_claims.vgg11_prefers_zero(frames(rows), "injected").holds is None
-
-
-@pytest.mark.parametrize(
-    ("parts", "holds"),
-    [([True, True], True), ([True, None], None), ([None, False], False), ([True, False], False)],
-)
-def test_one_part_that_fails_decides(parts, holds):
-    assert all_of(parts) is holds
-    assert all_of(np.bool_(p) if p is not None else None for p in parts) is holds
-
-
-RULES = [
-    learning_claims.vgg11_prefers_zero,
-    learning_claims.resnet18_fails_mlp_resists,
-    learning_claims.imagenet_drops,
-    learning_claims.batch_norm_removes_effect,
-    learning_claims.adam_reduces_effect,
-    learning_claims.precision_decides,
-    learning_claims.dropout_has_no_joint_effect,
-    claims.conv_networks_meet_the_zone,
-    claims.zeros_are_proportional,
-]
-
-
-@pytest.mark.parametrize("rule", RULES)
-@pytest.mark.parametrize("gradient_rule", GRADIENT_RULES)
-def test_no_records_no_verdict(rule, gradient_rule):
-    assert rule(EMPTY, gradient_rule).holds is None
-
-
-def norm(base):
-    return base | {"batch_norm": True}
-
-
-FALLS = {0.0: 0.9, 0.1: 0.8995, 1.0: 0.8}
-FLAT = {0.0: 0.9, 0.1: 0.9, 1.0: 0.9}
-FAILS = {0.0: 0.9, 1.0: 0.1}
-P14 = [
-    experiment(VGG, FALLS),
-    experiment(VGG | {"precision": "fp64"}, FLAT),
-    experiment(VGG | {"precision": "fp16"}, FAILS),
-]
 # rule -> (records where the claim holds, records where it does not)
-CASES = {
-    learning_claims.vgg11_prefers_zero: (
-        [experiment(VGG, FALLS)],
-        [experiment(VGG, FLAT)],
-    ),
-    learning_claims.resnet18_fails_mlp_resists: (
-        [experiment(RESNET, FAILS), experiment(MLP, {0.0: 0.98, 1.0: 0.97})],
-        [experiment(RESNET, FALLS), experiment(MLP, {0.0: 0.98, 1.0: 0.97})],
-    ),
-    learning_claims.batch_norm_removes_effect: (
-        [
-            experiment(VGG, FALLS),
-            experiment(MLP, FALLS),
-            experiment(norm(VGG), FLAT),
-            experiment(norm(MLP), FLAT),
-            experiment(norm(RESNET), {0.0: 0.92, 1.0: 0.9}),
-        ],
-        [
-            experiment(VGG, FALLS),
-            experiment(MLP, FALLS),
-            experiment(norm(VGG), FALLS),
-            experiment(norm(MLP), FLAT),
-            experiment(norm(RESNET), {0.0: 0.92, 1.0: 0.9}),
-        ],
-    ),
-    learning_claims.adam_reduces_effect: (
-        [experiment(VGG, FALLS), experiment(VGG | ADAM, {0.0: 0.85, 1.0: 0.84})],
-        [experiment(VGG, FALLS), experiment(VGG | ADAM, {0.0: 0.85, 1.0: 0.7})],
-    ),
-    learning_claims.precision_decides: (
-        P14,
-        [*P14[:2], experiment(VGG | {"precision": "fp16"}, FLAT)],
-    ),
-    learning_claims.dropout_has_no_joint_effect: (
-        [experiment(MLP, FALLS), experiment(MLP | {"dropout": 0.5}, FALLS)],
-        [experiment(MLP, FALLS), experiment(MLP | {"dropout": 0.5}, FLAT)],
-    ),
-}
 
 
-@pytest.mark.parametrize("rule", CASES)
-def test_rules_of_training_hold_and_fail(rule):
-    holds, fails = CASES[rule]
-    assert rule(frames(*holds), "injected").holds is True
-    assert rule(frames(*fails), "injected").holds is False
-
-
-@pytest.mark.parametrize("rule", CASES)
-def test_runs_under_one_rule_say_nothing_of_the_other(rule):
-    assert rule(frames(*CASES[rule][0]), "chain").holds is None
-
-
-@pytest.mark.parametrize(
-    "change", [{"epochs": 19}, {"width": 0.5}, {"n_train": None, "seed": 0, "epochs": 5}]
-)
-def test_small_experiments_give_a_value_and_no_verdict(change):
-    base = VGG | {k: v for k, v in change.items() if k != "seed"}
-    finding = learning_claims.vgg11_prefers_zero(frames(experiment(base, FALLS)), "injected")
-    assert finding.holds is None
-    assert "s=1: +10.00" in finding.value
-    assert "small scale" in finding.value
-
-
-def test_two_seeds_are_too_few():
-    rows = [row for row in experiment(VGG, FALLS) if row["seed"] < 2]
-    assert learning_claims.vgg11_prefers_zero(frames(rows), "injected").holds is None
-
-
-def test_the_largest_experiment_counts():
-    small, large = experiment(VGG | {"width": 0.25}, FLAT), experiment(VGG, FALLS)
-    for order in ((small, large), (large, small)):
-        assert learning_claims.vgg11_prefers_zero(frames(*order), "injected").holds is True
-
-
-def test_an_s_that_does_better_than_zero_refutes_the_maximum():
-    rows = experiment(VGG, FALLS | {0.05: 0.93})
-    assert learning_claims.vgg11_prefers_zero(frames(rows), "injected").holds is False
-
-
-def imagenet(accuracies, n_batches):
-    base = {
-        "architecture": "resnet50",
-        "dataset": "image-folder",
-        "image_folder": "images",
-        "fingerprint": "0" * 16,
-        "batch_norm": True,
-        "epochs": 20,
-    }
-    rows = experiment(base, accuracies)
-    return [row | {"n_batches": n_batches} for row in rows]
-
-
-def test_imagenet_needs_a_million_images():
-    accuracies = {0.0: 0.75, 1.0: 0.6}
-    rule = learning_claims.imagenet_drops
-    assert rule(frames(imagenet(accuracies, 10_000)), "injected").holds is True
-    assert rule(frames(imagenet(accuracies, 100)), "injected").holds is None
-    assert rule(frames(imagenet({0.0: 0.75, 1.0: 0.7}, 10_000)), "injected").holds is False
-
-
-# ---- P16 ----
+# ---- convolutional networks ----
 
 
 def conv_cell(first, **condition):
@@ -398,18 +188,6 @@ def conv_cell(first, **condition):
     return row | {"hidden_sizes": (), "key": "", "provenance": PROVENANCE}
 
 
-def conv_frames(norm_first):
-    rows = []
-    for network in ("vgg11", "resnet18"):
-        at = {"architecture": network}
-        rows.append(conv_cell({0: 10, 3: 30, 40: 60}, **at))
-        rows.append(conv_cell({0: 30, 3: 60, None: 10}, **at, batch_norm=True, max_batches=10))
-        rows.append(conv_cell({0: 100}, **at, precision="fp16", max_batches=1))
-    first = {"architecture": "vgg11", "precision": "fp16", "max_batches": 1}
-    rows.append(conv_cell(norm_first, **first, batch_norm=True))
-    return {"volume.estimate": pd.DataFrame(rows)}
-
-
 def test_conv_shares_count_networks_that_saw_enough_mini_batches():
     cells = pd.DataFrame(
         [
@@ -420,27 +198,6 @@ def test_conv_shares_count_networks_that_saw_enough_mini_batches():
     shares = conv_shares(cells, "chain", [1, 3, 4, 60]).set_index("batches")
     assert shares["networks"].tolist() == [110, 100, 100, 100]
     assert shares["in_zone"].tolist() == [15, 10, 40, 40]
-
-
-def test_conv_rule_holds_and_fails():
-    rule = claims.conv_networks_meet_the_zone
-    assert rule(conv_frames({0: 20, None: 80}), "injected").holds is True
-    assert rule(conv_frames({0: 100}), "injected").holds is False
-
-
-def test_conv_rule_is_open_without_fp16_and_decided_by_a_part_that_fails():
-    found = conv_frames({0: 20, None: 80})["volume.estimate"]
-    at_fp32 = found[found["precision"] == "fp32"]
-    rule = claims.conv_networks_meet_the_zone
-    assert rule({"volume.estimate": at_fp32}, "chain").holds is None
-    no_zeros = pd.DataFrame(
-        [
-            conv_cell({None: 100}, architecture=n, batch_norm=True, max_batches=10)
-            for n in ("vgg11", "resnet18")
-        ]
-    )
-    mixed = pd.concat([at_fp32[~at_fp32["batch_norm"]], no_zeros])
-    assert rule({"volume.estimate": mixed}, "chain").holds is False
 
 
 # ---- P17 ----
@@ -484,19 +241,6 @@ def test_poisson_interval_against_known_values():
     low, high = poisson_interval(np.array([0.0, 10.0]))
     assert low == pytest.approx([0, 4.795], abs=1e-3)
     assert high == pytest.approx([3.689, 18.39], abs=1e-2)
-
-
-def test_proportional_zeros_hold_and_fail():
-    rule = claims.zeros_are_proportional
-    assert rule(zero_frames(3.9), "chain").holds is True
-    assert rule(zero_frames(4.5), "chain").holds is False
-    assert rule(zero_frames(3.9), "injected").holds is None
-
-
-def test_every_study_of_the_scorecard_is_read(tmp_path):
-    found = claims.load(records.Store(tmp_path))
-    studies = (training.fit, zeros.count, volume.estimate)
-    assert {records.study_name(s) for s in studies} <= found.keys()
 
 
 # ---- what the pages show ----

@@ -6,9 +6,9 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
-from test_learning import EMPTY, PROVENANCE, cell, experiment
+from test_learning import PROVENANCE, cell, experiment
 
-from reluprime import learning, replication, replication_claims, replication_figures
+from reluprime import learning, replication, replication_figures
 from reluprime.training import TrainingConfig
 from reluprime.tuning import SearchConfig, Space, arms
 
@@ -19,31 +19,6 @@ FC = {
     "momentum": 0.0,
     "epochs": 50,
 }
-RESNET = {
-    "architecture": "resnet20",
-    "dataset": "mnist",
-    "optimizer": "adam",
-    "momentum": 0.0,
-    "epochs": 20,
-}
-MOBILENET = RESNET | {"architecture": "mobilenet_v3_small", "epochs": 2}
-FLAT = {0.0: 0.98, 0.5: 0.98, 1.0: 0.98}
-FALLS = {0.0: 0.98, 0.5: 0.97, 1.0: 0.9}
-NOTHING = EMPTY | {"bifurcation.paired_run": pd.DataFrame(), "tuning.search": pd.DataFrame()}
-
-
-def frames(*experiments, **others):
-    rows = [row for rows in experiments for row in rows]
-    return NOTHING | {"training.fit": pd.DataFrame(rows)} | others
-
-
-def spread(rows, s, by):
-    """The runs at s moved apart by the seed."""
-    for row in rows:
-        if row["s"] == s:
-            accuracy = row["test_accuracy"][0][-1] + by * (row["seed"] - 1.5)
-            row["test_accuracy"] = [[accuracy] * len(row["test_accuracy"][0])]
-    return rows
 
 
 def zeros(rows, first, last):
@@ -153,76 +128,7 @@ def test_trials_stand_beside_the_published_ones():
     assert counts[replication.IGNORED] == 3
 
 
-SEARCH_RULES = {
-    "mobilenet_v3_small": replication_claims.searching_does_worse,
-    "mlp": replication_claims.fully_connected_agrees,
-}
-
-
-@pytest.mark.parametrize("network", SEARCH_RULES)
-@pytest.mark.parametrize(
-    ("changes", "worse"),
-    [
-        ({"best": best(injected=0.96)}, True),
-        ({"best": best()}, False),
-        ({"best": best(injected=0.98)}, False),
-        ({"best": best(), "luck": 0.2}, None),  # too wide to say no
-    ],
-)
-def test_a_search_is_worse_only_if_it_is(network, changes, worse):
-    found = replication.searches(search_rows(network, **changes))
-    gain = replication.gain(replication.gains(found, replication.SEARCHED["injected"]))
-    assert replication_claims._is_worse(gain) is worse
-
-
-@pytest.mark.parametrize(
-    ("changes", "holds"),
-    [
-        ({}, True),
-        ({"n_train": 5000}, None),
-        ({"width": 0.5}, None),
-        ({"repeats": 9}, None),
-        ({"n_trials": 9}, None),
-    ],
-)
-def test_r6_gives_a_verdict_at_full_scale_alone(changes, holds):
-    rows = search_rows("mobilenet_v3_small", best(injected=0.96), **changes)
-    finding = replication_claims.searching_does_worse(frames(**{"tuning.search": rows}), "injected")
-    assert finding.holds is holds
-    assert finding.value.startswith("gain in points -1.0")
-    assert ("small scale" in finding.value) == (holds is None)
-    chain = replication_claims.searching_does_worse(frames(**{"tuning.search": rows}), "chain")
-    assert chain.holds is (False if holds else None)
-
-
-def test_r6_looks_at_the_largest_search():
-    small = search_rows("mobilenet_v3_small", best(), n_train=5000)
-    large = search_rows("mobilenet_v3_small", best(injected=0.9))
-    for order in ((small, large), (large, small)):
-        both = frames(**{"tuning.search": pd.concat(order, ignore_index=True)})
-        assert replication_claims.searching_does_worse(both, "injected").holds is True
-
-
 # ---- runs ----
-
-
-def r7(changed, unchanged, gain=0.96):
-    rows = zeros(experiment(FC | {"precision": "bf16"}, {1.0: 0.9, 0.5: 0.9}), *changed)
-    rows += zeros(experiment(FC | {"precision": "bf16"}, {0.0: 0.9}), *unchanged)
-    return frames(rows, **{"tuning.search": search_rows("mlp", best(injected=gain))})
-
-
-@pytest.mark.parametrize(
-    ("records", "holds"),
-    [
-        (r7((100, 10), (10, 100)), True),
-        (r7((10, 100), (10, 100)), False),
-        (r7((100, 10), (100, 10)), False),
-        (r7((100, 10), (10, 100), gain=0.97), False),
-    ],
-)
-def test_r7_asks_for_all_three(records, holds):
-    assert replication_claims.fully_connected_agrees(records, "injected").holds is holds
 
 
 def test_the_trend_leaves_out_a_middle_epoch():
@@ -238,45 +144,6 @@ def test_zeros_by_epoch():
     table = replication.zeros_by_epoch(learning.runs(pd.DataFrame([row])))
     assert table["zeros"].tolist() == [3, 3]
     assert table["epoch"].tolist() == [1, 2]
-
-
-def half(accuracies):
-    return experiment(FC | {"precision": "bf16"}, accuracies)
-
-
-R2 = [
-    ([experiment(FC, FLAT), spread(half(FALLS), 1.0, 0.01)], True),
-    ([experiment(FC, FALLS), spread(half(FALLS), 1.0, 0.01)], False),
-    ([experiment(FC, FLAT), spread(half(FLAT), 1.0, 0.001)], False),
-    ([experiment(FC, FLAT), spread(half(FALLS), 0.0, 0.01)], False),
-    ([experiment(FC | {"epochs": 49}, FLAT), half(FALLS)], None),
-    ([experiment(FC, FLAT)], None),
-]
-
-
-@pytest.mark.parametrize(("experiments", "holds"), R2)
-def test_r2(experiments, holds):
-    finding = replication_claims.small_precision_suffers(frames(*experiments), "injected")
-    assert finding.holds is holds
-
-
-@pytest.mark.parametrize(
-    ("rule", "base"),
-    [
-        (replication_claims.resnet_is_stable, RESNET),
-        (replication_claims.mobilenet_shows_nothing, MOBILENET),
-    ],
-)
-def test_stability_is_equality_at_every_s_as_meant(rule, base):
-    first = "first" if base is RESNET else "none"
-    as_run = experiment(base | {"activation_sites": first}, FLAT)
-    assert rule(frames(experiment(base, FLAT)), "injected").holds is True
-    assert rule(frames(experiment(base, FALLS), as_run), "injected").holds is False
-    assert rule(frames(as_run), "injected").holds is None
-    for change in ({"width": 0.5}, {"n_train": 5000}):
-        finding = rule(frames(experiment(base | change, FLAT)), "injected")
-        assert finding.holds is None
-        assert "small scale" in finding.value
 
 
 def paired(precision, seed, apart, **changes):
@@ -298,33 +165,6 @@ def paired(precision, seed, apart, **changes):
             "injected s=1": [0.0, 0.1],
         },
     } | changes
-
-
-def r1(fp32, bf16, seeds=3, **changes):
-    rows = [
-        paired(precision, seed, apart, **changes)
-        for seed in range(seeds)
-        for precision, apart in (("fp32", fp32), ("bf16", bf16))
-    ]
-    return frames(**{"bifurcation.paired_run": pd.DataFrame(rows)})
-
-
-@pytest.mark.parametrize(
-    ("records", "holds"),
-    [
-        (r1(1.0, 2.0), True),
-        (r1(2.0, 1.0), False),
-        (r1(1.0, 2.0, seeds=2), None),
-        (r1(1.0, 2.0, optimizer="sgd"), None),
-        (r1(1.0, 2.0, hidden_sizes=(100,)), None),
-    ],
-)
-def test_r1(records, holds):
-    assert replication_claims.weights_part_faster(records, "injected").holds is holds
-
-
-def test_r1_under_the_rule_that_parts_nothing():
-    assert replication_claims.weights_part_faster(r1(1.0, 2.0), "chain").holds is False
 
 
 def test_distances_beside_the_sums_of_weights():
@@ -373,19 +213,3 @@ def test_the_zeros_figure_adds_up():
     panel = replication_figures.zeros_figure(replication.zeros_by_epoch(runs)).axes[1]
     # Seeds 0 to 3: means of 2 + 1.5 in the first half and 4 + 2.25 in the last.
     assert list(panel.get_lines()[0].get_ydata()) == [3.5, 7.0, 13.25, 19.5]
-
-
-@pytest.mark.parametrize("gradient_rule", ["chain", "injected"])
-@pytest.mark.parametrize(
-    "rule",
-    [
-        replication_claims.weights_part_faster,
-        replication_claims.small_precision_suffers,
-        replication_claims.resnet_is_stable,
-        replication_claims.mobilenet_shows_nothing,
-        replication_claims.searching_does_worse,
-        replication_claims.fully_connected_agrees,
-    ],
-)
-def test_no_records_no_verdict(rule, gradient_rule):
-    assert rule(NOTHING, gradient_rule).holds is None

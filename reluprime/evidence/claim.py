@@ -102,6 +102,10 @@ class Claim:
         """The (gradient rule, arithmetic) pairs under which the claim is judged."""
         return [(rule, arithmetic) for arithmetic in self.arithmetics for rule in GRADIENT_RULES]
 
+    def cells(self) -> list[Cell]:
+        """The cells of all conditions; one that several read comes several times."""
+        return [cell for condition in self.conditions() for cell in self.grid(*condition)]
+
     def finding(self, evidence: Evidence, condition: Condition) -> Finding:
         """What the evidence says; nothing as long as a cell is missing."""
         cells = self.grid(*condition)

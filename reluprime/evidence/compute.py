@@ -10,7 +10,7 @@ from reluprime.evidence.claim import Cell, Claim, Evidence
 
 def missing(claim: Claim, store: records.Store) -> list[Cell]:
     """The cells of a claim's grids that are due and lack a record, each once."""
-    cells = [cell for condition in claim.conditions() for cell in claim.grid(*condition)]
+    cells = claim.cells()
     studies = {records.study_name(cell.study) for cell in cells}
     found = Evidence.of_store(store, studies).missing(cells)
     return list({records.cell_key(cell.study, cell.config): cell for cell in found}.values())

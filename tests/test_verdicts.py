@@ -1,0 +1,96 @@
+"""The verdict on a claim, over all tables of outcomes."""
+
+from itertools import product
+
+import pytest
+
+from reluprime.evidence.finding import all_of, decided, verdict
+
+WORDS = ("holds", "fails", "open", "no occasion", None)
+ARITHMETICS = ("native", "epilogue", "separate")
+CONDITIONS = [(rule, a) for rule in ("chain", "injected") for a in ARITHMETICS]
+VERDICTS = {
+    "impossible as published",
+    "insufficient as published",
+    "reproduced",
+    "reproduced as released",
+    "depends on the arithmetic",
+    "not reproduced",
+    "open",
+    "no occasion",
+    "not tested",
+    "mixed",
+}
+
+
+def by_hand(outcomes, inferred):
+    """The rows of the table in the order in which they are written, each in full."""
+    chain = [outcomes["chain", a] for a in ARITHMETICS if outcomes["chain", a] in WORDS[:2]]
+    injected = {a: outcomes["injected", a] for a in ARITHMETICS}
+    injected = {a: word for a, word in injected.items() if word in WORDS[:2]}
+    if chain and "fails" not in chain:
+        return "reproduced"
+    if inferred and injected.get(inferred) == "holds":
+        return "reproduced as released"
+    if not inferred and injected and "fails" not in injected.values():
+        return "reproduced as released"
+    if not inferred and len(set(injected.values())) == 2:
+        return "depends on the arithmetic"
+    if chain and injected and "holds" not in [*chain, *injected.values()]:
+        return "not reproduced"
+    if not chain and not injected:
+        words = set(outcomes.values())
+        return next((w for w in ("open", "no occasion") if w in words), "not tested")
+    return "mixed"
+
+
+@pytest.mark.parametrize("inferred", [None, "epilogue"])
+def test_every_table_of_outcomes_has_the_verdict_of_the_first_row_that_applies(inferred):
+    seen = set()
+    for words in product(WORDS, repeat=len(CONDITIONS)):
+        outcomes = dict(zip(CONDITIONS, words, strict=True))
+        found = verdict(outcomes, inferred)
+        assert found == by_hand(outcomes, inferred), outcomes
+        seen.add(found)
+    with_one = {"depends on the arithmetic"} if inferred else set()
+    assert seen == VERDICTS - with_one - {"impossible as published", "insufficient as published"}
+
+
+def test_what_the_published_numbers_show_comes_first():
+    outcomes = {("chain", "native"): "holds", ("injected", "native"): "holds"}
+    assert verdict(outcomes, flaw="impossible as published") == "impossible as published"
+
+
+@pytest.mark.parametrize(
+    ("chain", "injected", "word"),
+    [
+        ("holds", "fails", "supported at reduced scale"),
+        ("fails", "holds", "supported as released at reduced scale"),
+        ("fails", "fails", "contradicted at reduced scale"),
+        ("fails", "open", "mixed at reduced scale"),
+        ("open", "no occasion", "open"),
+        (None, None, "not tested"),
+    ],
+)
+def test_reduced_scale_is_said(chain, injected, word):
+    outcomes = {("chain", "native"): chain, ("injected", "native"): injected}
+    assert verdict(outcomes, reduced=True) == word
+
+
+@pytest.mark.parametrize(
+    ("parts", "outcome"),
+    [
+        (["holds", "holds"], "holds"),
+        (["holds", "open", "fails"], "fails"),
+        (["no occasion", "open"], "open"),
+        (["no occasion", "holds"], "no occasion"),
+        ([], "holds"),
+    ],
+)
+def test_a_rule_holds_if_all_its_parts_do(parts, outcome):
+    assert all_of(parts) == outcome
+
+
+def test_nothing_is_shown_and_refuted_at_once():
+    with pytest.raises(ValueError, match="cannot hold and fail"):
+        decided(True, True)
