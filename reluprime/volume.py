@@ -169,7 +169,8 @@ def estimate(config: VolumeConfig, device: torch.device | None = None) -> dict:
                 strict=True,
             )
         ]
-        stacked = device.type == "cuda" and config.architecture == "mlp" and not config.batch_norm
+        plain = config.architecture == "mlp" and not config.batch_norm
+        stacked = device.type == "cuda" and plain and config.arithmetic == "native"
         run = _estimate_in_stacks if stacked else _estimate
         return run(config, batches, 1 + int(dataset.train_labels.max()))
 
