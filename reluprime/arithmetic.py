@@ -29,6 +29,7 @@ At fp64 ``epilogue`` is its first column in fp64. At fp32 and fp64 ``separate`` 
 cuDNN's epilogues; the two names are ours.
 """
 
+from collections.abc import Iterable, Iterator
 from typing import Literal
 
 import torch
@@ -147,29 +148,36 @@ class CentredBatchNorm2d(_Centred, nn.BatchNorm2d):
     pass
 
 
-def _chunks(x: Tensor) -> tuple[Tensor, ...]:
-    """Views of a few images each."""
-    return x.split(len(x) if x.is_cuda else max(1, CHUNK * len(x) // x.numel()))
+def _chunks(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """Views of a few images each, of tensors of one shape."""
+    first = tensors[0]
+    size = len(first) if first.is_cuda else max(1, CHUNK * len(first) // first.numel())
+    return zip(*(tensor.split(size) for tensor in tensors), strict=True)
 
 
 def _by_channel(values: Tensor, x: Tensor) -> Tensor:
     return values.view(-1, *[1] * (x.dim() - 2))
 
 
+def _sums(parts: Iterable[Tensor]) -> Tensor:
+    """Sums of each channel over parts (images, channels, ...) -> (channels,)."""
+    return sum(part.sum([d for d in range(part.dim()) if d != 1]) for part in parts)
+
+
 def _statistics(x: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and biased variance of the channels, each (channels,), in fp32 (of fp64 in fp64)."""
-    wide, dims = accumulator(x.dtype), [d for d in range(x.dim()) if d != 1]
-    n, parts = x.numel() // x.shape[1], _chunks(x)
-    mean = sum(part.to(wide).sum(dims) for part in parts) / n
+    wide, n = accumulator(x.dtype), x.numel() // x.shape[1]
+    mean = _sums(part.to(wide) for (part,) in _chunks(x)) / n
     column = _by_channel(mean, x)
-    var = sum((part.to(wide) - column).pow_(2).sum(dims) for part in parts) / n
+    var = _sums((part.to(wide) - column).pow_(2) for (part,) in _chunks(x)) / n
     return mean, var
 
 
 class _Normalise(torch.autograd.Function):
-    """((x - mean) * invstd) * weight + bias; the gradient is that of PyTorch's batch norm.
+    """((x - mean) * invstd) * weight + bias; with `training`, mean and var are functions of x.
 
-    With `training` mean and var count as functions of x.
+    x: (images, channels, ...) in storage, as are the result and x's gradient; the others are
+    (channels,) in fp32, or in fp64 with x.
     """
 
     generate_vmap_rule = True
@@ -177,25 +185,32 @@ class _Normalise(torch.autograd.Function):
     @staticmethod
     def forward(x, weight, bias, mean, var, eps, training):
         invstd = (var + eps).rsqrt()
-        columns = [_by_channel(c, x) for c in (mean, invstd, weight, bias)]
+        mean, invstd, scale, shift = (_by_channel(c, x) for c in (mean, invstd, weight, bias))
         out = torch.empty_like(x)
-        for part, into in zip(_chunks(x), _chunks(out), strict=True):
-            mean_, invstd_, weight_, bias_ = columns
-            into.copy_((part.to(weight.dtype) - mean_).mul_(invstd_).mul_(weight_).add_(bias_))
+        for part, into in _chunks(x, out):
+            into.copy_((part.to(weight.dtype) - mean).mul_(invstd).mul_(scale).add_(shift))
         return out
 
     @staticmethod
     def setup_context(ctx, inputs, _):
-        *tensors, ctx.eps, ctx.training = inputs
-        x, weight, _, mean, var = tensors
-        ctx.save_for_backward(x, weight, mean, var)
+        x, weight, _, mean, var, eps, ctx.training = inputs
+        ctx.save_for_backward(x, weight, mean, (var + eps).rsqrt())
 
     @staticmethod
     def backward(ctx, grad):
-        x, weight, mean, var = ctx.saved_tensors
-        own = (mean, (var + ctx.eps).rsqrt(), ctx.training, ctx.eps, [True] * 3)
-        gradients = torch.ops.aten.native_batch_norm_backward(grad, x, weight, mean, var, *own)
-        return *gradients, None, None, None, None
+        x, weight, mean, invstd = ctx.saved_tensors
+        wide, n, column = mean.dtype, x.numel() // x.shape[1], _by_channel(mean, x)
+        of_bias = _sums(g.to(wide) for (g,) in _chunks(grad))
+        of_weight = invstd * _sums((p.to(wide) - column).mul_(g) for p, g in _chunks(x, grad))
+        constants = (of_bias / n, of_weight * invstd / n, weight * invstd)
+        centre, slope, scale = (_by_channel(c, x) for c in constants)
+        of_x = torch.empty_like(x)
+        for part, g, into in _chunks(x, grad, of_x):
+            own = g.to(wide)
+            if ctx.training:
+                own = own - (part.to(wide) - column).mul_(slope).add_(centre)
+            into.copy_(own * scale)
+        return of_x, of_weight, of_bias, None, None, None, None
 
 
 _CENTRED = {nn.BatchNorm1d: CentredBatchNorm1d, nn.BatchNorm2d: CentredBatchNorm2d}

@@ -253,8 +253,8 @@ def weight_plane(config: WeightPlaneConfig, device: torch.device | None = None) 
     The s=0 network is trained to the event of `config.run`. The neuron's weights w become
     w + u d1 + v d2, with u and v on an even grid of [-radius, radius] and d1, d2 uniform on
     [-1, 1], drawn in fp64. Its pre-activation at the event's sample is evaluated in the run's
-    precision and arithmetic, and in fp64. The grid is laid into weight matrices of the layer's own shape and
-    multiplied with the whole mini-batch, so the run's precision sums in the run's own order.
+    precision and arithmetic, and in fp64. The grid is laid into weight matrices of the layer's own
+    shape and multiplied with the whole mini-batch, so the run's precision sums in its own order.
 
     Returns event (layer, neuron, sample, step, kink; None if the run has none, and then nothing
     else), coordinates (R floats), and plane and plane_fp64 (R lists of R floats, |z - kink|,
@@ -307,11 +307,12 @@ def _plane(config: WeightPlaneConfig, event: dict, layer: nn.Linear, inputs: Ten
     def evaluate(dtype: torch.dtype) -> list[list[float]]:
         # A whole bias, as the layer has it: a GPU adds an expanded one by another kernel.
         biases = bias.to(dtype).repeat(layer.out_features)
-        blocks = [
-            functional_call(layer, {"weight": block, "bias": biases}, inputs.to(dtype))[event["row"]]
-            for block in _same_shape(rows.to(dtype), layer.out_features)
+        x, blocks = inputs.to(dtype), _same_shape(rows.to(dtype), layer.out_features)
+        outputs = [
+            functional_call(layer, {"weight": block, "bias": biases}, x)[event["row"]]
+            for block in blocks
         ]
-        z = torch.cat(blocks)[: len(rows)].double() - event["kink"]
+        z = torch.cat(outputs)[: len(rows)].double() - event["kink"]
         return [[float(f"{x:.4g}") for x in line] for line in z.abs().view(u.shape).tolist()]
 
     return {

@@ -14,7 +14,7 @@ from torchvision import models as torchvision_models
 from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet, conv1x1
 from torchvision.models.vgg import make_layers
 
-from reluprime.activations import ACTIVATIONS
+from reluprime.activations import ACTIVATIONS, watched
 from reluprime.arithmetic import Arithmetic, emulate, require
 from reluprime.config import Config, later
 
@@ -373,20 +373,11 @@ def relu_calls(network: nn.Module, x: torch.Tensor) -> dict[str, int]:
     """Pre-activations of each activation in a pass of x, the network in evaluation mode."""
     calls: dict[str, int] = {}
 
-    def watch(name: str):
-        def hook(_, inputs: tuple[torch.Tensor, ...]) -> None:
-            calls[name] = calls.get(name, 0) + inputs[0].numel()
+    def see(name: str, _: nn.Module, z: torch.Tensor) -> None:
+        calls[name] = calls.get(name, 0) + z.numel()
 
-        return hook
-
-    handles = [
-        module.register_forward_pre_hook(watch(name))
-        for name, module in network.named_modules()
-        if isinstance(module, ACTIVATIONS)
-    ]
     training = network.training
-    network.eval()(x)
+    with watched(network, see):
+        network.eval()(x)
     network.train(training)
-    for handle in handles:
-        handle.remove()
     return calls
