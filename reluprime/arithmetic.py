@@ -105,11 +105,15 @@ class SeparateConv2d(nn.Conv2d):
 
 
 def _product_dtype(x: Tensor) -> torch.dtype:
-    """In which PyTorch takes a product's sums in fp32 and rounds them once, fast.
+    """In which PyTorch takes the sums of a product and of its gradients in fp32, fast.
 
-    16-bit kernels do, but a CPU's at fp16 are slow.
+    In 16 bits a GPU does, and of a CPU's kernels oneDNN's at bf16. At fp16 they are slow, and the
+    weights' gradient of a convolution is added up in storage, image by image.
     """
-    return torch.float32 if x.dtype == torch.float16 and not x.is_cuda else x.dtype
+    if x.is_cuda or x.dtype.itemsize != 2:
+        return x.dtype
+    own = x.dtype == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    return x.dtype if own else torch.float32
 
 
 class _Centred(nn.modules.batchnorm._BatchNorm):
