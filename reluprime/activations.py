@@ -14,7 +14,7 @@ With the derivative that PyTorch itself uses (s = 0 for ReLU, for example) and `
 functions are PyTorch's own, bit for bit.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Literal, NamedTuple
 
@@ -295,6 +295,25 @@ def _count(x: Tensor, kink: float) -> Tensor:
 
 
 @contextmanager
+def watched(model: nn.Module, see: Callable[[str, nn.Module, Tensor], None]) -> Iterator[None]:
+    """While the model runs, `see(name, activation, input)` for each call of an activation."""
+
+    def hook(name: str):
+        return lambda module, inputs: see(name, module, inputs[0])
+
+    handles = [
+        module.register_forward_pre_hook(hook(name))
+        for name, module in model.named_modules()
+        if isinstance(module, ACTIVATIONS)
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@contextmanager
 def count_kinks(model: nn.Module) -> Iterator[dict[str, Tensor]]:
     """Count the inputs that are exactly at a kink, by layer, while the model runs.
 
@@ -304,20 +323,9 @@ def count_kinks(model: nn.Module) -> Iterator[dict[str, Tensor]]:
     """
     counts: dict[str, Tensor] = {}
 
-    def watch(name: str):
-        def hook(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-            hits = torch.stack([_count(inputs[0].detach(), kink) for kink in module.kinks])
-            counts[name] = counts[name] + hits if name in counts else hits
+    def see(name: str, module: nn.Module, x: Tensor) -> None:
+        hits = torch.stack([_count(x.detach(), kink) for kink in module.kinks])
+        counts[name] = counts[name] + hits if name in counts else hits
 
-        return hook
-
-    handles = [
-        module.register_forward_pre_hook(watch(name))
-        for name, module in model.named_modules()
-        if isinstance(module, ACTIVATIONS)
-    ]
-    try:
+    with watched(model, see):
         yield counts
-    finally:
-        for handle in handles:
-            handle.remove()

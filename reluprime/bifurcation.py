@@ -7,11 +7,13 @@ from typing import Annotated, Literal
 import numpy as np
 import torch
 import torch.nn.functional as F
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from reluprime import data, models
 from reluprime.activations import ACTIVATIONS, GradientRule, ReLU, ReLU6
+from reluprime.arithmetic import Arithmetic, emulate, require
 from reluprime.config import Config, DatasetName, later
 from reluprime.precision import Precision, best_device, numerics
 
@@ -35,6 +37,7 @@ class PairedRunConfig(Config):
     hidden_sizes: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (2000, 128)  # B21 3.1
     activation: Literal["relu", "relu6"] = "relu"
     precision: Precision = "fp32"
+    arithmetic: Arithmetic = later("native")  # how the layers round
     batch_size: PositiveInt = 128  # images; B21 3.1
     epochs: PositiveInt = 1
     optimizer: Literal["sgd", "adam"] = later("sgd")
@@ -44,6 +47,11 @@ class PairedRunConfig(Config):
         Variant(s=1.0, gradient_rule="injected"),
     )
     seed: Annotated[int, Field(ge=0)] = 0  # of the initial weights and of lr
+
+    @model_validator(mode="after")
+    def _has_its_arithmetic(self):
+        require(self.arithmetic, self.precision)
+        return self
 
 
 class WeightPlaneConfig(Config):
@@ -78,7 +86,7 @@ def _network(config: PairedRunConfig, variant: Variant, batches: list) -> nn.Seq
 
     n_classes = int(max(y.max() for _, y in batches)) + 1
     sizes = (batches[0][0].shape[1], *config.hidden_sizes, n_classes)
-    network = models.mlp(sizes, activation, seed=config.seed)
+    network = emulate(models.mlp(sizes, activation, seed=config.seed), config.arithmetic)
     return network.to(batches[0][0].device, batches[0][0].dtype)
 
 
@@ -245,8 +253,8 @@ def weight_plane(config: WeightPlaneConfig, device: torch.device | None = None) 
     The s=0 network is trained to the event of `config.run`. The neuron's weights w become
     w + u d1 + v d2, with u and v on an even grid of [-radius, radius] and d1, d2 uniform on
     [-1, 1], drawn in fp64. Its pre-activation at the event's sample is evaluated in the run's
-    precision and in fp64. The grid is laid into weight matrices of the layer's own shape and
-    multiplied with the whole mini-batch, so the run's precision sums in the run's own order.
+    precision and arithmetic, and in fp64. The grid is laid into weight matrices of the layer's own
+    shape and multiplied with the whole mini-batch, so the run's precision sums in its own order.
 
     Returns event (layer, neuron, sample, step, kink; None if the run has none, and then nothing
     else), coordinates (R floats), and plane and plane_fp64 (R lists of R floats, |z - kink|,
@@ -299,11 +307,12 @@ def _plane(config: WeightPlaneConfig, event: dict, layer: nn.Linear, inputs: Ten
     def evaluate(dtype: torch.dtype) -> list[list[float]]:
         # A whole bias, as the layer has it: a GPU adds an expanded one by another kernel.
         biases = bias.to(dtype).repeat(layer.out_features)
-        blocks = [
-            F.linear(inputs.to(dtype), block, biases)[event["row"]]
-            for block in _same_shape(rows.to(dtype), layer.out_features)
+        x, blocks = inputs.to(dtype), _same_shape(rows.to(dtype), layer.out_features)
+        outputs = [
+            functional_call(layer, {"weight": block, "bias": biases}, x)[event["row"]]
+            for block in blocks
         ]
-        z = torch.cat(blocks)[: len(rows)].double() - event["kink"]
+        z = torch.cat(outputs)[: len(rows)].double() - event["kink"]
         return [[float(f"{x:.4g}") for x in line] for line in z.abs().view(u.shape).tolist()]
 
     return {

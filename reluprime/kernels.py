@@ -53,7 +53,7 @@ def _by_channel(values: Tensor, x: Tensor) -> Tensor:
     return values.view(-1, *[1] * (x.dim() - 2))
 
 
-def _accumulator(dtype: torch.dtype) -> torch.dtype:
+def accumulator(dtype: torch.dtype) -> torch.dtype:
     return torch.float32 if dtype.itemsize == 2 else dtype
 
 
@@ -67,7 +67,7 @@ def _in(dtype: torch.dtype, layer, x: Tensor) -> Tensor:
 
 
 def _fused(layer, x: Tensor) -> Tensor:
-    return _in(_accumulator(x.dtype), layer, x)
+    return _in(accumulator(x.dtype), layer, x)
 
 
 def _wide(layer, x: Tensor) -> Tensor:
@@ -108,7 +108,7 @@ def linear_width(form: LinearForm, bias: Tensor) -> Tensor:
     Source: B21 3.2 names the cause; the model is ours (background page).
     """
     added_in = {"wide": torch.float64, "unfused": bias.dtype, "split": bias.dtype}
-    dtype = added_in.get(form, _accumulator(bias.dtype))
+    dtype = added_in.get(form, accumulator(bias.dtype))
     return spacing(bias, dtype) + (underflow(bias.dtype) if dtype != bias.dtype else 0.0)
 
 
@@ -191,7 +191,7 @@ class BatchNorm(nn.Module):
             at_mean = spacing(self._mean, fp32) * scale.double().abs()
             width = torch.where(layer.bias == 0, at_mean, spacing(layer.bias.detach(), fp32))
         else:  # an exact product has twice the digits, and must meet the rounded shift
-            dtype = _accumulator(shift.dtype)
+            dtype = accumulator(shift.dtype)
             width = spacing(shift, dtype) * torch.finfo(dtype).eps
             width = width + (underflow(shift.dtype) if dtype != shift.dtype else 0.0)
         return _by_channel(width, output)

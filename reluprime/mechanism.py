@@ -40,6 +40,8 @@ class ForwardZerosConfig(models.NetworkConfig):
             raise ValueError("linear_form='tf32' needs precision='fp32', which it emulates")
         if self.epochs and self.batch_norm:
             raise ValueError("epochs: networks with batch norm are looked at untrained")
+        if self.arithmetic != "native" and {self.linear_form, self.norm_form} != {"native"}:
+            raise ValueError(f"arithmetic={self.arithmetic!r} says the form of every layer itself")
         return self
 
 
@@ -154,7 +156,7 @@ def forward_zeros(config: ForwardZerosConfig, device: torch.device | None = None
     - structural: those of them that are 0 in fp64 too, with the same weights and images, and so
       do not come from the rounding in `precision`
     - predicted: what density at 0 times width of the last addition expects (`kernels`), None
-      where the network has branches
+      where the network has branches or another arithmetic than native
 
     Batch norm uses the statistics of the mini-batch, as in training. The networks of a seed have
     the same weights in every precision up to rounding. Source: B21 3.2; model: background page.
@@ -171,7 +173,8 @@ def forward_zeros(config: ForwardZerosConfig, device: torch.device | None = None
         for seed in range(config.seed, config.seed + config.n_networks):
             drawn = network(config, images, labels, seed, config.epochs).to(dtype)
             exact = copy.deepcopy(drawn).double()
-            kernels.in_forms(drawn, config.linear_form, config.norm_form)
+            if config.arithmetic == "native":
+                kernels.in_forms(drawn, config.linear_form, config.norm_form)
             with torch.no_grad():
                 for x in inputs:
                     _count(drawn, exact, x, counts)

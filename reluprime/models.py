@@ -14,8 +14,9 @@ from torchvision import models as torchvision_models
 from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet, conv1x1
 from torchvision.models.vgg import make_layers
 
-from reluprime.activations import ACTIVATIONS
-from reluprime.config import Config
+from reluprime.activations import ACTIVATIONS, watched
+from reluprime.arithmetic import Arithmetic, emulate, require
+from reluprime.config import Config, later
 
 Architecture = Literal["mlp", "vgg11", "resnet18", "resnet20", "resnet50", "mobilenet_v3_small"]
 NORMALISED = ("resnet20", "mobilenet_v3_small")  # always with batch norm
@@ -286,6 +287,7 @@ class NetworkConfig(Config):
     width: PositiveFloat = 1.0  # multiplies the channels of the others; 1 is the papers'
     batch_norm: bool = False  # resnet20 and mobilenet_v3_small always have it
     initialisation: Initialisation = "torch"  # see mlp; others than mlp and vgg11 have their own
+    arithmetic: Arithmetic = later("native")  # how the layers round; the table in `arithmetic`
 
     @model_validator(mode="before")
     @classmethod
@@ -311,6 +313,8 @@ class NetworkConfig(Config):
             )
         if self.architecture in NORMALISED and not self.batch_norm:
             raise ValueError(f"batch_norm=False: {self.architecture} always has it")
+        # Without a study's precision it is the fp32 network that build returns.
+        require(self.arithmetic, getattr(self, "precision", "fp32"))
         return self
 
 
@@ -326,18 +330,31 @@ def build(
 ) -> nn.Module:
     """The network of `config` for images of (channels, height, width), fp32 on the CPU.
 
-    An mlp starts with a Flatten. `dropout` and `relu_after_first` are those of :func:`mlp`, and
-    the other networks have neither.
+    Its layers have the config's arithmetic, in every dtype that it is moved to. An mlp starts with
+    a Flatten. `dropout` and `relu_after_first` are those of :func:`mlp`, and the other networks
+    have neither.
     """
+    own = {"dropout": dropout, "relu_after_first": relu_after_first}
+    network = _native(config, image_shape, n_classes, activation, seed, own)
+    return emulate(network, config.arithmetic)
+
+
+def _native(
+    config: NetworkConfig,
+    image_shape: Sequence[int],
+    n_classes: int,
+    activation: Callable[[], nn.Module],
+    seed: int,
+    of_mlp: dict,
+) -> nn.Module:
     if config.architecture == "mlp":
         layers = mlp(
             (math.prod(image_shape), *config.hidden_sizes, n_classes),
             activation,
             seed=seed,
             batch_norm=config.batch_norm,
-            dropout=dropout,
             initialisation=config.initialisation,
-            relu_after_first=relu_after_first,
+            **of_mlp,
         )
         return nn.Sequential(OrderedDict(flatten=nn.Flatten(), **dict(layers.named_children())))
     common = {"seed": seed, "width": config.width}
@@ -356,20 +373,11 @@ def relu_calls(network: nn.Module, x: torch.Tensor) -> dict[str, int]:
     """Pre-activations of each activation in a pass of x, the network in evaluation mode."""
     calls: dict[str, int] = {}
 
-    def watch(name: str):
-        def hook(_, inputs: tuple[torch.Tensor, ...]) -> None:
-            calls[name] = calls.get(name, 0) + inputs[0].numel()
+    def see(name: str, _: nn.Module, z: torch.Tensor) -> None:
+        calls[name] = calls.get(name, 0) + z.numel()
 
-        return hook
-
-    handles = [
-        module.register_forward_pre_hook(watch(name))
-        for name, module in network.named_modules()
-        if isinstance(module, ACTIVATIONS)
-    ]
     training = network.training
-    network.eval()(x)
+    with watched(network, see):
+        network.eval()(x)
     network.train(training)
-    for handle in handles:
-        handle.remove()
     return calls

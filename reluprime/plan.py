@@ -149,7 +149,11 @@ class Arithmetic:
     def forward(self, config: models.NetworkConfig) -> int:
         """Of one image."""
         network = models.NetworkConfig(
-            **{name: getattr(config, name) for name in models.NetworkConfig.model_fields}
+            **{
+                name: getattr(config, name)
+                for name in models.NetworkConfig.model_fields
+                if name != "arithmetic"  # whose products are the same
+            }
         )
         key = repr(network)
         if key not in self._forward:
@@ -188,7 +192,9 @@ def _network(config: BaseModel) -> str:
 def _kind(study: str, config: BaseModel) -> tuple:
     """What cells have in common whose operations take about as long each, whatever their sizes."""
     early = getattr(config, "stop_at_first", False)
-    return study, _network(config), config.precision, early
+    inner = getattr(config, "training", config)
+    arithmetic = getattr(inner, "arithmetic", "native")
+    return study, _network(config), config.precision, arithmetic, early
 
 
 def rates(store: records.Store, arithmetic: Arithmetic) -> dict[tuple, float]:

@@ -80,8 +80,11 @@ def _count_exact_zeros(network: nn.Module, x: Tensor) -> Tensor:
     return torch.cat(list(hits.values())).sum()
 
 
-def _screen(network: nn.Module, batches: list) -> Iterator[int]:
+def screen(network: nn.Module, batches: list) -> Iterator[int]:
     """The mini-batches with an exact zero, in order."""
+    if batches[0][0].is_cuda:
+        yield from _screen_at_once(network, batches)
+        return
     hidden = _hidden(network)
     yield from (n for n, (x, _) in enumerate(batches) if _has_exact_zero(network, hidden, x))
 
@@ -100,7 +103,7 @@ def _gradients(network: nn.Module, weights: dict[str, Tensor], x: Tensor, y: Ten
     return [g.double().flatten() for g in torch.autograd.grad(loss, list(weights.values()))]
 
 
-class _Rule:
+class Rule:
     """What one gradient rule did over the networks of a cell."""
 
     def __init__(self):
@@ -124,7 +127,10 @@ class _Rule:
             self.difference_first_layer.append(found.difference_first_layer)
 
 
-def _network(config: VolumeConfig, x: Tensor, n_classes: int, seed: int, s: float, rule: str):
+def random_network(
+    config: VolumeConfig, x: Tensor, n_classes: int, seed: int, s: float, rule: str
+) -> nn.Module:
+    """The network of a seed, on the device and in the dtype of mini-batches like x."""
     network = models.build(
         config,
         x.shape[1:],
@@ -158,42 +164,48 @@ def estimate(config: VolumeConfig, device: torch.device | None = None) -> dict:
     """
     device = best_device() if device is None else device
     with numerics(config.precision, device) as dtype:
-        dataset = data.load(config.dataset, device=device)
-        if config.architecture != "mlp":
-            dataset = data.as_rgb_32(dataset)
-        batches = [
-            (data.unit_images(images, dtype), labels)
-            for images, labels in zip(
-                dataset.train_images.split(config.batch_size)[: config.max_batches],
-                dataset.train_labels.split(config.batch_size)[: config.max_batches],
-                strict=True,
-            )
-        ]
-        stacked = device.type == "cuda" and config.architecture == "mlp" and not config.batch_norm
+        batches, n_classes = raw_batches(config, dtype, device)
+        plain = config.architecture == "mlp" and not config.batch_norm
+        stacked = device.type == "cuda" and plain and config.arithmetic == "native"
         run = _estimate_in_stacks if stacked else _estimate
-        return run(config, batches, 1 + int(dataset.train_labels.max()))
+        return run(config, batches, n_classes)
+
+
+def raw_batches(config: VolumeConfig, dtype: torch.dtype, device: torch.device):
+    """-> mini-batches [(images in [0, 1], labels)] of the training set, and its classes."""
+    dataset = data.load(config.dataset, device=device)
+    if config.architecture != "mlp":
+        dataset = data.as_rgb_32(dataset)
+    batches = [
+        (data.unit_images(images, dtype), labels)
+        for images, labels in zip(
+            dataset.train_images.split(config.batch_size)[: config.max_batches],
+            dataset.train_labels.split(config.batch_size)[: config.max_batches],
+            strict=True,
+        )
+    ]
+    return batches, 1 + int(dataset.train_labels.max())
 
 
 def _estimate(config: VolumeConfig, batches: list, n_classes: int) -> dict:
     like = (config, batches[0][0], n_classes)
-    rules = {rule: _Rule() for rule in GRADIENT_RULES}
-    changed = {r: _network(*like, 0, 1.0, r) for r in rules}
-    screen = _screen_at_once if like[1].is_cuda else _screen
+    rules = {rule: Rule() for rule in GRADIENT_RULES}
+    changed = {r: random_network(*like, 0, 1.0, r) for r in rules}
     screened, zeros = [], {}
     for seed in range(config.seed, config.seed + config.n_networks):
-        network = _network(*like, seed, 0.0, "chain")
+        network = random_network(*like, seed, 0.0, "chain")
         screened.append(0)
         for rule in rules.values():
             rule.start_network()
         for index in screen(network, batches):
             screened[-1] += 1
-            _confirm(network, changed, batches[index], index, rules, zeros)
+            confirm(network, changed, batches[index], index, rules, zeros)
             if config.stop_at_first and all(r.affected[-1] for r in rules.values()):
                 break
-    return _result(batches, network, screened, zeros, rules)
+    return result(batches, network, screened, zeros, rules)
 
 
-def _result(batches: list, network: nn.Module, screened: list, zeros: dict, rules: dict) -> dict:
+def result(batches: list, network: nn.Module, screened: list, zeros: dict, rules: dict) -> dict:
     return {
         "n_batches": len(batches),
         "relu_calls": sum(len(x) for x, _ in batches) * _calls_of_an_image(network, batches[0][0]),
@@ -214,7 +226,7 @@ def _calls_of_an_image(network: nn.Module, x: Tensor) -> int:
     return sum(models.relu_calls(network, x[:1]).values())
 
 
-def _confirm(network, changed, batch, index, rules, zeros) -> None:
+def confirm(network, changed, batch, index, rules, zeros) -> None:
     """The backward passes of one mini-batch with an exact zero, and what they say."""
     weights = dict(network.named_parameters())
     with count_kinks(network) as hits:
@@ -267,7 +279,7 @@ def _estimate_stack(config: VolumeConfig, batches: list, n_classes: int) -> dict
     like = (batches[0][0], n_classes)
     with ThreadPoolExecutor() as pool:  # drawing weights takes longer than a GPU needs for them
         seeds = range(config.seed, config.seed + config.n_networks)
-        networks = list(pool.map(lambda n: _network(config, *like, n, 0.0, "chain"), seeds))
+        networks = list(pool.map(lambda n: random_network(config, *like, n, 0.0, "chain"), seeds))
     stack, found = stacks.layers(networks), _Found(config)
     copies = 4  # pre-activations, activations, what is 0 and the counts of it
     row = copies * config.n_networks * sum(config.hidden_sizes) * like[0].element_size()
@@ -352,7 +364,7 @@ def _confirm_pairs(pairs, group, start, stack, outputs, found: _Found) -> None:
 
 
 def _result_of_stack(batches: list, network: nn.Module, found: _Found) -> dict:
-    rules = {name: _Rule() for name in GRADIENT_RULES}
+    rules = {name: Rule() for name in GRADIENT_RULES}
     for name, rule in rules.items():
         for comparisons in found.compared[name]:
             rule.start_network()
@@ -368,7 +380,7 @@ def _result_of_stack(batches: list, network: nn.Module, found: _Found) -> dict:
         sum(any(row[n] for row in found.counts[q]) for q in range(end))
         for n, end in enumerate(seen)
     ]
-    return _result(batches, network, screened, zeros if any(screened) else {}, rules)
+    return result(batches, network, screened, zeros if any(screened) else {}, rules)
 
 
 estimate.version = 1

@@ -199,8 +199,8 @@ def test_rates_are_of_a_precision_and_a_present_version(store):
     put(0.01, stop_at_first=True)  # left early
     put(0.001, version=volume.estimate.version + 1)
     found = plan.rates(store, Arithmetic())
-    assert found["cpu", "volume.estimate", "mlp", "fp32", False] == pytest.approx(one / 2)
-    assert found["cpu", "volume.estimate", "mlp", "fp16", False] == pytest.approx(one / 100)
+    kinds = [("cpu", "volume.estimate", "mlp", p, "native", False) for p in ("fp32", "fp16")]
+    assert [found[kind] for kind in kinds] == [pytest.approx(one / n) for n in (2, 100)]
     asked = [small.model_copy(update={"seed": 5, "precision": p}) for p in ("fp32", "fp16", "fp64")]
     missing = [plan.Cell("01_a", volume.estimate, config, False) for config in asked]
     hours = [plan.cost(missing[:n], store, 1.0)["hours, CPU"].item() for n in (1, 2, 3)]
