@@ -57,6 +57,12 @@ def require(arithmetic: Arithmetic, precision: Precision) -> None:
         )
 
 
+def available(arithmetic: Arithmetic, precision: Precision) -> Arithmetic:
+    """`arithmetic`, or where it would be refused the name under which `precision` has it."""
+    same = arithmetic == "separate" and precision in ("fp32", "fp64")
+    return "epilogue" if same else arithmetic
+
+
 def emulate(network: nn.Module, arithmetic: Arithmetic) -> nn.Module:
     """Give the layers of `network` an arithmetic, in place; returns it.
 

@@ -7,8 +7,9 @@ from statistics import median
 import pandas as pd
 
 from reluprime import bifurcation
+from reluprime.arithmetic import available
 from reluprime.bifurcation import PairedRunConfig, WeightPlaneConfig
-from reluprime.evidence.claim import Cell, Claim, Evidence, Example
+from reluprime.evidence.claim import ARITHMETICS, Cell, Claim, Evidence, Example
 from reluprime.evidence.finding import FAILS, HOLDS, NO_OCCASION, Finding, all_of, decided
 from reluprime.evidence.made_up import wobble
 from reluprime.evidence.tests import RISK, sign_flip, signed_rank
@@ -317,12 +318,15 @@ ADAM_RUN = PairedRunConfig(dataset="mnist", hidden_sizes=(2000,), optimizer="ada
 PRECISIONS = ("fp32", "bf16")  # M23's 16 bits are bf16
 
 
-def _r1_grid(*_: str) -> list[Cell]:
-    runs = [r for p in PRECISIONS for r in _runs(ADAM_RUN, TWENTY, precision=p)]
-    return [Cell(bifurcation.paired_run, run) for run in runs]
+def _r1_grid(_: str, arithmetic: str) -> list[Cell]:
+    return [
+        Cell(bifurcation.paired_run, run)
+        for p in PRECISIONS
+        for run in _runs(ADAM_RUN, TWENTY, precision=p, arithmetic=available(arithmetic, p))
+    ]
 
 
-def _r1(evidence: Evidence, gradient_rule: str, _: str) -> Finding:
+def _r1(evidence: Evidence, gradient_rule: str, arithmetic: str) -> Finding:
     rows = [
         {
             "seed": run["seed"],
@@ -331,7 +335,7 @@ def _r1(evidence: Evidence, gradient_rule: str, _: str) -> Finding:
             "event": run["event"] is not None,
             "distance": _last(run["distance"][f"{gradient_rule} s=1"]),
         }
-        for run in _found(evidence, _r1_grid())
+        for run in _found(evidence, _r1_grid(gradient_rule, arithmetic))
     ]
     table = pd.DataFrame(rows).pivot(index="seed", columns="precision")
     events, steps, distance = (table[name] for name in ("event", "steps", "distance"))
@@ -380,6 +384,7 @@ R1 = Claim(
     grid=_r1_grid,
     judge=_r1,
     scale="1 epoch, full width, 20 seeds (M23: 1)",
+    arithmetics=ARITHMETICS,
     examples={
         "16 bits part first": _paired(_early_at("bf16"), 2.0),
         "32 bits part first": _paired(_early_at("fp32"), 2.0),

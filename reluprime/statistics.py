@@ -26,7 +26,11 @@ CONDITION = [
     "relu_after_first",
     "stop_at_first",
     "max_batches",
+    "arithmetic",
+    "inputs",
 ]
+# What the fields that came later are in rows that lack them, where pandas has NaN.
+_LATER = {"arithmetic": "native", "inputs": "raw"}
 
 
 def hoeffding_margin(n: int, risk: float = RISK) -> float:
@@ -57,7 +61,7 @@ def bootstrap_mean(values: Sequence[float], risk: float = RISK) -> tuple[float, 
 
 
 def by_network(cells: pd.DataFrame, gradient_rule: str) -> pd.DataFrame:
-    """One row a random network from rows of `volume.estimate` cells.
+    """One row a random network from rows of `volume.estimate` or `zone.first_affected` cells.
 
     Columns: CONDITION, network (its seed), n_batches, affected and first_affected (mini-batches),
     relative_difference and relative_difference_first_layer (lists, one value an affected
@@ -65,7 +69,7 @@ def by_network(cells: pd.DataFrame, gradient_rule: str) -> pd.DataFrame:
     """
     rows = []
     for cell in cells.to_dict("records"):
-        condition = {name: cell[name] for name in CONDITION}
+        condition = {name: _condition(cell, name) for name in CONDITION}
         affected = cell[f"affected_{gradient_rule}"]
         ends = np.cumsum(affected)
         for index, (count, end) in enumerate(zip(affected, ends, strict=True)):
@@ -93,6 +97,11 @@ def by_network(cells: pd.DataFrame, gradient_rule: str) -> pd.DataFrame:
         "relative_difference_first_layer",
     ]
     return pd.DataFrame(rows, columns=columns).drop_duplicates([*CONDITION, "network"])
+
+
+def _condition(cell: dict, name: str):
+    value = cell.get(name)
+    return _LATER.get(name, value) if value is None or value != value else value
 
 
 def zone_shares(networks: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:

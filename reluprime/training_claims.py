@@ -11,7 +11,7 @@ import numpy as np
 from reluprime import arms, learning, replication, training
 from reluprime.arms import Arm, Scale
 from reluprime.evidence import made_up
-from reluprime.evidence.claim import Cell, Claim, Evidence
+from reluprime.evidence.claim import ARITHMETICS, Cell, Claim, Evidence
 from reluprime.evidence.finding import FAILS, HOLDS, NO_OCCASION, Finding, all_of, decided
 from reluprime.evidence.tests import RISK, equivalence, larger, more_spread, sign_flip
 from reluprime.training import TrainingConfig
@@ -64,13 +64,10 @@ LONGER = {"epochs": 10}
 VGG = Experiment(_vgg, LONGER, WIDER)
 VGG_SGD = Experiment(_vgg, LONGER)  # without the wider one, which has the arms of P9 alone
 VGG_ADAM = Experiment(_vgg.model_copy(update=_adam | {"lr": 3e-4}), LONGER)
-VGG_NORM = Experiment(_vgg.model_copy(update={"batch_norm": True}), LONGER)
 RESNET = Experiment(_resnet, WIDER)
-RESNET_NORM = Experiment(_resnet.model_copy(update={"batch_norm": True}), LONGER)
 MLP_WIDER = {"hidden_sizes": (2048, 2048, 2048)}
 MLP = Experiment(_mlp, MLP_WIDER)
 MLP_DROPOUT = Experiment(_mlp.model_copy(update={"dropout": 0.5}), MLP_WIDER)
-MLP_NORM = Experiment(_mlp.model_copy(update={"batch_norm": True}), MLP_WIDER)
 
 # ---- examples ----
 
@@ -283,12 +280,20 @@ P11 = Claim(
 MLP_S = (50.0, 10.0)
 
 
-def _p12_grid(gradient_rule: str, _: str) -> list[Cell]:
+def _with_norm(arithmetic: str) -> tuple[Experiment, Experiment, Experiment]:
+    """MLP, VGG11 and ResNet-18; those without batch norm are native in each arithmetic."""
+    changes = {"batch_norm": True, "arithmetic": arithmetic}
+    sizes = ((_mlp, MLP_WIDER), (_vgg, LONGER), (_resnet, LONGER))
+    mlp, vgg, resnet = (Experiment(c.model_copy(update=changes), large) for c, large in sizes)
+    return mlp, vgg, resnet
+
+
+def _p12_grid(gradient_rule: str, arithmetic: str) -> list[Cell]:
     cells = [
         *MLP.cells(gradient_rule, MLP_S),
         *VGG_SGD.cells(gradient_rule, (1.0,)),
     ]
-    for norm, s_values in ((MLP_NORM, MLP_S), (VGG_NORM, (1.0,)), (RESNET_NORM, (1.0,))):
+    for norm, s_values in zip(_with_norm(arithmetic), (MLP_S, (1.0,), (1.0,)), strict=True):
         cells += _once_met(norm, gradient_rule, s_values)
     return cells
 
@@ -303,12 +308,13 @@ def _once_met(norm: Experiment, gradient_rule: str, s_values: Sequence[float]) -
     return cells
 
 
-def _p12(evidence: Evidence, gradient_rule: str, _: str) -> Finding:
+def _p12(evidence: Evidence, gradient_rule: str, arithmetic: str) -> Finding:
+    mlp, vgg, resnet = _with_norm(arithmetic)
     plain_mlp = {s: MLP.arms(evidence, s, gradient_rule) for s in MLP_S}
-    norm_mlp = {s: MLP_NORM.arms(evidence, s, gradient_rule) for s in MLP_S}
+    norm_mlp = {s: mlp.arms(evidence, s, gradient_rule) for s in MLP_S}
     plain_vgg = VGG_SGD.arms(evidence, 1.0, gradient_rule)
-    norm_vgg = VGG_NORM.arms(evidence, 1.0, gradient_rule)
-    norm_resnet = RESNET_NORM.arms(evidence, 1.0, gradient_rule)
+    norm_vgg = vgg.arms(evidence, 1.0, gradient_rule)
+    norm_resnet = resnet.arms(evidence, 1.0, gradient_rule)
     parts = [
         *arms.in_sequence(arms.drop(*pair, MLP_MARGIN) for pair in plain_mlp.values()),
         arms.drop(*plain_vgg, CIFAR_MARGIN),
@@ -371,6 +377,7 @@ P12 = Claim(
     scale="5 of 200 epochs: MLP 3x1024, 5 of 10 seeds, and 3x2048, 3 seeds; VGG11 and ResNet-18 "
     "at a quarter of the width, 5 seeds, and 10 epochs, 3 seeds",
     reduced=True,
+    arithmetics=("native", "epilogue"),  # 32 bits: "separate" is "epilogue"
     on_published=_p12_published,
     examples={
         "batch norm helps": made_up.trainings(_norm_helps),
@@ -427,6 +434,103 @@ P13 = Claim(
         "both lose alike": made_up.trainings(_some),
         "no loss": made_up.trainings(_none),
         "loss or gain by chance": made_up.trainings(_by_chance),
+        "no zeros": made_up.trainings(_none, _no_zeros),
+        "no records": lambda _: None,
+    },
+)
+
+# ---- P14 ----
+
+
+def _at(precision: str, *larger: dict) -> Experiment:
+    changes = {"precision": precision, "arithmetic": "epilogue"}
+    return Experiment(_vgg.model_copy(update=changes), *larger)
+
+
+# 64 bits at one scale; B21's 16 bits are fp16, and bf16 stands beside it.
+VGG_AT = {
+    "fp64": _at("fp64"),
+    "fp32": _at("fp32", LONGER),
+    "fp16": _at("fp16", LONGER),
+    "bf16": _at("bf16", LONGER),
+}
+
+
+def _p14_grid(gradient_rule: str, _: str) -> list[Cell]:
+    s_values = (1.0,) if gradient_rule == "chain" else (1.0, 0.1)
+    return [
+        *VGG_AT["fp64"].cells(gradient_rule, (1.0,)),
+        *VGG_AT["fp32"].cells(gradient_rule, ()),
+        *VGG_AT["fp16"].cells(gradient_rule, s_values),
+        *VGG_AT["bf16"].cells(gradient_rule, s_values),
+    ]
+
+
+def _p14(evidence: Evidence, gradient_rule: str, _: str) -> Finding:
+    fp64, _none_larger = VGG_AT["fp64"].arms(evidence, 1.0, gradient_rule)
+    reference, reference_large = VGG_AT["fp32"].arms(evidence, 0.0, gradient_rule)
+    half, half_large = VGG_AT["fp16"].arms(evidence, 0.0, gradient_rule)
+    changed = {p: VGG_AT[p].arms(evidence, 1.0, gradient_rule) for p in ("fp16", "bf16")}
+    parts = [
+        _level(fp64, reference, []),
+        _level(half, reference, list(zip(half_large, reference_large, strict=True))),
+        arms.untrainable(*changed["fp16"], NEAR_CHANCE),
+    ]
+    at_zero = "; ".join(
+        f"{name} {100 * np.mean(_counted(arm)):.1f} %"
+        for name, arm in (("fp64 s=1", fp64), ("fp32 s=0", reference), ("fp16 s=0", half))
+    )
+    at_one = "; ".join(f"{p} s=1: {arms.words(arm)}" for p, (arm, _) in changed.items())
+    return Finding(all_of(parts), f"{at_zero}; {at_one}")
+
+
+def _counted(arm: Arm) -> np.ndarray:
+    """The accuracies that enter a test, in the order of the seeds."""
+    return np.array([arms.CHANCE if arm.at_chance[n] else a for n, a in arm.accuracies.items()])
+
+
+def _level(a: Arm, b: Arm, large: list[tuple[Arm, Arm]]) -> str:
+    """Whether the runs of two conditions end alike, paired by seed, whatever zeros they met.
+
+    Holds: equivalence within two points at the smaller scale, and a median within them at larger
+    ones. Fails: a sign-flip test finds a loss, with a median of two points or more.
+    """
+    apart = _counted(a) - _counted(b)
+    medians = [float(np.median(_counted(x) - _counted(y))) for x, y in large]
+    holds = equivalence(apart, CIFAR_MARGIN) < RISK and all(abs(m) < CIFAR_MARGIN for m in medians)
+    lost = sign_flip(-apart) < RISK and all(-m >= CIFAR_MARGIN for m in medians)
+    return decided(holds, lost and not holds)
+
+
+def _stuck_at_16(config: TrainingConfig) -> float:
+    return 0.8 if config.precision in ("fp16", "bf16") else 0.0
+
+
+P14 = Claim(
+    id="P14",
+    statement="s=1 at 64 bits equals s=0 at 32 bits; at s=0 precision has barely any effect; s=1 "
+    "at 16 bits cannot be trained.",
+    published="box plots",
+    source="B21 Fig. 14",
+    figure="04_mitigation#fully-connected-network-on-mnist",
+    rule=(
+        "VGG11 on CIFAR-10 with SGD. s=1 at fp64 is equivalent to s=0 at fp32, and s=0 at fp16 "
+        "to s=0 at fp32, within two points and paired by seed, failing where a sign-flip test "
+        "finds a loss; at fp16 (B21's 16 bits) every run at s=1 ends within 5 points of chance, "
+        "failing where none does. bf16 stands beside it."
+    ),
+    thresholds={"risk": RISK, "margin": CIFAR_MARGIN, "near chance": NEAR_CHANCE},
+    grid=_p14_grid,
+    judge=_p14,
+    scale="5 of 200 epochs at a quarter of the width, 5 of 10 seeds; 10 epochs, 3 seeds",
+    reduced=True,
+    arithmetics=("epilogue",),  # "separate" differs in the output layer alone
+    examples={
+        "stuck at 16 bits": made_up.trainings(_stuck_at_16),
+        "no loss": made_up.trainings(_none),
+        "half of the runs stuck": made_up.trainings(
+            lambda c: _half_stuck(c) if c.precision == "fp16" else 0.0
+        ),
         "no zeros": made_up.trainings(_none, _no_zeros),
         "no records": lambda _: None,
     },
@@ -508,22 +612,25 @@ _m23 = TrainingConfig(
     schedule="constant",
     **_adam,
 )
-M23 = {
-    precision: Scale(_m23.model_copy(update={"precision": precision}), TEN)
-    for precision in ("fp32", "bf16")
-}
 
 
-def _r2_grid(gradient_rule: str, _: str) -> list[Cell]:
-    return [c for scale in M23.values() for c in scale.cells(gradient_rule, M23_S)]
+def _m23_at(precision: str, arithmetic: str = "native") -> Scale:
+    changes = {"precision": precision, "arithmetic": arithmetic}
+    return Scale(_m23.model_copy(update=changes), TEN)
 
 
-def _m23_arms(evidence: Evidence, precision: str, gradient_rule: str) -> dict[float, Arm]:
-    return {s: arms.arm(evidence, M23[precision], s, gradient_rule) for s in (0.0, *M23_S)}
+def _r2_grid(gradient_rule: str, arithmetic: str) -> list[Cell]:
+    scales = (_m23_at("fp32"), _m23_at("bf16", arithmetic))  # 32 bits stand apart
+    return [cell for scale in scales for cell in scale.cells(gradient_rule, M23_S)]
 
 
-def _r2(evidence: Evidence, gradient_rule: str, _: str) -> Finding:
-    full, half = (_m23_arms(evidence, p, gradient_rule) for p in M23)
+def _m23_arms(evidence: Evidence, scale: Scale, gradient_rule: str) -> dict[float, Arm]:
+    return {s: arms.arm(evidence, scale, s, gradient_rule) for s in (0.0, *M23_S)}
+
+
+def _r2(evidence: Evidence, gradient_rule: str, arithmetic: str) -> Finding:
+    scales = (_m23_at("fp32"), _m23_at("bf16", arithmetic))
+    full, half = (_m23_arms(evidence, scale, gradient_rule) for scale in scales)
     spread = {s: 100 * float(np.std(list(half[s].accuracies.values()), ddof=1)) for s in (0.0, 1.0)}
     parts = [
         *(arms.same(full[s], [], MLP_MARGIN) for s in M23_S),
@@ -565,6 +672,7 @@ R2 = Claim(
     grid=_r2_grid,
     judge=_r2,
     scale="50 epochs, full width, 10 seeds (M23: 1)",
+    arithmetics=ARITHMETICS,
     examples={
         "16 bits suffer": made_up.trainings(_m23_words),
         "no loss": made_up.trainings(_none),
@@ -578,13 +686,14 @@ R2 = Claim(
 )
 
 
-def _r7_grid(gradient_rule: str, _: str) -> list[Cell]:
-    return M23["bf16"].cells(gradient_rule, M23_S)
+def _r7_grid(gradient_rule: str, arithmetic: str) -> list[Cell]:
+    return _m23_at("bf16", arithmetic).cells(gradient_rule, M23_S)
 
 
-def _r7(evidence: Evidence, gradient_rule: str, _: str) -> Finding:
-    changed = _trend_by_seed(evidence, gradient_rule, M23_S)
-    zero = _trend_by_seed(evidence, gradient_rule, (0.0,))
+def _r7(evidence: Evidence, gradient_rule: str, arithmetic: str) -> Finding:
+    scale = _m23_at("bf16", arithmetic)
+    changed = _trend_by_seed(evidence, scale, gradient_rule, M23_S)
+    zero = _trend_by_seed(evidence, scale, gradient_rule, (0.0,))
     if len(changed) < arms.MIN_SEEDS:
         return Finding(NO_OCCASION, f"{len(changed)} seeds met a zero")
     outcome = decided(sign_flip(-changed) < RISK, sign_flip(changed) < RISK)
@@ -595,9 +704,10 @@ def _r7(evidence: Evidence, gradient_rule: str, _: str) -> Finding:
     return Finding(outcome, value)
 
 
-def _trend_by_seed(evidence: Evidence, gradient_rule: str, s_values: Sequence[float]) -> np.ndarray:
+def _trend_by_seed(
+    evidence: Evidence, scale: Scale, gradient_rule: str, s_values: Sequence[float]
+) -> np.ndarray:
     """For each seed that met a zero the mean of `replication.trend` over its runs."""
-    scale = M23["bf16"]
     configs = [scale.arm(s, gradient_rule, seed) for s in s_values for seed in scale.seeds]
     runs = learning.runs(evidence.table(training.fit, configs))
     runs = runs[runs["exact_zeros"] > 0]
@@ -623,6 +733,7 @@ R7 = Claim(
     grid=_r7_grid,
     judge=_r7,
     scale="50 epochs, full width, 10 seeds (M23: 1)",
+    arithmetics=ARITHMETICS,
     examples={
         "rarer": made_up.trainings(_none, _rarer),
         "more often": made_up.trainings(_none, lambda _: (5, 5, 9, 9)),
@@ -733,4 +844,4 @@ R5 = Claim(
     },
 )
 
-CLAIMS = (P9, P10, P11, P12, P13, P15, R2, R4, R5, R7)
+CLAIMS = (P9, P10, P11, P12, P13, P14, P15, R2, R4, R5, R7)

@@ -10,15 +10,17 @@ from functools import partial
 import numpy as np
 import pandas as pd
 
-from reluprime import volume
+from reluprime import volume, zone
+from reluprime.arithmetic import available
 from reluprime.config import cells as split
-from reluprime.evidence.claim import Cell, Claim, Evidence, Example
+from reluprime.evidence.claim import ARITHMETICS, Cell, Claim, Evidence, Example
 from reluprime.evidence.finding import FAILS, HOLDS, NO_OCCASION, Finding, all_of, decided
 from reluprime.evidence.tests import RISK
 from reluprime.records import published
 from reluprime.statistics import (
     by_network,
     clopper_pearson,
+    conv_shares,
     differ,
     hoeffding_margin,
     is_larger,
@@ -26,6 +28,7 @@ from reluprime.statistics import (
     quartiles,
 )
 from reluprime.volume import VolumeConfig
+from reluprime.zone import ZoneConfig
 
 PER_CELL = 50  # networks of a cell
 OWN_SEEDS = 10_000  # between the first networks of two sizes
@@ -33,13 +36,25 @@ OWN_SEEDS = 10_000  # between the first networks of two sizes
 # ---- sizes and networks ----
 
 
-def _cells(config: VolumeConfig) -> list[Cell]:
-    return [Cell(volume.estimate, cell) for cell in split(config, PER_CELL)]
+def _study(config: VolumeConfig) -> Callable:
+    """A ZoneConfig is of the study that keeps the first affected mini-batch alone."""
+    return zone.first_affected if isinstance(config, ZoneConfig) else volume.estimate
 
 
-def _networks(evidence: Evidence, config: VolumeConfig, gradient_rule: str) -> pd.DataFrame:
-    configs = split(config, PER_CELL)
-    return by_network(evidence.table(volume.estimate, configs), gradient_rule)
+def _cells(config: VolumeConfig, per_cell: int = PER_CELL) -> list[Cell]:
+    return [Cell(_study(config), cell) for cell in split(config, per_cell)]
+
+
+def _networks(
+    evidence: Evidence, config: VolumeConfig, gradient_rule: str, per_cell: int = PER_CELL
+) -> pd.DataFrame:
+    configs = split(config, per_cell)
+    return by_network(evidence.table(_study(config), configs), gradient_rule)
+
+
+def _at(precision: str, arithmetic: str) -> dict[str, str]:
+    """Precision and arithmetic of a network; "separate" at 32 and 64 bits is "epilogue"."""
+    return {"precision": precision, "arithmetic": available(arithmetic, precision)}
 
 
 def _in_zone(evidence: Evidence, config: VolumeConfig, gradient_rule: str) -> tuple[int, int]:
@@ -53,13 +68,13 @@ def _in_zone(evidence: Evidence, config: VolumeConfig, gradient_rule: str) -> tu
 
 def networks(
     affected: Callable[[VolumeConfig, int, str], int],
-    relative: Callable[[VolumeConfig, str], float] = lambda *_: 25.0,
+    relative: Callable[[VolumeConfig], Sequence[float]] = lambda _: (19.0, 25.0, 47.0),
     n_batches: int = 235,
 ) -> Example:
     """Monte Carlo cells.
 
-    affected(config, network, gradient_rule): its affected mini-batches; relative(config,
-    gradient_rule): their median relative gradient difference, quartiles at 0.76 and 1.88 times it.
+    affected(config, network, gradient_rule): its affected mini-batches; relative(config): three
+    relative gradient differences that they have in turn.
     """
 
     def result(cell: Cell) -> dict:
@@ -67,7 +82,7 @@ def networks(
         seeds = range(config.seed, config.seed + config.n_networks)
         for rule in ("chain", "injected"):
             counts = [min(affected(config, seed, rule), n_batches) for seed in seeds]
-            spread = [relative(config, rule) * (0.76, 1.0, 1.88)[k % 3] for k in range(sum(counts))]
+            spread = [relative(config)[k % 3] for k in range(sum(counts))]
             found |= {
                 f"affected_{rule}": counts,
                 f"first_affected_{rule}": [0 if count else None for count in counts],
@@ -91,8 +106,11 @@ def _no_records(_) -> None:
 
 # ---- Table 1: P5 to P7 ----
 
-PAPER = {"relu_after_first": True}  # the network that B21 describes: three ReLUs
-RELEASE = {"relu_after_first": False}  # the one that its notebook builds: two
+MANY = 300  # networks of a condition, where 1000 would take too long
+BUILT = {
+    "paper": {"relu_after_first": True},  # the network that B21 describes: three ReLUs
+    "release": {"relu_after_first": False},  # the one that its notebook builds: two
+}
 MARGIN = 0.05  # of the published shares (Hoeffding, M=1000)
 FACTOR = 1.5  # P6: shares of pairs are compared up to it
 QUARTILE = 0.1  # P7: relative distance up to which quartiles agree
@@ -107,23 +125,52 @@ def _released_share() -> float:
     return own["in_zone"].sum() / own["networks"].sum()
 
 
-def _table_1_networks(arithmetic: str) -> dict[tuple[str, str], VolumeConfig]:
-    """By network and precision. Of native arithmetic, those that the first edition computed."""
-    counts = {
-        ("paper", "fp16"): 100,
-        ("paper", "fp32"): 1000,
-        ("paper", "fp64"): 1000,
-        ("release", "fp32"): 1000,
-    }
-    built = {"paper": PAPER, "release": RELEASE}
+def _first_edition(*networks: tuple[str, str]) -> dict[tuple[str, str], VolumeConfig]:
+    """By name and precision: networks of native arithmetic, which had records before any rule."""
     return {
-        (name, precision): VolumeConfig(precision=precision, n_networks=n, **built[name])
-        for (name, precision), n in counts.items()
+        (name, precision): VolumeConfig(
+            precision=precision, n_networks=100 if precision == "fp16" else 1000, **BUILT[name]
+        )
+        for name, precision in networks
     }
 
 
-def _table_1_grid(_: str, arithmetic: str) -> list[Cell]:
-    return [c for config in _table_1_networks(arithmetic).values() for c in _cells(config)]
+def _share_networks(arithmetic: str) -> dict[tuple[str, str], VolumeConfig]:
+    """P5: those whose share in the zone is compared."""
+    if arithmetic == "native":
+        at = [("paper", p) for p in ("fp16", "fp32", "fp64")]
+        return _first_edition(*at, ("release", "fp32"))
+    numbers = {"fp16": 300 if arithmetic == "separate" else 1000, "fp32": 1000, "fp64": 100}
+    return {
+        (name, precision): ZoneConfig(
+            **_at(precision, arithmetic), n_networks=n, seed=seed, **BUILT[name]
+        )
+        for name, seed in (("paper", 3_000_000), ("release", 3_100_000))
+        for precision, n in numbers.items()
+    }
+
+
+def _pair_networks(arithmetic: str) -> dict[tuple[str, str], VolumeConfig]:
+    """P6 and P7: those of which every mini-batch with a zero is compared."""
+    if arithmetic == "native":
+        return _first_edition(("paper", "fp16"), ("paper", "fp32"), ("release", "fp32"))
+    # Every mini-batch of "separate" is affected: a few of each network show what all would.
+    few = {"max_batches": 20} if arithmetic == "separate" else {}
+    return {
+        (name, precision): VolumeConfig(
+            **_at(precision, arithmetic),
+            **(few if precision == "fp16" else {}),
+            n_networks=MANY,
+            seed=seed,
+            **BUILT[name],
+        )
+        for name, seed in (("paper", 3_200_000), ("release", 3_300_000))
+        for precision in ("fp16", "fp32")
+    }
+
+
+def _grid(networks: Callable[[str], dict], _: str, arithmetic: str) -> list[Cell]:
+    return [cell for config in networks(arithmetic).values() for cell in _cells(config)]
 
 
 PUBLISHED_SHARES = {"fp16": 1.0, "fp32": 0.4, "fp64": 0.0}
@@ -132,7 +179,7 @@ PUBLISHED_SHARES = {"fp16": 1.0, "fp32": 0.4, "fp64": 0.0}
 def _p5(evidence: Evidence, gradient_rule: str, arithmetic: str) -> Finding:
     own = {"paper": PUBLISHED_SHARES | {"fp32": _released_share()}, "release": PUBLISHED_SHARES}
     parts, values = [], []
-    for (name, precision), config in _table_1_networks(arithmetic).items():
+    for (name, precision), config in _share_networks(arithmetic).items():
         k, n = _in_zone(evidence, config, gradient_rule)
         apart = abs(k / n - own[name][precision])
         parts.append(HOLDS if apart <= MARGIN + hoeffding_margin(n) else FAILS)
@@ -159,10 +206,11 @@ P5 = Claim(
         "Fig. 2 at its size. Hoeffding intervals (95 %) around ours and the published meet."
     ),
     thresholds={"margin": MARGIN},
-    grid=_table_1_grid,
+    grid=partial(_grid, _share_networks),
     judge=_p5,
-    scale="1000 networks as published, 100 at fp16",
+    scale="1000 networks as published; fewer where none (100) or all (100 to 300) are in the zone",
     counts_zeros=True,
+    arithmetics=ARITHMETICS,
     examples={
         "as published": networks(_as_published),
         "half as many at fp32": networks(
@@ -182,7 +230,7 @@ def _p6_flaw() -> str | None:
 
 
 def _p6(evidence: Evidence, gradient_rule: str, arithmetic: str) -> Finding:
-    networks = _table_1_networks(arithmetic)
+    networks = _pair_networks(arithmetic)
     times_1000 = {"fp16": 0.5, "fp32": 2e-3}
     parts, values = [], []
     for (name, precision), config in networks.items():
@@ -208,10 +256,11 @@ P6 = Claim(
         "published share (0.2 % at fp32, 50 % at fp16), on the network that the notebook builds."
     ),
     thresholds={"factor": FACTOR},
-    grid=_table_1_grid,
+    grid=partial(_grid, _pair_networks),
     judge=_p6,
-    scale="1000 networks as published",
+    scale="300 networks (B21: 1000), of native arithmetic 1000",
     counts_zeros=True,
+    arithmetics=ARITHMETICS,
     flaw=_p6_flaw,
     examples={
         "1000 times as many": networks(
@@ -228,7 +277,7 @@ PUBLISHED_QUARTILES = {"fp16": (98, 117, 137), "fp32": (19, 25, 47)}
 def _p7(evidence: Evidence, gradient_rule: str, arithmetic: str) -> Finding:
     found = {
         at: _networks(evidence, config, gradient_rule)
-        for at, config in _table_1_networks(arithmetic).items()
+        for at, config in _pair_networks(arithmetic).items()
         if at[1] in PUBLISHED_QUARTILES
     }
     if any(not networks["affected"].any() for networks in found.values()):
@@ -279,8 +328,8 @@ def _interval(statistic: Callable, values: Sequence, resamples: int = 500) -> tu
     return float(low), float(high)
 
 
-def _relative_as_published(config: VolumeConfig, _: str) -> float:
-    return 117.0 if config.precision == "fp16" else 25.0
+def _relative_as_published(config: VolumeConfig) -> Sequence[float]:
+    return PUBLISHED_QUARTILES[config.precision]
 
 
 P7 = Claim(
@@ -298,12 +347,13 @@ P7 = Claim(
         "test over networks)."
     ),
     thresholds={"risk": RISK, "distance": QUARTILE, "above": ABOVE},
-    grid=_table_1_grid,
+    grid=partial(_grid, _pair_networks),
     judge=_p7,
-    scale="1000 networks as published, 100 at fp16",
+    scale="300 networks (B21: 1000), of native arithmetic 1000, and 100 at fp16",
+    arithmetics=ARITHMETICS,
     examples={
         "as published": networks(_as_published, _relative_as_published),
-        "a thousandth": networks(_as_published, lambda c, _: 0.025),
+        "a thousandth": networks(_as_published, lambda _: (0.02, 0.025, 0.05)),
         "no zeros": networks(lambda *_: 0),
         "no records": _no_records,
     },
@@ -311,49 +361,62 @@ P7 = Claim(
 
 # ---- Fig. 2 of B21 and Fig. 4 of M23: P8 and R3 ----
 
-MANY = 300  # networks of a size; 1000 and 100 are published
+ALL_NETWORKS = 1000  # of a size, in the arithmetic that is to predict the published shares
 FEW = 50  # at fp64, where the claim is that there are none
 
 
 class Sweep:
     """One paper's sizes: its base network, and what it varies."""
 
-    def __init__(self, width: int, depth: int, depths, widths, batch_sizes, first_seed: int):
-        base = (width,) * depth
+    def __init__(
+        self,
+        base: tuple[int, int],
+        depths: Sequence[int],
+        widths: Sequence[int],
+        batch_sizes: Sequence[int],
+        precisions: Sequence[str],
+        first_seed: int,
+    ):
+        width, depth = base
         shapes = {
             "depth": {d: {"hidden_sizes": (width,) * d} for d in depths},
             "width": {w: {"hidden_sizes": (w,) * depth} for w in widths},
-            "batch_size": {b: {"hidden_sizes": base, "batch_size": b} for b in batch_sizes},
+            "batch_size": {
+                b: {"hidden_sizes": (width,) * depth, "batch_size": b} for b in batch_sizes
+            },
         }
         points = [(by, size) for by, sizes in shapes.items() for size in sizes]
         self._seeds = {p: first_seed + OWN_SEEDS * i for i, p in enumerate(points)}
-        self.shapes = shapes
+        self.shapes, self.precisions = shapes, precisions
 
-    def config(self, by: str, size: int, precision: str) -> VolumeConfig:
+    def config(self, by: str, size: int, precision: str, arithmetic: str) -> ZoneConfig:
         """The networks of one point, with seeds of its own."""
-        return VolumeConfig(
-            precision=precision,
-            n_networks=FEW if precision == "fp64" else MANY,
+        at = _at(precision, arithmetic)
+        n = ALL_NETWORKS if at["arithmetic"] == "epilogue" else MANY
+        return ZoneConfig(
+            **at,
+            n_networks=FEW if precision == "fp64" else n,
             seed=self._seeds[by, size],
-            stop_at_first=True,
             **self.shapes[by][size],
         )
 
     def grid(self, _: str, arithmetic: str) -> list[Cell]:
         return [
             cell
-            for precision in ("fp32", "fp16", "fp64")
+            for precision in self.precisions
             for by, sizes in self.shapes.items()
             for size in sizes
-            for cell in _cells(self.config(by, size, precision))
+            for cell in _cells(self.config(by, size, precision, arithmetic))
         ]
 
-    def shares(self, evidence: Evidence, gradient_rule: str, precision: str) -> pd.DataFrame:
+    def shares(
+        self, evidence: Evidence, gradient_rule: str, precision: str, arithmetic: str
+    ) -> pd.DataFrame:
         """A row a point: by, size, in_zone, networks, low and high (exact, 95 %)."""
         rows = []
         for by, sizes in self.shapes.items():
             for size in sizes:
-                config = self.config(by, size, precision)
+                config = self.config(by, size, precision, arithmetic)
                 k, n = _in_zone(evidence, config, gradient_rule)
                 low, high = clopper_pearson(k, n)
                 rows.append({"by": by, "size": size, "in_zone": k, "networks": n})
@@ -361,8 +424,22 @@ class Sweep:
         return pd.DataFrame(rows)
 
 
-B21 = Sweep(256, 3, (1, 2, 3, 5, 6), (16, 64, 256, 512, 1024), (16, 64, 256, 512, 1024), 1_000_000)
-M23 = Sweep(32, 4, (1, 2, 3, 5, 6), (4, 8, 16, 32, 64), (16, 32, 64, 128, 256), 2_000_000)
+B21 = Sweep(
+    (256, 3),
+    depths=(1, 2, 3, 5, 6),
+    widths=(16, 64, 256, 512, 1024),
+    batch_sizes=(16, 64, 256, 512, 1024),
+    precisions=("fp32", "fp64"),
+    first_seed=1_000_000,
+)
+M23 = Sweep(
+    (32, 4),
+    depths=(1, 2, 3, 5, 6),
+    widths=(4, 8, 16, 32, 64),
+    batch_sizes=(16, 32, 64, 128, 256),
+    precisions=("fp16", "fp32", "fp64"),
+    first_seed=2_000_000,
+)
 
 
 def _published_points(file: str, precision: int) -> pd.DataFrame:
@@ -416,9 +493,9 @@ def _trends(shares: dict[str, pd.DataFrame]) -> Finding:
     return Finding(all_of(parts), value)
 
 
-def _p8(evidence: Evidence, gradient_rule: str, _: str) -> Finding:
-    precisions = ("fp32", "fp64")
-    return _trends({p: B21.shares(evidence, gradient_rule, p) for p in precisions})
+def _p8(evidence: Evidence, gradient_rule: str, arithmetic: str) -> Finding:
+    at = B21.precisions
+    return _trends({p: B21.shares(evidence, gradient_rule, p, arithmetic) for p in at})
 
 
 def _p8_published() -> Finding:
@@ -459,8 +536,9 @@ P8 = Claim(
     thresholds={"risk": RISK, "risk, batch sizes": 0.01},
     grid=B21.grid,
     judge=_p8,
-    scale="300 networks at each size (B21: 1000), 50 at fp64",
+    scale="1000 networks at each size as published, 300 of native arithmetic, 50 at fp64",
     counts_zeros=True,
+    arithmetics=("native", "epilogue"),  # at fp32, of which the claim is, "separate" is "epilogue"
     on_published=_p8_published,
     examples={
         "by calls": networks(_by_calls(1e-8)),
@@ -495,9 +573,9 @@ def _small_trends(shares: dict[str, pd.DataFrame]) -> Finding:
     return Finding(all_of(parts), value)
 
 
-def _r3(evidence: Evidence, gradient_rule: str, _: str) -> Finding:
-    precisions = ("fp16", "fp32", "fp64")
-    return _small_trends({p: M23.shares(evidence, gradient_rule, p) for p in precisions})
+def _r3(evidence: Evidence, gradient_rule: str, arithmetic: str) -> Finding:
+    at = M23.precisions
+    return _small_trends({p: M23.shares(evidence, gradient_rule, p, arithmetic) for p in at})
 
 
 def _r3_published() -> Finding:
@@ -525,8 +603,10 @@ R3 = Claim(
     thresholds={"risk": RISK, "all": ALL, "heavy": HEAVY, "risk, batch sizes": 0.01},
     grid=M23.grid,
     judge=_r3,
-    scale="300 networks at each size (M23: 100), 50 at fp64",
+    scale="1000 networks at each size (M23: 100), 300 of native and separate arithmetic, 50 at "
+    "fp64",
     counts_zeros=True,
+    arithmetics=ARITHMETICS,
     on_published=_r3_published,
     examples={
         "all at 16 bits": networks(_all_at_16_bits),
@@ -539,4 +619,144 @@ R3 = Claim(
     },
 )
 
-CLAIMS = (P5, P6, P7, P8, R3)
+# ---- convolutional networks: P16 ----
+
+NETWORKS = {"vgg11": ALL_NETWORKS, "resnet18": MANY}
+SURELY = 0.95  # P16: "almost surely"
+LARGE = 100  # mini-batches of 100 images: a large sample
+FEW_BATCHES = 6  # at fp32, where batch norm is compared
+PER_CONV_CELL = 10
+
+
+def _conv(architecture: str, norm: bool, precision: str, arithmetic: str) -> ZoneConfig:
+    native = arithmetic == "native"
+    return ZoneConfig(
+        dataset="cifar10",
+        architecture=architecture,
+        batch_norm=norm,
+        precision=precision,
+        arithmetic=arithmetic,
+        batch_size=100,
+        inputs="release",
+        max_batches=20 if native else LARGE,
+        n_networks=100 if native else NETWORKS[architecture],
+        seed=4_000_000,
+    )
+
+
+def _p16_grid(_: str, arithmetic: str) -> list[Cell]:
+    return [
+        cell
+        for precision in (("fp32",) if arithmetic == "native" else ("fp32", "fp16"))
+        for architecture in NETWORKS
+        for norm in (False, True)
+        for cell in _cells(_conv(architecture, norm, precision, arithmetic), PER_CONV_CELL)
+    ]
+
+
+def _p16(evidence: Evidence, gradient_rule: str, arithmetic: str) -> Finding:
+    def share(architecture: str, norm: bool, precision: str, count: int) -> pd.Series:
+        config = _conv(architecture, norm, precision, arithmetic)
+        cells = [cell.config for cell in _cells(config, PER_CONV_CELL)]
+        table = evidence.table(zone.first_affected, cells)
+        return conv_shares(table, gradient_rule, [count]).iloc[0]
+
+    parts, values = [], []
+    for network in NETWORKS:
+        few, few_norm = (share(network, norm, "fp32", FEW_BATCHES) for norm in (False, True))
+        parts.append(_above(few_norm, few))
+        values.append(
+            f"{network} at fp32 after {FEW_BATCHES} mini-batches {few['share']:.0%}, with batch "
+            f"norm {few_norm['share']:.0%}"
+        )
+    if arithmetic != "native":
+        for network in NETWORKS:
+            large = share(network, False, "fp32", LARGE)
+            parts.append(decided(large["share"] >= SURELY, large["share"] < SURELY))
+            parts.append(_above(*(share(network, False, p, 1) for p in ("fp16", "fp32"))))
+        parts.append(_above(*(share("vgg11", norm, "fp16", 1) for norm in (False, True))))
+    return Finding(all_of(parts), "; ".join(values))
+
+
+def _above(a: pd.Series, b: pd.Series) -> str:
+    """Holds where a's exact interval lies above b's, fails where it lies below."""
+    return decided(bool(a["low"] > b["high"]), bool(a["high"] < b["low"]))
+
+
+def _p16_published() -> Finding:
+    table = published("paper_volume_conv.csv")
+
+    def share(network: str, norm: bool, bits: int, count: int) -> dict:
+        own = table[(table["network"] == network) & (table["batch_norm"] == norm)]
+        own = own[(own["precision"] == bits) & (own["batches_seen"] == count)].iloc[0]
+        low, high = clopper_pearson(int(own["in_zone"]), int(own["networks"]))
+        return {"share": own["in_zone"] / own["networks"], "low": low, "high": high}
+
+    parts = [_above(share("vgg11", False, 16, 1), share("vgg11", True, 16, 1))]
+    for network in NETWORKS:
+        parts += [
+            _above(*(share(network, norm, 32, FEW_BATCHES) for norm in (True, False))),
+            _above(share(network, False, 16, 1), share(network, False, 32, 1)),
+            HOLDS if share(network, False, 32, LARGE + 1)["share"] >= SURELY else FAILS,
+        ]
+    return Finding(all_of(parts), "all parts")
+
+
+def _conv_networks(first: Callable[[ZoneConfig, int], int | None]) -> Example:
+    """Networks whose first affected mini-batch is a function of config and seed."""
+
+    def result(cell: Cell) -> dict:
+        config = cell.config
+        found = [first(config, config.seed + k) for k in range(config.n_networks)]
+        shown = [None if f is None or f >= config.max_batches else f for f in found]
+        in_zone = [int(f is not None) for f in shown]
+        lists = {"affected": in_zone, "first_affected": shown, "nonfinite": 0}
+        relative = ("relative_difference", "relative_difference_first_layer")
+        lists |= dict.fromkeys(relative, [1.0] * sum(in_zone))
+        rules = ("chain", "injected")
+        return {"n_batches": config.max_batches} | {
+            f"{name}_{rule}": value for name, value in lists.items() for rule in rules
+        }
+
+    return result
+
+
+def _norm_as_published(config: ZoneConfig, seed: int) -> int:
+    if config.precision == "fp16":
+        return (2 * seed) % 13 if config.batch_norm and config.architecture == "vgg11" else 0
+    return (7 * seed) % (9 if config.batch_norm else 30)
+
+
+P16 = Claim(
+    id="P16",
+    statement="Convolutional networks meet the zone almost surely on large samples; batch norm "
+    "enlarges it at 32 bits and shrinks it at 16.",
+    published="shares after 1 to 600 mini-batches",
+    source="B21 Fig. 5, 9, 16",
+    figure="06_conv_volume#shares-of-networks",
+    rule=(
+        "VGG11 and ResNet-18 at full width on the release's inputs (normalised, cropped, "
+        "flipped). Without batch norm at fp32 at least 95 % are in the zone within 100 "
+        "mini-batches; after the first, more at fp16 than at fp32. Batch norm enlarges the share "
+        "at fp32 after 6 mini-batches, for both networks, and shrinks it at fp16 after the first, "
+        "for VGG11. More and fewer: exact intervals (95 %) do not meet; fails where they lie the "
+        "other way. Of native arithmetic the part on batch norm at fp32 alone."
+    ),
+    thresholds={"risk": RISK, "surely": SURELY, "large": LARGE, "few": FEW_BATCHES},
+    grid=_p16_grid,
+    judge=_p16,
+    scale="full width; 1000 VGG11 as published and 300 ResNet-18, 100 of native arithmetic",
+    arithmetics=("native", "epilogue"),  # "separate" differs in the output layer alone
+    on_published=_p16_published,
+    examples={
+        "as published": _conv_networks(_norm_as_published),
+        "batch norm leaves none": _conv_networks(
+            lambda c, seed: None if c.batch_norm else (7 * seed) % 30
+        ),
+        "the same with batch norm": _conv_networks(lambda c, seed: (7 * seed) % 30),
+        "no zeros": _conv_networks(lambda c, seed: None),
+        "no records": _no_records,
+    },
+)
+
+CLAIMS = (P5, P6, P7, P8, P16, R3)

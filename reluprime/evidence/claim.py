@@ -2,16 +2,18 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 import pandas as pd
 from pydantic import BaseModel
 
 from reluprime import records
 from reluprime.activations import GRADIENT_RULES
+from reluprime.arithmetic import Arithmetic
 from reluprime.evidence.finding import Condition, Finding
 
 DEVICES = ("cpu", "cuda")
+ARITHMETICS: tuple[str, ...] = get_args(Arithmetic)
 
 
 class Cell(NamedTuple):
