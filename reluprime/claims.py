@@ -1,6 +1,6 @@
 """Every claim of the two papers, judged: the scorecard.
 
-    python -m reluprime.claims [scorecard] [--json]   what each claim's records say
+    python -m reluprime.claims scorecard [--json]     what each claim's records say
     python -m reluprime.claims register --reason ..   register rules that are new or changed
     python -m reluprime.claims compute P2 R1 ..       compute what the claims' grids lack
 
@@ -12,11 +12,13 @@ import json
 import math
 import sys
 from collections.abc import Sequence
+from itertools import pairwise
 
 import pandas as pd
 
 from reluprime import (
     bifurcation_claims,
+    predictions,
     records,
     search_claims,
     training_claims,
@@ -26,7 +28,7 @@ from reluprime import (
 from reluprime.evidence import registry
 from reluprime.evidence.claim import Claim, Evidence
 from reluprime.evidence.compute import compute
-from reluprime.evidence.finding import NOT_TESTED, verdict
+from reluprime.evidence.finding import NO_OCCASION, NOT_TESTED, OPEN, verdict
 
 _MODULES = (bifurcation_claims, volume_claims, training_claims, zero_claims, search_claims)
 
@@ -37,12 +39,14 @@ def _place(claim: Claim) -> tuple[str, int]:
 
 CLAIMS = tuple(sorted((c for module in _MODULES for c in module.CLAIMS), key=_place))
 BY_ID = {claim.id: claim for claim in CLAIMS}
+OURS = (predictions.CLAIM,)  # sentences of ours: registered and computed alike, in no scorecard
 STUDIES = tuple({c.study: None for claim in CLAIMS for c in claim.cells()})
 
 
-def load(store: records.Store) -> Evidence:
-    """All records that a rule may read."""
-    return Evidence.of_store(store, [records.study_name(study) for study in STUDIES])
+def load(store: records.Store, claims: Sequence[Claim] = CLAIMS) -> Evidence:
+    """All records that the rules of claims may read."""
+    studies = dict.fromkeys(records.study_name(c.study) for claim in claims for c in claim.cells())
+    return Evidence.of_store(store, studies)
 
 
 def judged(claim: Claim, evidence: Evidence, entries: list[dict]) -> dict:
@@ -80,22 +84,21 @@ def _devices(claim: Claim, evidence: Evidence) -> set[str]:
     return {record["provenance"]["device_name"] for record in found}
 
 
-def all_judged(store: records.Store) -> list[dict]:
-    """:func:`judged` of every claim, in the order of their ids."""
-    evidence, entries = load(store), registry.read()
-    return [judged(claim, evidence, entries) for claim in CLAIMS]
+def all_judged(store: records.Store, ids: Sequence[str] = tuple(BY_ID)) -> list[dict]:
+    """:func:`judged` of the claims with these ids, in that order."""
+    claims = [BY_ID[i] for i in ids]
+    evidence, entries = load(store, claims), registry.read()
+    return [judged(claim, evidence, entries) for claim in claims]
 
 
-def scorecard(store: records.Store, ids: Sequence[str] = ()) -> pd.DataFrame:
-    """The scorecard for a page: one row a claim, all or those of `ids`.
+def scorecard(store: records.Store, ids: Sequence[str] = tuple(BY_ID)) -> pd.DataFrame:
+    """The scorecard for a page: one row a claim.
 
     Columns: id, verdict, figure, claim, published, chain, injected, registered, scale, source.
     """
     rows = []
-    for row in all_judged(store):
+    for row in all_judged(store, ids):
         claim = BY_ID[row["id"]]
-        if ids and claim.id not in ids:
-            continue
         seen = any(cell["outcome"] for cell in row["by"])
         rows.append(
             {
@@ -134,26 +137,39 @@ def _alike(by: list[dict]) -> bool:
     return found["chain"] == found["injected"]
 
 
-def counts(card: pd.DataFrame) -> dict[str, list[str]]:
-    """The ids of each kind of verdict: of the papers' scale, of reduced scale, undecided."""
-    kinds = {
-        "at the papers' scale": ~card["verdict"].str.contains("reduced|open|occasion|not tested"),
-        "at reduced scale": card["verdict"].str.contains("at reduced scale"),
-        "undecided": card["verdict"].isin(["open", "no occasion", NOT_TESTED]),
-    }
+def by_verdict(card: pd.DataFrame) -> dict[str, list[str]]:
+    """The ids of a scorecard's claims by kind of verdict.
+
+    decided: at the scale of the rule's words, or by the published numbers alone; reduced: at
+    reduced scale; undecided: open, without occasion, or not tested.
+    """
+    reduced = card["verdict"].str.contains("at reduced scale")
+    undecided = card["verdict"].isin([OPEN, NO_OCCASION, NOT_TESTED])
+    kinds = {"decided": ~reduced & ~undecided, "reduced": reduced, "undecided": undecided}
     return {kind: card[own]["id"].tolist() for kind, own in kinds.items()}
 
 
-def rules_table(ids: Sequence[str] = ()) -> pd.DataFrame:
+def rules_table(ids: Sequence[str] = tuple(BY_ID)) -> pd.DataFrame:
     """Each claim's rule in words, and what it answers on the papers' own released data."""
     rows = []
-    for claim in CLAIMS:
-        if ids and claim.id not in ids:
-            continue
+    for claim in (BY_ID[i] for i in ids):
         own = claim.on_published() if claim.on_published else None
         theirs = f"{own.outcome}: {own.value}" if own else "none released that it could read"
         rows.append({"id": claim.id, "rule": claim.rule, "on the papers' own data": theirs})
     return pd.DataFrame(rows)
+
+
+def replaced_rules() -> pd.DataFrame:
+    """Registrations that a later one replaced, and why; no row if there are none."""
+    entries, rows = registry.read(), []
+    for claim in CLAIMS:
+        for condition in claim.conditions():
+            known = registry.of_condition(entries, claim.id, condition)
+            for old, new in pairwise(known):
+                words = {"id": claim.id, "registered": old["utc"][:10], "rule": old["rule"]}
+                rows.append(words | {"replaced because": new["reason"]})
+    columns = ["id", "registered", "rule", "replaced because"]
+    return pd.DataFrame(rows, columns=columns).drop_duplicates(ignore_index=True)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -165,7 +181,7 @@ def main(argv: list[str] | None = None) -> int:
     registering = commands.add_parser("register", help="register rules that are new or changed")
     registering.add_argument("--reason", default="", help="why a rule replaces its earlier one")
     computing = commands.add_parser("compute", help="compute what claims' grids lack")
-    computing.add_argument("ids", nargs="+", choices=BY_ID, metavar="ID", help="P1 ... R7")
+    computing.add_argument("ids", nargs="+", choices=_with_ours(), metavar="ID", help="P1 ... A1")
     computing.add_argument("--max-seconds", type=float, default=math.inf)
     for command in (card, computing):
         command.add_argument("--store", default="records", help="folder of the records")
@@ -178,6 +194,10 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
+def _with_ours() -> dict[str, Claim]:
+    return BY_ID | {claim.id: claim for claim in OURS}
+
+
 def _print(args: argparse.Namespace) -> None:
     store = records.Store(args.store)
     if args.json:
@@ -188,11 +208,11 @@ def _print(args: argparse.Namespace) -> None:
 
 
 def _register(args: argparse.Namespace) -> None:
-    print("\n".join(registry.register(CLAIMS, args.reason)) or "every rule is registered")
+    print("\n".join(registry.register((*CLAIMS, *OURS), args.reason)) or "every rule is registered")
 
 
 def _compute(args: argparse.Namespace) -> None:
-    compute([BY_ID[i] for i in args.ids], records.Store(args.store), args.max_seconds)
+    compute([_with_ours()[i] for i in args.ids], records.Store(args.store), args.max_seconds)
 
 
 if __name__ == "__main__":

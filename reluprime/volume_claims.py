@@ -24,7 +24,6 @@ from reluprime.statistics import (
     differ,
     hoeffding_margin,
     is_larger,
-    pair_share,
     quartiles,
 )
 from reluprime.volume import VolumeConfig
@@ -230,13 +229,13 @@ def _p6_flaw() -> str | None:
 
 
 def _p6(evidence: Evidence, gradient_rule: str, arithmetic: str) -> Finding:
-    networks = _pair_networks(arithmetic)
     times_1000 = {"fp16": 0.5, "fp32": 2e-3}
     parts, values = [], []
-    for (name, precision), config in networks.items():
+    for (name, precision), config in _pair_networks(arithmetic).items():
         if name != "release" or precision not in times_1000:
             continue
-        share = pair_share(_networks(evidence, config, gradient_rule))["share"]
+        networks = _networks(evidence, config, gradient_rule)
+        share = networks["affected"].sum() / networks["n_batches"].sum()
         close = times_1000[precision] / FACTOR <= share <= times_1000[precision] * FACTOR
         parts.append(HOLDS if close else FAILS)
         values.append(f"{precision} {share:.2%}")
@@ -702,19 +701,21 @@ def _p16_published() -> Finding:
     return Finding(all_of(parts), "all parts")
 
 
-def _conv_networks(first: Callable[[ZoneConfig, int], int | None]) -> Example:
+def _conv_networks(
+    first: Callable[[ZoneConfig, int], int | None], n_batches: int = LARGE
+) -> Example:
     """Networks whose first affected mini-batch is a function of config and seed."""
 
     def result(cell: Cell) -> dict:
-        config = cell.config
+        config, end = cell.config, cell.config.max_batches or n_batches
         found = [first(config, config.seed + k) for k in range(config.n_networks)]
-        shown = [None if f is None or f >= config.max_batches else f for f in found]
+        shown = [None if f is None or f >= end else f for f in found]
         in_zone = [int(f is not None) for f in shown]
         lists = {"affected": in_zone, "first_affected": shown, "nonfinite": 0}
         relative = ("relative_difference", "relative_difference_first_layer")
         lists |= dict.fromkeys(relative, [1.0] * sum(in_zone))
         rules = ("chain", "injected")
-        return {"n_batches": config.max_batches} | {
+        return {"n_batches": end} | {
             f"{name}_{rule}": value for name, value in lists.items() for rule in rules
         }
 
