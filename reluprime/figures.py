@@ -267,3 +267,57 @@ def predicted_rate_figure(rates: pd.DataFrame) -> Figure:
     axes.set(xlabel="predicted: density at 0 times width", ylabel="exact zeros a pre-activation")
     axes.legend(loc="upper left", ncols=2)
     return closed(figure)
+
+
+PRECISION_MARKERS = {"fp16": "o", "fp32": "s"}
+WORK_FILLS = {"B21": "#444444", "M23": "white"}
+
+
+def prediction_figure(points: dict[str, pd.DataFrame]) -> Figure:
+    """Released shares of networks in the zone against predicted ones, a panel an arithmetic.
+
+    points: {arithmetic: rows of `predictions.points`}. Bars are exact 95 % intervals of ours.
+    """
+    figure, axes = plt.subplots(1, len(points), figsize=(9, 4.6), sharey=True, squeeze=False)
+    for panel, (arithmetic, table) in zip(axes.flat, points.items(), strict=True):
+        panel.plot([0, 1], [0, 1], ":", color=PUBLISHED, linewidth=0.8)
+        for (work, precision), own in table.groupby(["work", "precision"], sort=False):
+            panel.errorbar(
+                own["ours"],
+                own["published"],
+                xerr=[own["ours"] - own["low"], own["high"] - own["ours"]],
+                fmt=PRECISION_MARKERS[precision],
+                color="#444444",
+                markerfacecolor=WORK_FILLS[work],
+                markersize=6,
+                linewidth=0.8,
+                label=f"{work}, {precision}",
+            )
+        if table.empty:
+            panel.text(0.5, 0.5, "no point is complete", ha="center")
+        panel.set(xlabel="predicted share of networks", title=arithmetic, xlim=(-0.03, 1.03))
+    axes[0, 0].set(ylabel="published share of networks", ylim=(-0.03, 1.03))
+    legend_below(figure, axes.flat, ncols=4)
+    return closed(figure)
+
+
+def curve_figure(table: pd.DataFrame) -> Figure:
+    """Released shares over mini-batches (marks) and predicted ones (lines with intervals).
+
+    table: rows of `predictions.curve_points`; a panel a curve.
+    """
+    curves = list(table.groupby(["panel", "precision"], sort=False))
+    rows = max(1, -(-len(curves) // 3))
+    figure, axes = plt.subplots(rows, 3, figsize=(9, 2.7 * rows), sharey=True, squeeze=False)
+    for panel in axes.flat[len(curves) :]:
+        panel.set_axis_off()
+    for panel, ((name, precision), own) in zip(axes.flat, curves, strict=False):
+        panel.plot(own["batches"], own["ours"], color="#444444", label="predicted")
+        panel.fill_between(own["batches"], own["low"], own["high"], color="#444444", alpha=0.25)
+        panel.plot(own["batches"], own["published"], "D", color=PUBLISHED, ms=4, label="published")
+        panel.set_xscale("log")
+        panel.set(title=f"{name}, {precision}", xlabel="mini-batches", ylim=(-0.03, 1.03))
+    for panel in axes[:, 0]:
+        panel.set_ylabel("share of networks")
+    legend_below(figure, axes.flat, ncols=2)
+    return closed(figure)

@@ -13,10 +13,10 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from reluprime import volume_claims
+from reluprime import volume_claims, zone
 from reluprime.evidence.claim import ARITHMETICS, Cell, Claim, Evidence, Example
 from reluprime.evidence.finding import FAILS, HOLDS, Finding
-from reluprime.records import published
+from reluprime.records import Store, published
 from reluprime.statistics import clopper_pearson
 from reluprime.volume_claims import ALL_NETWORKS, B21, M23, Sweep
 from reluprime.zone import ZoneConfig
@@ -96,7 +96,7 @@ def grid(_: str, arithmetic: str) -> list[Cell]:
 
 
 def points(evidence: Evidence, gradient_rule: str, arithmetic: str) -> pd.DataFrame:
-    """One row a published point.
+    """One row a published point whose networks all have records.
 
     Columns: work, panel (depth, width, batch_size), size, precision, published and ours (shares),
     k, n, published_k, published_n (networks in the zone and all), low and high (exact interval of
@@ -109,7 +109,13 @@ def points(evidence: Evidence, gradient_rule: str, arithmetic: str) -> pd.DataFr
             ours = sweep.shares(evidence, gradient_rule, precision, arithmetic)
             both = theirs.merge(ours, on=["by", "size"], suffixes=("_published", ""))
             rows += [_point(work, precision, row) for row in both.to_dict("records")]
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, columns=_POINT)
+
+
+_POINT = [
+    *("work", "panel", "size", "precision", "published", "ours", "k", "n"),
+    *("published_k", "published_n", "low", "high"),
+]
 
 
 def _point(work: str, precision: str, row: dict) -> dict:
@@ -130,10 +136,12 @@ def _point(work: str, precision: str, row: dict) -> dict:
 
 
 def curve_points(evidence: Evidence, gradient_rule: str, arithmetic: str) -> pd.DataFrame:
-    """One row a point of a curve: work, panel, precision, batches, published, ours, n, reading,
-    low and high (exact interval of ours, 95 %)."""
+    """One row a point of a curve whose networks all have records: work, panel, precision, batches,
+    published, ours, n, reading, low and high (exact interval of ours, 95 %)."""
     rows = []
     for curve in curves(arithmetic):
+        if evidence.missing(volume_claims._cells(curve.config, curve.per_cell)):
+            continue
         networks = volume_claims._networks(evidence, curve.config, gradient_rule, curve.per_cell)
         for batches, share in zip(curve.batches, curve.published, strict=True):
             k, n = int((networks["first_affected"] < batches).sum()), len(networks)
@@ -152,7 +160,8 @@ def curve_points(evidence: Evidence, gradient_rule: str, arithmetic: str) -> pd.
                     "high": high,
                 }
             )
-    return pd.DataFrame(rows)
+    columns = ["work", "panel", "precision", "batches", "published", "ours", "n", "reading"]
+    return pd.DataFrame(rows, columns=[*columns, "low", "high"])
 
 
 def tests(evidence: Evidence, gradient_rule: str, arithmetic: str) -> pd.DataFrame:
@@ -166,7 +175,7 @@ def tests(evidence: Evidence, gradient_rule: str, arithmetic: str) -> pd.DataFra
     table = points(evidence, gradient_rule, arithmetic)
     rows = [*_point_tests(table), *_panel_tests(table)]
     rows += _curve_tests(curve_points(evidence, gradient_rule, arithmetic))
-    found = pd.DataFrame(rows)
+    found = pd.DataFrame(rows, columns=["work", "panel", "size", "precision", "p"])
     least = RISK / max(1, found["p"].notna().sum())
     met = [None if np.isnan(p) else bool(p >= least) for p in found["p"]]
     return found.assign(met=pd.Series(met, dtype=object))
@@ -233,6 +242,51 @@ def zeros_ratio(points: pd.DataFrame) -> tuple[float, float, float]:
     ratio = np.log1p(-own["published"]).sum() / np.log1p(-own["ours"]).sum()
     low, high = np.quantile(theirs / ours, [0.025, 0.975])
     return float(ratio), float(low), float(high)
+
+
+def evidence_of(store: Store) -> Evidence:
+    """What a store has of the points and curves."""
+    return Evidence.of_store(store, ["zone.first_affected"])
+
+
+def cells_of(store: Store, arithmetic: str) -> pd.DataFrame:
+    """The records of an arithmetic's points, for a page's source line."""
+    configs = [cell.config for cell in grid("injected", arithmetic)]
+    return evidence_of(store).table(zone.first_affected, configs)
+
+
+def progress(evidence: Evidence) -> pd.DataFrame:
+    """How many of each arithmetic's cells have records, for the page."""
+    rows = []
+    for arithmetic in ARITHMETICS:
+        cells = grid("injected", arithmetic)
+        there = len(cells) - len(evidence.missing(cells))
+        rows.append({"arithmetic": arithmetic, "cells": len(cells), "with records": there})
+    return pd.DataFrame(rows)
+
+
+def test_table(evidence: Evidence) -> pd.DataFrame:
+    """Tests that an arithmetic misses, for the page: what is compared, and p; and how many it
+    meets, of those whose networks all have records."""
+    rows = []
+    for arithmetic in ARITHMETICS:
+        found = tests(evidence, "injected", arithmetic)
+        if found.empty:
+            continue
+        met, missed = ((found["met"] == word) for word in (True, False))
+        names = ", ".join(_name(row) for row in found[missed].to_dict("records"))
+        rows.append(
+            {
+                "arithmetic": arithmetic,
+                "tests": len(found),
+                "0 or all in both": int(found["p"].isna().sum()),
+                "met": int(met.sum()),
+                "missed": int(missed.sum()),
+                "those missed": names or "none",
+            }
+        )
+    columns = ["arithmetic", "tests", "0 or all in both", "met", "missed", "those missed"]
+    return pd.DataFrame(rows, columns=columns)
 
 
 # ---- the sentence, registered before the points were computed ----

@@ -723,7 +723,7 @@ R7 = Claim(
     statement="With s other than 0, zeros become rarer as training goes on.",
     published="text",
     source="M23 4.5",
-    figure="08_replication_fc#zeros-by-epoch",
+    figure="08_replication_fc#do-zeros-become-rarer",
     rule=(
         "Training 784-200x3-10 at bf16, the runs of R2: a seed's runs with s other than 0 meet "
         "fewer zeros in the last half of the epochs than in the first: sign-flip test of the "

@@ -116,7 +116,7 @@ QUARTILE = 0.1  # P7: relative distance up to which quartiles agree
 ABOVE = 20.0  # P7: "above 20"
 
 
-def _released_share() -> float:
+def released_share() -> float:
     """Share of the paper's network in the zone at fp32, from the three points of Fig. 2 at it."""
     table = published("paper_volume_mlp.csv")
     at = {"nb_layers": 3, "nb_neurons": 256, "batch_size": 256}
@@ -176,7 +176,7 @@ PUBLISHED_SHARES = {"fp16": 1.0, "fp32": 0.4, "fp64": 0.0}
 
 
 def _p5(evidence: Evidence, gradient_rule: str, arithmetic: str) -> Finding:
-    own = {"paper": PUBLISHED_SHARES | {"fp32": _released_share()}, "release": PUBLISHED_SHARES}
+    own = {"paper": PUBLISHED_SHARES | {"fp32": released_share()}, "release": PUBLISHED_SHARES}
     parts, values = [], []
     for (name, precision), config in _share_networks(arithmetic).items():
         k, n = _in_zone(evidence, config, gradient_rule)
@@ -411,16 +411,19 @@ class Sweep:
     def shares(
         self, evidence: Evidence, gradient_rule: str, precision: str, arithmetic: str
     ) -> pd.DataFrame:
-        """A row a point: by, size, in_zone, networks, low and high (exact, 95 %)."""
+        """A row a point that has all its networks: by, size, in_zone, networks, low and high
+        (exact interval, 95 %)."""
         rows = []
         for by, sizes in self.shapes.items():
             for size in sizes:
                 config = self.config(by, size, precision, arithmetic)
+                if evidence.missing(_cells(config)):
+                    continue
                 k, n = _in_zone(evidence, config, gradient_rule)
                 low, high = clopper_pearson(k, n)
                 rows.append({"by": by, "size": size, "in_zone": k, "networks": n})
                 rows[-1] |= {"low": low, "high": high}
-        return pd.DataFrame(rows)
+        return pd.DataFrame(rows, columns=["by", "size", "in_zone", "networks", "low", "high"])
 
 
 B21 = Sweep(
