@@ -232,3 +232,23 @@ def test_on_a_gpu_the_activation_is_timed_as_a_recording(monkeypatch):
     result = speed.measure(config, CPU)
     assert steps == ["replay"] * 6  # three contenders, one warm-up and one repeat
     assert result["seconds"].keys() == {"ours", TORCH, RELEASED}
+
+
+@pytest.mark.parametrize(
+    ("name", "ours", "theirs"),
+    [
+        ("monte-carlo-fp16", ("fp16", "epilogue"), ("fp32", "native")),
+        ("vgg11-bf16", ("bf16", "separate"), ("bf16", "native")),
+    ],
+)
+def test_arithmetics_are_compared_on_the_same_work(name, ours, theirs, monkeypatch):
+    asked = []
+    monkeypatch.setattr(volume, "estimate", lambda config, device: asked.append(config))
+    monkeypatch.setattr(speed.training, "fit", lambda config, device: asked.append(config))
+    task = speed.TASKS[name](SpeedConfig(task=name, n_networks=3, epochs=2, n_train=50), CPU)
+    for contender in task.contenders.values():
+        contender.run()
+    assert [(c.precision, c.arithmetic) for c in asked] == [ours, theirs]
+    same = [c.model_dump(exclude={"precision", "arithmetic"}) for c in asked]
+    assert same[0] == same[1]
+    assert {c.units for c in task.contenders.values()} == {3 if "monte" in name else 2}
