@@ -23,7 +23,7 @@ from torch import Tensor
 from reluprime import data, graphs, models, released, training, volume
 from reluprime.activations import relu
 from reluprime.config import Config
-from reluprime.precision import best_device, numerics
+from reluprime.precision import DTYPES, best_device, numerics
 from reluprime.training import TrainingConfig
 from reluprime.volume import VolumeConfig
 
@@ -223,14 +223,23 @@ def _convolutional(architecture: str) -> TrainingConfig:
 
 
 def _monte_carlo_fp16(config: SpeedConfig, device: torch.device) -> Task:
-    """The same networks at fp16 `epilogue` and at native fp32; unit: a network."""
+    """The screen of the Monte Carlo at fp16 `epilogue` and at native fp32; unit: a network."""
 
-    def networks(**condition) -> Contender:
+    def screens(**condition) -> Contender:
         own = VolumeConfig(n_networks=config.n_networks, **condition)
-        return Contender(lambda: volume.estimate(own, device), config.n_networks, False)
+        batches, n_classes = volume.raw_batches(own, DTYPES[own.precision], device)
+        like = (own, batches[0][0], n_classes)
 
-    ours = networks(precision="fp16", arithmetic="epilogue")
-    return Task("network", {"ours": ours, FP32: networks()})
+        def run() -> list[list[int]]:
+            networks = (
+                volume.random_network(*like, seed, 0.0, "chain") for seed in range(own.n_networks)
+            )
+            return [list(volume.screen(network, batches)) for network in networks]
+
+        return Contender(run, own.n_networks, False)
+
+    ours = screens(precision="fp16", arithmetic="epilogue")
+    return Task("network", {"ours": ours, FP32: screens()})
 
 
 def _vgg11_bf16(config: SpeedConfig, device: torch.device) -> Task:

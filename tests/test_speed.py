@@ -234,21 +234,27 @@ def test_on_a_gpu_the_activation_is_timed_as_a_recording(monkeypatch):
     assert result["seconds"].keys() == {"ours", TORCH, RELEASED}
 
 
-@pytest.mark.parametrize(
-    ("name", "ours", "theirs"),
-    [
-        ("monte-carlo-fp16", ("fp16", "epilogue"), ("fp32", "native")),
-        ("vgg11-bf16", ("bf16", "separate"), ("bf16", "native")),
-    ],
-)
-def test_arithmetics_are_compared_on_the_same_work(name, ours, theirs, monkeypatch):
+def test_two_arithmetics_train_the_same(monkeypatch):
     asked = []
-    monkeypatch.setattr(volume, "estimate", lambda config, device: asked.append(config))
     monkeypatch.setattr(speed.training, "fit", lambda config, device: asked.append(config))
-    task = speed.TASKS[name](SpeedConfig(task=name, n_networks=3, epochs=2, n_train=50), CPU)
+    task = speed.TASKS["vgg11-bf16"](SpeedConfig(task="vgg11-bf16", epochs=2, n_train=50), CPU)
     for contender in task.contenders.values():
         contender.run()
-    assert [(c.precision, c.arithmetic) for c in asked] == [ours, theirs]
-    same = [c.model_dump(exclude={"precision", "arithmetic"}) for c in asked]
-    assert same[0] == same[1]
-    assert {c.units for c in task.contenders.values()} == {3 if "monte" in name else 2}
+    assert [(c.precision, c.arithmetic) for c in asked] == [
+        ("bf16", "separate"),
+        ("bf16", "native"),
+    ]
+    assert asked[0].model_copy(update={"arithmetic": "native"}) == asked[1]
+    assert {contender.units for contender in task.contenders.values()} == {2}
+
+
+def test_two_arithmetics_screen_the_same(monkeypatch):
+    small = data.load("mnist-5k", device=CPU)
+    monkeypatch.setattr(data, "load", lambda name, device: small)
+    task = speed.TASKS["monte-carlo-fp16"](SpeedConfig(task="monte-carlo-fp16", n_networks=4), CPU)
+    ours, native = (contender.run() for contender in task.contenders.values())
+    assert len(ours) == len(native) == 4
+    for found, condition in ((ours, {"precision": "fp16", "arithmetic": "epilogue"}), (native, {})):
+        config = VolumeConfig(dataset="mnist-5k", n_networks=4, **condition)
+        assert [len(one) for one in found] == volume.estimate(config, CPU)["screened"]
+    assert sum(map(len, ours)) > sum(map(len, native))
