@@ -9,6 +9,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from reluprime import activations, graphs, models, stacks, training, volume
 from reluprime.activations import ReLU
+from reluprime.precision import DTYPES
 from reluprime.training import TrainingConfig, fit
 from reluprime.volume import VolumeConfig
 from reluprime.zone import ZoneConfig, first_affected
@@ -121,8 +122,9 @@ class NoWait(TorchDispatchMode):
 
 def train_an_epoch(config):
     cpu = torch.device("cpu")
-    batches = training._batches(config, cpu, torch.float32)
-    networks = list(training._networks(config, batches, cpu, torch.float32))
+    dtype = DTYPES[config.precision]
+    batches = training._batches(config, cpu, dtype)
+    networks = list(training._networks(config, batches, cpu, dtype))
     run = training._Single(networks[0]) if len(networks) == 1 else training._Ensemble(networks)
     optimizer = training._optimizer(config, run.weights, cpu)
     with NoWait():
@@ -139,6 +141,8 @@ def train_an_epoch(config):
         ADAM | {"s": 1.0, "batch_norm": True},
         VGG11 | {"s": 1.0, "augment": True},
         RESNET18 | {"s": 1.0},
+        ADAM | {"s": 1.0, "batch_norm": True, "arithmetic": "epilogue"},
+        VGG11 | {"s": 1.0, "batch_norm": True, "arithmetic": "separate", "precision": "bf16"},
     ],
 )
 def test_an_epoch_never_waits_for_the_host(changes, monkeypatch):
