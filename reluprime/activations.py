@@ -63,14 +63,23 @@ class _Rule(NamedTuple):
         return s * upstream
 
 
+def count_zeros(x: Tensor) -> Tensor:
+    """How many numbers are exactly 0 or -0, (); on a CPU faster than looking for them."""
+    bits = x.view(torch.int16) << 1 if x.dtype.itemsize == 2 else x  # all but the sign
+    return x.numel() - torch.count_nonzero(bits)
+
+
 def _positions(x: Tensor, kink: float) -> Tensor:
     """Where x is exactly at the kink: int64 (n, x.dim()), n small.
 
     A mask of x's shape instead where the number of hits must not shape the program: a CUDA
     kernel would have to wait for the host, a compiled graph would break.
     """
-    mask = x == kink
-    return mask if x.is_cuda or torch.compiler.is_compiling() else mask.nonzero()
+    if x.is_cuda or torch.compiler.is_compiling():
+        return x == kink
+    if kink == 0 and count_zeros(x) == 0:
+        return x.new_empty((0, x.dim()), dtype=torch.int64)
+    return (x == kink).nonzero()
 
 
 def _replace(grad: Tensor, positions: Tensor, upstream: Tensor, rule: _Rule, kink: int) -> Tensor:
@@ -288,9 +297,9 @@ ACTIVATIONS = (ReLU, ReLU6, LeakyReLU)
 
 
 def _count(x: Tensor, kink: float) -> Tensor:
-    # Counting what is not 0 is the fastest on a CPU, where PyTorch 2.11 has no vmap for it.
+    # On a CPU PyTorch 2.11 has no vmap for counting.
     if kink == 0 and not x.is_cuda and not torch._C._functorch.is_batchedtensor(x):
-        return x.numel() - torch.count_nonzero(x)
+        return count_zeros(x)
     return (x == kink).sum()
 
 

@@ -107,7 +107,24 @@ class SeparateConv2d(nn.Conv2d):
     def forward(self, x: Tensor) -> Tensor:
         dtype = _product_dtype(x)
         z = self._conv_forward(x.to(dtype), self.weight.to(dtype), None).to(x.dtype)
-        return z if self.bias is None else z.add_(self.bias.view(-1, 1, 1))
+        return z if self.bias is None else _AddBias.apply(z, self.bias)
+
+
+class _AddBias(torch.autograd.Function):
+    """z (batch, channels, height, width) with the bias (channels,) added in place."""
+
+    @staticmethod
+    def forward(ctx, z, bias):
+        ctx.mark_dirty(z)
+        column = bias.view(1, -1, 1, 1)
+        if not z.is_contiguous(memory_format=torch.channels_last):
+            return z.add_(column)
+        row = column.expand(-1, -1, 1, z.shape[3])  # a few channels at a time would be slow
+        return z.add_(row.contiguous(memory_format=torch.channels_last))
+
+    @staticmethod
+    def backward(ctx, grad):
+        return grad, grad.sum((0, 2, 3))  # PyTorch takes it in fp32 and rounds once
 
 
 def _product_dtype(x: Tensor) -> torch.dtype:

@@ -1,4 +1,6 @@
-"""How fast: this package against the released code, written anew, in one run on one device.
+"""How fast: this package against the released code, and one arithmetic against another.
+
+The released code is written anew; what is compared runs in one process, on one device, in turns.
 
 `python benchmarks/run.py` measures and puts records into a store; the report's page reads them.
 """
@@ -21,13 +23,13 @@ from torch import Tensor
 from reluprime import data, graphs, models, released, training, volume
 from reluprime.activations import relu
 from reluprime.config import Config
-from reluprime.precision import best_device, numerics
+from reluprime.precision import DTYPES, best_device, numerics
 from reluprime.training import TrainingConfig
 from reluprime.volume import VolumeConfig
 
 TaskName = Literal[
     "monte-carlo", "activation-images", "activation-features", "mlp-256", "mlp-2048", "vgg11",
-    "resnet18",
+    "resnet18", "monte-carlo-fp16", "vgg11-bf16",
 ]  # fmt: skip
 
 
@@ -60,6 +62,7 @@ class Task(NamedTuple):
 
 RELEASED, IN_MEMORY = "released", "released, data on the device"
 TORCH, PRODUCTS = "F.relu", "matrix products"
+FP32, BF16 = "native fp32", "native bf16"
 # Least speed relative to a contender, and share of the rate of matrix products, on each device.
 GOALS = {
     ("monte-carlo", RELEASED): {"cpu": 15.0, "cuda": 500.0},
@@ -71,16 +74,20 @@ GOALS = {
     ("vgg11", RELEASED): {"cuda": 3.0},
     ("resnet18", RELEASED): {"cuda": 3.0},
     ("monte-carlo", PRODUCTS): {"cuda": 0.5},
+    ("monte-carlo-fp16", FP32): {"cpu": 1 / 1.5},
+    ("vgg11-bf16", BF16): {"cpu": 1 / 1.3},
 }
 
 
 def grid(device: torch.device) -> list[SpeedConfig]:
     """Every task in the sizes that fill the device and take minutes."""
     if device.type == "cuda":
-        return [SpeedConfig(task=task) for task in TASKS]
+        own = {"monte-carlo-fp16": {"n_networks": 20}}  # an arithmetic but native has no stacks
+        return [SpeedConfig(task=task, **own.get(task, {})) for task in TASKS]
     small = {"repeats": 3, "n_networks": 20, "n_released": 4, "epochs": 3}
     images = small | {"width": 0.25, "n_train": 5000, "epochs": 1}
-    own = {"vgg11": images, "resnet18": images, "mlp-2048": small | {"epochs": 1}}
+    own = dict.fromkeys(("vgg11", "resnet18", "vgg11-bf16"), images)
+    own["mlp-2048"] = small | {"epochs": 1}
     return [SpeedConfig(task=task, **own.get(task, small)) for task in TASKS]
 
 
@@ -215,6 +222,45 @@ def _convolutional(architecture: str) -> TrainingConfig:
     )
 
 
+def _monte_carlo_fp16(config: SpeedConfig, device: torch.device) -> Task:
+    """The screen of the Monte Carlo at fp16 `epilogue` and at native fp32; unit: a network."""
+
+    def screens(**condition) -> Contender:
+        own = VolumeConfig(n_networks=config.n_networks, **condition)
+        batches, n_classes = volume.raw_batches(own, DTYPES[own.precision], device)
+        like = (own, batches[0][0], n_classes)
+
+        def run() -> list[list[int]]:
+            networks = (
+                volume.random_network(*like, seed, 0.0, "chain") for seed in range(own.n_networks)
+            )
+            return [list(volume.screen(network, batches)) for network in networks]
+
+        return Contender(run, own.n_networks, False)
+
+    ours = screens(precision="fp16", arithmetic="epilogue")
+    return Task("network", {"ours": ours, FP32: screens()})
+
+
+def _vgg11_bf16(config: SpeedConfig, device: torch.device) -> Task:
+    """An epoch of VGG11 at bf16, `separate` and native, with its evaluation; unit: an epoch."""
+    base = TrainingConfig(
+        dataset="cifar10",
+        architecture="vgg11",
+        width=config.width,
+        precision="bf16",
+        initialisation="kaiming-uniform",
+        n_train=config.n_train,
+        epochs=config.epochs,
+    )
+
+    def epochs(arithmetic: str) -> Contender:
+        own = base.model_copy(update={"arithmetic": arithmetic})
+        return Contender(lambda: training.fit(own, device), config.epochs, False)
+
+    return Task("epoch", {"ours": epochs("separate"), BF16: epochs("native")})
+
+
 TASKS: dict[str, Callable[[SpeedConfig, torch.device], Task]] = {
     "monte-carlo": _monte_carlo,
     "activation-images": _activation(128, 64, 32, 32),
@@ -223,6 +269,8 @@ TASKS: dict[str, Callable[[SpeedConfig, torch.device], Task]] = {
     "mlp-2048": _epochs(_mlp(2048), 0.01, least=0.5),
     "vgg11": _epochs(_convolutional("vgg11"), 0.05, least=0.15),
     "resnet18": _epochs(_convolutional("resnet18"), 0.05, least=0.15),
+    "monte-carlo-fp16": _monte_carlo_fp16,
+    "vgg11-bf16": _vgg11_bf16,
 }
 
 

@@ -173,6 +173,18 @@ def test_at_bf16_pytorchs_own_linear_layer_is_the_epilogue_where_sums_are_exact(
     assert not torch.equal(separate(x), native)
 
 
+def test_at_fp32_the_bias_is_added_to_the_rounded_product():
+    """Many inputs, as kernels that start their sums with the bias agree on few."""
+    for layer, shape in ((nn.Linear(784, 64), (32, 784)), (nn.Conv2d(64, 8, 3), (2, 64, 8, 8))):
+        torch.manual_seed(0)
+        x, column = torch.randn(shape), (-1, *[1] * (len(shape) - 2))
+        bias, layer.bias = layer.bias, None
+        product = layer(x)
+        layer.bias = bias
+        emulated = emulate(nn.Sequential(layer), "epilogue")
+        assert torch.equal(emulated(x), product + bias.view(column))
+
+
 # ---- batch norm ----
 
 

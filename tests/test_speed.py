@@ -232,3 +232,29 @@ def test_on_a_gpu_the_activation_is_timed_as_a_recording(monkeypatch):
     result = speed.measure(config, CPU)
     assert steps == ["replay"] * 6  # three contenders, one warm-up and one repeat
     assert result["seconds"].keys() == {"ours", TORCH, RELEASED}
+
+
+def test_two_arithmetics_train_the_same(monkeypatch):
+    asked = []
+    monkeypatch.setattr(speed.training, "fit", lambda config, device: asked.append(config))
+    task = speed.TASKS["vgg11-bf16"](SpeedConfig(task="vgg11-bf16", epochs=2, n_train=50), CPU)
+    for contender in task.contenders.values():
+        contender.run()
+    assert [(c.precision, c.arithmetic) for c in asked] == [
+        ("bf16", "separate"),
+        ("bf16", "native"),
+    ]
+    assert asked[0].model_copy(update={"arithmetic": "native"}) == asked[1]
+    assert {contender.units for contender in task.contenders.values()} == {2}
+
+
+def test_two_arithmetics_screen_the_same(monkeypatch):
+    small = data.load("mnist-5k", device=CPU)
+    monkeypatch.setattr(data, "load", lambda name, device: small)
+    task = speed.TASKS["monte-carlo-fp16"](SpeedConfig(task="monte-carlo-fp16", n_networks=4), CPU)
+    ours, native = (contender.run() for contender in task.contenders.values())
+    assert len(ours) == len(native) == 4
+    for found, condition in ((ours, {"precision": "fp16", "arithmetic": "epilogue"}), (native, {})):
+        config = VolumeConfig(dataset="mnist-5k", n_networks=4, **condition)
+        assert [len(one) for one in found] == volume.estimate(config, CPU)["screened"]
+    assert sum(map(len, ours)) > sum(map(len, native))

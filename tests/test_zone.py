@@ -238,6 +238,21 @@ def test_zeros_that_fp64_shares_are_counted_apart(planted):
     assert found["rounded"] == [1]
 
 
+def test_with_batch_norm_fp64_sees_the_whole_mini_batch(planted):
+    """(-1, 0, 1): the mean is 0, and so is the second image's pre-activation, in any precision."""
+    network = nn.Sequential(nn.Flatten(), nn.Linear(1, 1), nn.BatchNorm1d(1), ReLU())
+    network.append(nn.Linear(1, 2))
+    nn.init.ones_(network[1].weight)
+    nn.init.zeros_(network[1].bias)
+    planted(network)
+    config = ZoneConfig(hidden_sizes=(1,), batch_norm=True, arithmetic="epilogue", n_networks=1)
+    batches = [(torch.tensor([[-1.0], [0.0], [1.0]]), torch.tensor([0, 1, 1]))]
+    found = assert_agrees(config, batches, 2)
+    assert found["exact_zeros"] == found["structural_zeros"] == {"3": 1}
+    assert found["rounded"] == [0]
+    assert found["affected_chain"] == [1]
+
+
 # ---- one config, one result ----
 
 SMALL = {
