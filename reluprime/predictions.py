@@ -289,6 +289,16 @@ def test_table(evidence: Evidence) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns)
 
 
+def ratio_table(points: pd.DataFrame) -> pd.DataFrame:
+    """:func:`zeros_ratio` of each work at fp32, for the page."""
+    rows = []
+    for work, own in points[points["precision"] == "fp32"].groupby("work", sort=False):
+        ratio, low, high = zeros_ratio(own)
+        text = f"{ratio:.2f} [{low:.2f}, {high:.2f}]"
+        rows.append({"work": work, "points": len(own), "zeros at fp32, published / ours": text})
+    return pd.DataFrame(rows, columns=["work", "points", "zeros at fp32, published / ours"])
+
+
 # ---- the sentence, registered before the points were computed ----
 
 

@@ -1,0 +1,134 @@
+"""Published shares against predicted ones: each test, and what is left out."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from reluprime import figures, predictions, volume_tables
+from reluprime.evidence import made_up
+from reluprime.evidence.claim import Evidence
+from reluprime.volume_claims import P7, PUBLISHED_QUARTILES
+
+CLAIM = predictions.CLAIM
+EPILOGUE = ("injected", "epilogue")
+
+
+@pytest.fixture(scope="module")
+def as_published():
+    return made_up.evidence(CLAIM.examples["as published"], CLAIM.grid(*EPILOGUE))
+
+
+def test_every_released_point_has_a_row(as_published):
+    """15 sizes of B21 and 15 of M23 at two precisions; the curves at two precisions each."""
+    table = predictions.points(as_published, *EPILOGUE)
+    assert table.groupby(["work", "precision"]).size().to_dict() == {
+        (work, precision): 15 for work in ("B21", "M23") for precision in ("fp16", "fp32")
+    }
+    assert (table["published"] - table["ours"]).abs().max() < 0.01
+    panels = predictions.curve_points(as_published, *EPILOGUE)[["panel", "precision"]]
+    assert len(panels.drop_duplicates()) == 10
+
+
+def test_a_point_without_all_its_networks_is_left_out(as_published):
+    grid = CLAIM.grid(*EPILOGUE)
+    lost = next(c for c in grid if c.config.hidden_sizes == (4, 4, 4, 4))
+    kept = [r for c in grid if c is not lost for r in as_published.of(c.study, c.config)]
+    table = predictions.points(Evidence(kept), *EPILOGUE)
+    assert len(table) == 59
+    assert predictions.points(Evidence([]), *EPILOGUE).empty
+
+
+def test_points_that_are_all_or_none_in_both_say_nothing(as_published):
+    found = predictions.tests(as_published, *EPILOGUE)
+    nothing = found[found["p"].isna()]
+    assert nothing["met"].isna().all()
+    assert {"depth", "width"} <= set(nothing["panel"])  # 1000 of 1000 at fp16
+
+
+def test_fisher_by_hand():
+    row = {"k": 1, "n": 2, "published_k": 0, "published_n": 3}
+    # One of two against none of three: 2 of the 5 places of the one give as much.
+    assert predictions._fisher(row) == pytest.approx(0.4)
+
+
+def test_a_panel_is_one_test():
+    row = {"work": "B21", "panel": "batch_size", "precision": "fp32", "n": 1000}
+    row |= {"published_n": 1000, "size": 1}
+    rows = pd.DataFrame([row | {"k": 300, "published_k": 300 + d} for d in (40, 40, 40)])
+    (found,) = predictions._panel_tests(rows)
+    (single,) = predictions._panel_tests(rows.iloc[:1])
+    assert found["p"] < single["p"]
+
+
+def test_a_curve_may_be_off_by_its_reading():
+    table = pd.DataFrame(
+        {
+            "panel": ["sample size"] * 2,
+            "precision": ["fp16"] * 2,
+            "published": [0.5, 0.7],
+            "ours": [0.504, 0.697],
+            "n": [1000] * 2,
+            "reading": [0.004] * 2,
+        }
+    )
+    (found,) = predictions._curve_tests(table)
+    assert found["p"] == pytest.approx(1.0)
+    (far,) = predictions._curve_tests(table.assign(ours=[0.6, 0.7]))
+    assert far["p"] < 0.001
+
+
+def test_curves_keep_their_risk():
+    """Two samples of the same curve differ at 5 % in at most 5 % of 300 draws (discrete: fewer)."""
+    random, found = np.random.RandomState(0), []
+    share = np.array([0.1, 0.2, 0.3, 0.5, 0.7, 0.9])
+    bins = np.diff(share, prepend=0, append=1)
+    for _ in range(300):
+        ours, theirs = (random.multinomial(1000, bins).cumsum()[:-1] / 1000 for _ in range(2))
+        table = pd.DataFrame({"published": theirs, "ours": ours})
+        table = table.assign(panel="x", precision="fp16", n=1000, reading=0.0)
+        (row,) = predictions._curve_tests(table)
+        found.append(row["p"] < 0.05)
+    assert np.mean(found) < 0.07
+
+
+def test_the_ratio_of_zeros():
+    points = pd.DataFrame({"published": [0.3, 0.6], "published_n": 1000, "n": 1000})
+    points["ours"] = 1 - np.sqrt(1 - points["published"])  # half of the zeros a network
+    ratio, low, high = predictions.zeros_ratio(points)
+    assert ratio == pytest.approx(2)
+    assert low < 2 < high < 2.5
+
+
+def test_the_figures_show_points_and_curves(as_published):
+    points = {"epilogue": predictions.points(as_published, *EPILOGUE)}
+    empty = predictions.points(Evidence([]), "injected", "separate")
+    figure = figures.prediction_figure(points | {"separate": empty})
+    assert [t.get_text() for t in figure.axes[1].texts] == ["no point is complete"]
+    curves = figures.curve_figure(predictions.curve_points(as_published, *EPILOGUE))
+    assert len([axes for axes in curves.axes if axes.get_title()]) == 10
+
+
+# ---- Table 1 by arithmetic ----
+
+
+def test_rows_that_meet_the_published_quartiles():
+    condition = ("injected", "separate")
+    cells = P7.grid(*condition)
+    found = made_up.evidence(P7.examples["as published"], cells)
+    table = volume_tables.table_1_by_arithmetic(found)
+    assert set(table["arithmetic"]) == {"epilogue", "separate"}  # at fp32 it is epilogue's
+    assert table["meets"].all()
+    at_16 = table[table["precision"] == "fp16"].iloc[0]
+    assert [at_16[f"q{k}"] for k in (1, 2, 3)] == list(PUBLISHED_QUARTILES["fp16"])
+    far = made_up.evidence(P7.examples["a thousandth"], cells)
+    assert not volume_tables.table_1_by_arithmetic(far)["meets"].any()
+
+
+def test_conditions_with_missing_networks_are_left_out():
+    cells = P7.grid("injected", "epilogue")
+    found = made_up.evidence(P7.examples["as published"], cells)
+    kept = [r for cell in cells[1:] for r in found.of(cell.study, cell.config)]
+    table = volume_tables.table_1_by_arithmetic(Evidence(kept))
+    assert len(table) == 3 * 2 * 2  # conditions, rules, norms
+    words = volume_tables.table_1_words(table)
+    assert (words["meets"] == "published").sum() == table["precision"].nunique()
