@@ -97,7 +97,7 @@ def _accuracies(result: dict) -> list[float]:
     return [trial["validation_accuracy"] for trial in result["trials"]]
 
 
-def _luck() -> float:
+def published_luck() -> float:
     """How often a division of M23's own 20 trials into two searches gives its gap or more."""
     table = published("replication_tuning_trials.csv")
     own = table[table["network"] == PUBLISHED["MobileNetV3-small"]]
@@ -114,11 +114,11 @@ def _luck() -> float:
 
 
 def _flaw() -> str | None:
-    return "insufficient as published" if _luck() >= RISK else None
+    return "insufficient as published" if published_luck() >= RISK else None
 
 
 def _published() -> Finding:
-    luck = _luck()
+    luck = published_luck()
     return Finding(decided(luck < RISK, False), f"such a gap comes by luck in {luck:.0%}")
 
 
