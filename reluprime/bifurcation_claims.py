@@ -70,7 +70,7 @@ def _jumps(runs: list[dict], gradient_rule: str) -> Finding:
         HOLDS if at_zeros and controls else FAILS,
         decided(sign_flip(above) < RISK, sign_flip([-a for a in above]) < RISK),
     ]
-    value = f"{len(parted)} of {len(runs)} runs part, median height {median(heights):.2g}"
+    value = f"{len(parted)} of {len(runs)} runs part, median height {median(heights):.3g}"
     return Finding(all_of(parts), value)
 
 

@@ -81,6 +81,10 @@ def test_the_records_own_times_are_compared(path, times, status):
     assert registry.status(R4, Evidence(found), registry.read(path)) == status
 
 
+def test_a_rule_without_records_is_not_called_older_than_them(path):
+    assert registry.status(R4, Evidence([]), registry.read(path)) == registry.NO_RECORDS
+
+
 def test_without_a_registration_that_is_said():
     assert registry.status(R4, Evidence([]), []) == registry.NOT_REGISTERED
 

@@ -113,6 +113,7 @@ class Claim:
         cells = self.grid(*condition)
         missing = evidence.missing(cells)
         if missing or not cells:
-            there = len(evidence.due(cells)) - len(missing)
-            return Finding(None, f"{there} cells, {len(missing)} missing" if there > 0 else "")
+            due = len(evidence.due(cells))
+            there = due - len(missing)
+            return Finding(None, f"{there} of {due} cells so far" if there else "")
         return self.judge(evidence, *condition)

@@ -22,6 +22,7 @@ FILE = records.REPOSITORY / "records" / "registry" / "rules.jsonl"
 BEFORE = "before its records"
 IN_PART = "in part before its records"
 AFTER = "after its records"
+NO_RECORDS = "no records so far"
 NOT_REGISTERED = "not registered"
 
 
@@ -104,5 +105,5 @@ def status(claim: Claim, evidence: Evidence, entries: list[dict]) -> str:
                 is_early = record["provenance"]["utc"] < known[-1]["utc"]
                 early, late = early + is_early, late + (not is_early)
     if not early:
-        return BEFORE
+        return BEFORE if late else NO_RECORDS
     return IN_PART if late else AFTER
