@@ -26,7 +26,7 @@ from reluprime import (
     zero_claims,
 )
 from reluprime.evidence import registry
-from reluprime.evidence.claim import Claim, Evidence
+from reluprime.evidence.claim import ARITHMETICS, Claim, Evidence
 from reluprime.evidence.compute import compute
 from reluprime.evidence.finding import NO_OCCASION, NOT_TESTED, OPEN, verdict
 
@@ -183,6 +183,7 @@ def main(argv: list[str] | None = None) -> int:
     computing = commands.add_parser("compute", help="compute what claims' grids lack")
     computing.add_argument("ids", nargs="+", choices=_with_ours(), metavar="ID", help="P1 ... A1")
     computing.add_argument("--max-seconds", type=float, default=math.inf)
+    computing.add_argument("--arithmetic", choices=ARITHMETICS, help="this one alone")
     for command in (card, computing):
         command.add_argument("--store", default="records", help="folder of the records")
     args = parser.parse_args(argv)
@@ -212,7 +213,8 @@ def _register(args: argparse.Namespace) -> None:
 
 
 def _compute(args: argparse.Namespace) -> None:
-    compute([_with_ours()[i] for i in args.ids], records.Store(args.store), args.max_seconds)
+    wanted, store = [_with_ours()[i] for i in args.ids], records.Store(args.store)
+    compute(wanted, store, args.max_seconds, args.arithmetic)
 
 
 if __name__ == "__main__":

@@ -275,3 +275,33 @@ def test_a_grid_is_computed_as_its_results_ask(tmp_path):
         (1, "chain"),
         (1, "injected"),
     }
+
+
+def test_the_command_computes_what_a_claim_lacks(tmp_path, monkeypatch):
+    """Cell by cell, each with the arms that it asks for, and nothing twice."""
+    done = []
+
+    def sweep(study, configs, store):
+        (config,) = configs
+        done.append((config.seed, config.s, config.gradient_rule))
+        example = made_up.trainings(lambda _: 0.0, lambda c: 3 if c.seed == 1 else 0)
+        (record,) = made_up.evidence(example, [Cell(study, config)]).of(study, config)
+        store.append(record)
+
+    monkeypatch.setattr(records, "sweep", sweep)
+    assert claims.main(["compute", "R5", "--store", str(tmp_path)]) == 0
+    zeros = [(seed, 0.0, "chain") for seed in range(5)]
+    assert sorted(done) == sorted([*zeros, (1, 1.0, "chain"), (1, 1.0, "injected")])
+    assert claims.main(["compute", "R5", "--store", str(tmp_path)]) == 0
+    assert claims.main(["compute", "R2", "--store", str(tmp_path), "--max-seconds", "0"]) == 0
+    assert len(done) == 7
+
+
+def test_one_arithmetic_can_be_computed_alone(tmp_path):
+    claim, store = claims.BY_ID["R1"], records.Store(tmp_path)
+    found = {a: missing(claim, store, a) for a in ("native", "separate")}
+    assert {c.config.arithmetic for c in found["native"]} == {"native"}
+    assert {c.config.arithmetic for c in found["separate"]} == {
+        "separate",
+        "epilogue",
+    }  # bf16, fp32

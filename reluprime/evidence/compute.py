@@ -1,6 +1,5 @@
 """Compute the registered grids, cell by cell, as far as the results so far ask for them."""
 
-import math
 import time
 from collections.abc import Iterable
 
@@ -8,15 +7,18 @@ from reluprime import records
 from reluprime.evidence.claim import Cell, Claim, Evidence
 
 
-def missing(claim: Claim, store: records.Store) -> list[Cell]:
-    """The cells of a claim's grids that are due and lack a record, each once."""
-    cells = claim.cells()
+def missing(claim: Claim, store: records.Store, arithmetic: str | None = None) -> list[Cell]:
+    """The cells of a claim's grids, in one arithmetic or all, that are due and lack a record."""
+    wanted = [c for c in claim.conditions() if arithmetic in (None, c[1])]
+    cells = [cell for condition in wanted for cell in claim.grid(*condition)]
     studies = {records.study_name(cell.study) for cell in cells}
     found = Evidence.of_store(store, studies).missing(cells)
     return list({records.cell_key(cell.study, cell.config): cell for cell in found}.values())
 
 
-def compute(claims: Iterable[Claim], store: records.Store, max_seconds: float = math.inf) -> None:
+def compute(
+    claims: Iterable[Claim], store: records.Store, max_seconds: float, arithmetic: str | None
+) -> None:
     """Compute what claims' grids lack, claim by claim; no cell starts after `max_seconds`.
 
     Results may ask for more cells (arms of a training that met a zero), so the first missing cell
@@ -25,5 +27,5 @@ def compute(claims: Iterable[Claim], store: records.Store, max_seconds: float = 
     """
     end = time.monotonic() + max_seconds
     for claim in claims:
-        while (cells := missing(claim, store)) and time.monotonic() < end:
+        while (cells := missing(claim, store, arithmetic)) and time.monotonic() < end:
             records.sweep(cells[0].study, [cells[0].config], store)
