@@ -311,6 +311,8 @@ def curve_figure(table: pd.DataFrame) -> Figure:
     figure, axes = plt.subplots(rows, 3, figsize=(9, 2.7 * rows), sharey=True, squeeze=False)
     for panel in axes.flat[len(curves) :]:
         panel.set_axis_off()
+    if not curves:
+        axes[0, 0].text(0, 0.5, "no curve is complete")
     for panel, ((name, precision), own) in zip(axes.flat, curves, strict=False):
         panel.plot(own["batches"], own["ours"], color="#444444", label="predicted")
         panel.fill_between(own["batches"], own["low"], own["high"], color="#444444", alpha=0.25)
