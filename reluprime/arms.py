@@ -62,6 +62,12 @@ class Arm:
         return np.array([self.differences[seed] for seed in sorted(self.differences)])
 
     @property
+    def counted(self) -> np.ndarray:
+        """The accuracies that enter a test, in the order of the seeds; chance where stuck."""
+        seeds = sorted(self.accuracies)
+        return np.array([CHANCE if self.at_chance[n] else self.accuracies[n] for n in seeds])
+
+    @property
     def median(self) -> float:
         return float(np.median(self.values))
 
@@ -69,11 +75,11 @@ class Arm:
 def arm(evidence: Evidence, scale: Scale, s: float, gradient_rule: str) -> Arm:
     """The arm of complete evidence (every cell of `Scale.cells` that is due has a record)."""
     zero, changed = (_runs(evidence, scale, at, gradient_rule) for at in (0, s))
-    pairs = zero.join(changed.add_suffix("_s")).groupby("seed").first()  # one machine a seed
+    pairs = zero.join(changed.add_suffix("_s"))  # by seed and machine
     alone = pairs["exact_zeros"] == 0
     for name in ("test_accuracy", "counts_as", "at_chance"):
         pairs.loc[alone, f"{name}_s"] = pairs.loc[alone, name]
-    pairs = pairs[pairs["counts_as_s"].notna()]
+    pairs = pairs[pairs["counts_as_s"].notna()].groupby("seed").head(1).droplevel("machine")
     return Arm(
         differences=(pairs["counts_as_s"] - pairs["counts_as"]).astype(float).to_dict(),
         accuracies=pairs["test_accuracy_s"].astype(float).to_dict(),
@@ -133,8 +139,9 @@ def untrainable(small: Arm, large: Sequence[Arm], within: float) -> str:
     """Whether every run ends within `within` of chance, at each scale; fails if none does."""
     if small.met < MIN_SEEDS:
         return NO_OCCASION
-    near = [n for arm in (small, *large) for n in near_chance(arm, within)]
-    return decided(all(near), not any(near))
+    near = [near_chance(arm, within) for arm in (small, *large)]
+    everywhere = [n for own in near for n in own]
+    return decided(all(near) and all(everywhere), not any(everywhere))
 
 
 def near_chance(arm: Arm, within: float) -> list[bool]:
@@ -161,15 +168,17 @@ def smaller_loss(a: Arm, b: Arm, large: Sequence[tuple[Arm, Arm]], margin: float
     """Whether `a` loses less than `b`, by seeds that both have.
 
     Holds: by the sign-flip test at the smaller scale, and by at least the margin in the median at
-    each larger one. Fails: where the same test says that it loses more, or the two are equivalent.
+    each larger one. Fails: where it loses more by the same standard, or the two are equivalent at
+    the smaller scale with medians within the margin at larger ones.
     """
-    if b.met < MIN_SEEDS:
+    if min(a.met, b.met) < MIN_SEEDS:
         return NO_OCCASION
     apart = joint(a, b)
-    medians = [float(np.median(joint(*pair))) for pair in large]
-    holds = sign_flip(apart) < RISK and all(m >= margin for m in medians)
-    fails = sign_flip(-apart) < RISK or equivalence(apart, margin) < RISK
-    return decided(holds, fails and not holds)
+    medians = np.array([np.median(joint(*pair)) for pair in large])
+    holds = sign_flip(apart) < RISK and bool((medians >= margin).all())
+    more = sign_flip(-apart) < RISK and bool((medians <= -margin).all())
+    alike = equivalence(apart, margin) < RISK and bool((abs(medians) < margin).all())
+    return decided(holds, (more or alike) and not holds)
 
 
 def joint(a: Arm, b: Arm) -> np.ndarray:

@@ -4,15 +4,17 @@ import math
 from collections.abc import Callable, Iterable
 from statistics import median
 
+import numpy as np
 import pandas as pd
 
 from reluprime import bifurcation
 from reluprime.arithmetic import available
 from reluprime.bifurcation import PairedRunConfig, WeightPlaneConfig
 from reluprime.evidence.claim import ARITHMETICS, Cell, Claim, Evidence, Example
-from reluprime.evidence.finding import FAILS, HOLDS, NO_OCCASION, Finding, all_of, decided
+from reluprime.evidence.finding import FAILS, HOLDS, NO_OCCASION, OPEN, Finding, all_of, decided
 from reluprime.evidence.made_up import wobble
 from reluprime.evidence.tests import RISK, sign_flip, signed_rank
+from reluprime.statistics import poisson_interval
 
 MIN_EVENTS = 5  # runs that parted, or seeds with an event, for a test
 HEIGHT = 1.0  # L1 distance right after the event: "above one"
@@ -61,16 +63,18 @@ def _jumps(runs: list[dict], gradient_rule: str) -> Finding:
     steps = [(run, _parting(run, gradient_rule)) for run in runs]
     parted = [(run, step) for run, step in steps if step is not None]
     heights = [run["distance"][f"{gradient_rule} s=1"][step] for run, step in parted]
-    if len(parted) < MIN_EVENTS:
-        return Finding(NO_OCCASION, f"{len(parted)} of {len(runs)} runs part")
     at_zeros = all(_has_zero(run, step) for run, step in parted)
     controls = not any(any(run["distance"]["control"]) for run in runs)
+    if at_zeros and controls and len(parted) < MIN_EVENTS:
+        outcome = OPEN if parted else NO_OCCASION
+        return Finding(outcome, f"{len(parted)} of {len(runs)} runs part")
     above = [height - HEIGHT for height in heights]
     parts = [
         HOLDS if at_zeros and controls else FAILS,
         decided(sign_flip(above) < RISK, sign_flip([-a for a in above]) < RISK),
     ]
-    value = f"{len(parted)} of {len(runs)} runs part, median height {median(heights):.3g}"
+    height = f", median height {median(heights):.3g}" if heights else ""
+    value = f"{len(parted)} of {len(runs)} runs part{height}"
     return Finding(all_of(parts), value)
 
 
@@ -83,7 +87,11 @@ def _stay(runs: list[dict], gradient_rule: str) -> Finding:
         len(run["distance"]["control"]) * run["batch_size"] * sum(run["hidden_sizes"])
         for run in runs
     )
-    value = f"{parted} of {len(runs)} runs part at fp64; {zeros} exact zeros in {calls:.2g} calls"
+    _, high = poisson_interval(np.array(float(zeros)))
+    value = (
+        f"{parted} of {len(runs)} runs part at fp64; {zeros} exact zeros in {calls:.2g} calls, at "
+        f"most one in {calls / high:.2g} (95 %)"
+    )
     return Finding(HOLDS if parted == 0 and controls else FAILS, value)
 
 
@@ -146,7 +154,7 @@ P1 = Claim(
         "differs. The L1 distance right after is above 1: one-sided sign-flip test over runs, "
         "failing where it is below. Runs without an event in one epoch go on for up to five."
     ),
-    thresholds={"risk": RISK, "height": HEIGHT},
+    thresholds={"risk": RISK, "height": HEIGHT, "least runs that part": MIN_EVENTS},
     grid=_p1_grid,
     judge=lambda evidence, rule, _: _jumps(_found(evidence, _p1_grid()), rule),
     scale="1 epoch, or 5 without an event; 8 runs (B21: 1)",
@@ -155,6 +163,7 @@ P1 = Claim(
         "a jump far below 1": _paired(_at_fp32, 1e-4),
         "a jump of about 1": _paired(_at_fp32, 1.0),
         "parts without a zero": _parts_without_zero,
+        "three runs part": _paired(lambda c: _at_fp32(c) if c.seed < 103 else None, 2.0),
         "no event": _paired(_never, 0.0),
         "no records": _no_records,
     },
@@ -204,7 +213,7 @@ P3 = Claim(
     source="B21 Fig. 8",
     figure="01_bifurcation_event#the-same-with-relu6",
     rule="The rule of P1 at fp32, for exact hits of 0 or 6, and that of P2 in one epoch at fp64.",
-    thresholds={"risk": RISK, "height": HEIGHT},
+    thresholds={"risk": RISK, "height": HEIGHT, "least runs that part": MIN_EVENTS},
     grid=_p3_grid,
     judge=_p3,
     scale="1 epoch, or 5 without an event; 6 runs at fp32 and 3 at fp64 (B21: 1)",
@@ -380,7 +389,7 @@ R1 = Claim(
         "larger: one-sided signed-rank tests, failing where one says the opposite. Seeds where "
         "both are 0 or neither has an event are no evidence."
     ),
-    thresholds={"risk": RISK},
+    thresholds={"risk": RISK, "least seeds with an event": MIN_EVENTS},
     grid=_r1_grid,
     judge=_r1,
     scale="1 epoch, full width, 20 seeds (M23: 1)",

@@ -39,7 +39,13 @@ def _place(claim: Claim) -> tuple[str, int]:
 
 CLAIMS = tuple(sorted((c for module in _MODULES for c in module.CLAIMS), key=_place))
 BY_ID = {claim.id: claim for claim in CLAIMS}
-OURS = (predictions.CLAIM,)  # sentences of ours: registered and computed alike, in no scorecard
+OURS = (
+    predictions.CLAIM,
+    predictions.HALF_CLAIM,
+)  # sentences of ours: registered and computed alike, in no scorecard
+# Registered rules that no claim has any more, by claim and arithmetic, and why.
+_ONLY_EPILOGUE = "the sentence is about `epilogue` alone; in this arithmetic it could not fail"
+WITHDRAWN = {("A1", arithmetic): _ONLY_EPILOGUE for arithmetic in ("native", "separate")}
 STUDIES = tuple({c.study: None for claim in CLAIMS for c in claim.cells()})
 
 
@@ -63,7 +69,7 @@ def judged(claim: Claim, evidence: Evidence, entries: list[dict]) -> dict:
         "id": claim.id,
         "statement": claim.statement,
         "published": claim.published,
-        "verdict": verdict(outcomes, claim.inferred, flaw, claim.reduced),
+        "verdict": _so_far(verdict(outcomes, claim.inferred, flaw, claim.reduced), outcomes, flaw),
         "registered": registry.status(claim, evidence, entries),
         "scale": claim.scale,
         "made_on": ", ".join(sorted(_devices(claim, evidence))),
@@ -77,6 +83,12 @@ def judged(claim: Claim, evidence: Evidence, entries: list[dict]) -> dict:
             for (rule, arithmetic), finding in findings.items()
         ],
     }
+
+
+def _so_far(word: str, outcomes: dict, flaw: str | None) -> str:
+    """A verdict as long as an arithmetic's records are missing: it may change with them."""
+    missing = None in outcomes.values() and any(outcomes.values())
+    return f"{word}, so far" if missing and not flaw else word
 
 
 def _devices(claim: Claim, evidence: Evidence) -> set[str]:
@@ -119,7 +131,7 @@ def scorecard(store: records.Store, ids: Sequence[str] = tuple(BY_ID)) -> pd.Dat
 def _words(by: list[dict], gradient_rule: str, claim: Claim) -> str:
     """A rule's outcomes, each with its arithmetic where there are several."""
     if claim.counts_zeros and gradient_rule == "injected" and _alike(by):
-        return "the same: both rules see the same zeros"
+        return "the same: where a pre-activation is 0 does not depend on the rule"
     cells = [cell for cell in by if cell["gradient_rule"] == gradient_rule]
     texts = []
     for cell in cells:
@@ -129,7 +141,9 @@ def _words(by: list[dict], gradient_rule: str, claim: Claim) -> str:
 
 
 def _alike(by: list[dict]) -> bool:
-    """Whether the two rules answer the same in each arithmetic."""
+    """Whether the two rules answer the same in each arithmetic, and in one at least."""
+    if not any(cell["outcome"] for cell in by):
+        return False
     found = {
         rule: [(c["outcome"], c["value"]) for c in by if c["gradient_rule"] == rule]
         for rule in ("chain", "injected")
@@ -141,10 +155,12 @@ def by_verdict(card: pd.DataFrame) -> dict[str, list[str]]:
     """The ids of a scorecard's claims by kind of verdict.
 
     decided: at the scale of the rule's words, or by the published numbers alone; reduced: at
-    reduced scale; undecided: open, without occasion, or not tested.
+    reduced scale; undecided: open, without occasion, not tested, or so far alone.
     """
     reduced = card["verdict"].str.contains("at reduced scale")
-    undecided = card["verdict"].isin([OPEN, NO_OCCASION, NOT_TESTED])
+    so_far = card["verdict"].str.endswith("so far")
+    undecided = card["verdict"].isin([OPEN, NO_OCCASION, NOT_TESTED]) | so_far
+    reduced = reduced & ~undecided
     kinds = {"decided": ~reduced & ~undecided, "reduced": reduced, "undecided": undecided}
     return {kind: card[own]["id"].tolist() for kind, own in kinds.items()}
 
@@ -160,14 +176,15 @@ def rules_table(ids: Sequence[str] = tuple(BY_ID)) -> pd.DataFrame:
 
 
 def replaced_rules() -> pd.DataFrame:
-    """Registrations that a later one replaced, and why; no row if there are none."""
+    """Registrations of another rule that a later one replaced, and why; no row without any."""
     entries, rows = registry.read(), []
     for claim in CLAIMS:
         for condition in claim.conditions():
             known = registry.of_condition(entries, claim.id, condition)
             for old, new in pairwise(known):
-                words = {"id": claim.id, "registered": old["utc"][:10], "rule": old["rule"]}
-                rows.append(words | {"replaced because": new["reason"]})
+                if not registry.adds_to(old, new):
+                    words = {"id": claim.id, "registered": old["utc"][:10], "rule": old["rule"]}
+                    rows.append(words | {"replaced because": new["reason"]})
     columns = ["id", "registered", "rule", "replaced because"]
     return pd.DataFrame(rows, columns=columns).drop_duplicates(ignore_index=True)
 

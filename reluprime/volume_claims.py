@@ -14,7 +14,7 @@ from reluprime import volume, zone
 from reluprime.arithmetic import available
 from reluprime.config import cells as split
 from reluprime.evidence.claim import ARITHMETICS, Cell, Claim, Evidence, Example
-from reluprime.evidence.finding import FAILS, HOLDS, NO_OCCASION, Finding, all_of, decided
+from reluprime.evidence.finding import FAILS, HOLDS, NO_OCCASION, OPEN, Finding, all_of, decided
 from reluprime.evidence.tests import RISK
 from reluprime.records import published
 from reluprime.statistics import (
@@ -22,7 +22,6 @@ from reluprime.statistics import (
     clopper_pearson,
     conv_shares,
     differ,
-    hoeffding_margin,
     is_larger,
     quartiles,
 )
@@ -111,7 +110,9 @@ BUILT = {
     "release": {"relu_after_first": False},  # the one that its notebook builds: two
 }
 MARGIN = 0.05  # of the published shares (Hoeffding, M=1000)
+RELEASED_PAIRS = 0.038  # P6: at fp16, in the figure of the notebook that builds the network
 FACTOR = 1.5  # P6: shares of pairs are compared up to it
+LEAST_AFFECTED = 30  # P7: networks with an affected mini-batch, for intervals of quartiles
 QUARTILE = 0.1  # P7: relative distance up to which quartiles agree
 ABOVE = 20.0  # P7: "above 20"
 
@@ -180,10 +181,23 @@ def _p5(evidence: Evidence, gradient_rule: str, arithmetic: str) -> Finding:
     parts, values = [], []
     for (name, precision), config in _share_networks(arithmetic).items():
         k, n = _in_zone(evidence, config, gradient_rule)
-        apart = abs(k / n - own[name][precision])
-        parts.append(HOLDS if apart <= MARGIN + hoeffding_margin(n) else FAILS)
-        values.append(f"{name}'s network at {precision} {k / n:.1%} of {n}")
+        parts.append(_near(k, n, own[name][precision]))
+        bound = f", at most {clopper_pearson(0, n)[1]:.2%} (95 %)" if k == 0 else ""
+        values.append(f"{name}'s network at {precision} {k / n:.1%} of {n}{bound}")
     return Finding(all_of(parts), "; ".join(values))
+
+
+def _near(k: int, n: int, published: float) -> str:
+    """Whether a share is the published one, with its margin.
+
+    Holds within MARGIN, and where none is published with none; fails where the exact interval
+    (95 %) lies beyond the margin, and where none is published with one.
+    """
+    if published == 0:
+        return FAILS if k else HOLDS
+    low, high = clopper_pearson(k, n)
+    beyond = high < published - MARGIN or low > published + MARGIN
+    return decided(abs(k / n - published) <= MARGIN, beyond)
 
 
 def _as_published(config: VolumeConfig, seed: int, _: str) -> int:
@@ -191,6 +205,13 @@ def _as_published(config: VolumeConfig, seed: int, _: str) -> int:
     if config.precision == "fp32" and config.relu_after_first:
         share = 0.47
     return int(_share(share)(seed))
+
+
+def _six_points_fewer(config: VolumeConfig, seed: int, rule: str) -> int:
+    if config.precision != "fp32":
+        return _as_published(config, seed, rule)
+    share = released_share() if config.relu_after_first else PUBLISHED_SHARES["fp32"]
+    return int(_share(share - 0.06)(seed))
 
 
 P5 = Claim(
@@ -202,13 +223,14 @@ P5 = Claim(
     rule=(
         "Each network against its own number: the one that the notebook builds (two ReLUs) "
         "against Table 1, the one that the paper describes (three) against the released data of "
-        "Fig. 2 at its size. Hoeffding intervals (95 %) around ours and the published meet."
+        "Fig. 2 at its size. Holds within the published margin of 5 points, and at 64 bits with "
+        "none; fails where the exact interval (95 %) lies beyond the margin, and with one at 64 "
+        "bits."
     ),
-    thresholds={"margin": MARGIN},
+    thresholds={"risk": RISK, "margin": MARGIN},
     grid=partial(_grid, _share_networks),
     judge=_p5,
     scale="1000 networks as published; fewer where none (100) or all (100 to 300) are in the zone",
-    counts_zeros=True,
     arithmetics=ARITHMETICS,
     examples={
         "as published": networks(_as_published),
@@ -216,6 +238,7 @@ P5 = Claim(
             lambda c, seed, r: _as_published(c, seed, r) * (c.precision != "fp32" or seed % 2)
         ),
         "some at fp64": networks(lambda c, seed, r: 1),
+        "six points fewer at fp32": networks(_six_points_fewer),
         "no records": _no_records,
     },
 )
@@ -229,17 +252,24 @@ def _p6_flaw() -> str | None:
 
 
 def _p6(evidence: Evidence, gradient_rule: str, arithmetic: str) -> Finding:
-    times_1000 = {"fp16": 0.5, "fp32": 2e-3}
+    at = _pair_networks(arithmetic)
     parts, values = [], []
-    for (name, precision), config in _pair_networks(arithmetic).items():
-        if name != "release" or precision not in times_1000:
+    for precision, wanted in {"fp32": 2e-3, "fp16": 0.5}.items():  # 1000 times the published
+        if ("release", precision) not in at:
+            parts.append(OPEN)
             continue
-        networks = _networks(evidence, config, gradient_rule)
+        networks = _networks(evidence, at["release", precision], gradient_rule)
         share = networks["affected"].sum() / networks["n_batches"].sum()
-        close = times_1000[precision] / FACTOR <= share <= times_1000[precision] * FACTOR
-        parts.append(HOLDS if close else FAILS)
+        parts.append(HOLDS if _within_factor(share, wanted) else FAILS)
         values.append(f"{precision} {share:.2%}")
+        if precision == "fp16":
+            met = "met" if _within_factor(share, RELEASED_PAIRS) else "not met"
+            values[-1] += f" ({RELEASED_PAIRS:.1%}, the release's own figure: {met})"
     return Finding(all_of(parts), "release's network: " + ", ".join(values))
+
+
+def _within_factor(a: float, b: float) -> bool:
+    return b / FACTOR <= a <= b * FACTOR
 
 
 P6 = Claim(
@@ -252,13 +282,14 @@ P6 = Claim(
     rule=(
         "Row 1 at 40 % with 235 mini-batches a network needs at least 0.17 %: the published row "
         "is impossible. Beside it: whether ours is within a factor of 1.5 of 1000 times the "
-        "published share (0.2 % at fp32, 50 % at fp16), on the network that the notebook builds."
+        "published share (0.2 % at fp32, 50 % at fp16), on the network that the notebook builds; "
+        "and, not judged, whether at fp16 it is the 3.8 % of the notebook's own figure. Of native "
+        "arithmetic fp32 alone was computed, so it cannot hold."
     ),
     thresholds={"factor": FACTOR},
     grid=partial(_grid, _pair_networks),
     judge=_p6,
     scale="300 networks (B21: 1000), of native arithmetic 1000",
-    counts_zeros=True,
     arithmetics=ARITHMETICS,
     flaw=_p6_flaw,
     examples={
@@ -287,10 +318,13 @@ def _p7(evidence: Evidence, gradient_rule: str, arithmetic: str) -> Finding:
             ours = quartiles(networks["relative_difference_first_layer"].sum())
             parts.append(_agree(ours, PUBLISHED_QUARTILES[precision], networks))
             values.append("{} ({:.3g}, {:.3g}, {:.3g})".format(precision, *ours))
+    if ("release", "fp16") not in found:
+        parts.append(OPEN)
     medians = {p: _medians(found["paper", p]) for p in PUBLISHED_QUARTILES}
     low, high = _interval(lambda sample: np.median(sample), medians["fp32"])
     parts.append(decided(low > ABOVE, high < ABOVE))
-    parts.append(HOLDS if is_larger(medians["fp16"], medians["fp32"]) else FAILS)
+    more, fewer = medians["fp16"], medians["fp32"]
+    parts.append(decided(is_larger(more, fewer), is_larger(fewer, more)))
     values.append(
         "over all parameters, median of networks "
         + ", ".join(f"{p} {np.median(m):.3g}" for p, m in medians.items())
@@ -307,6 +341,8 @@ def _medians(networks: pd.DataFrame) -> np.ndarray:
 def _agree(ours: Sequence[float], theirs: Sequence[float], networks: pd.DataFrame) -> str:
     """Whether each published quartile is in ours' interval (networks drawn anew) or near it."""
     lists = [np.asarray(v) for v in networks["relative_difference_first_layer"] if len(v)]
+    if len(lists) < LEAST_AFFECTED:
+        return OPEN
     for index, (a, b) in enumerate(zip(ours, theirs, strict=True)):
         low, high = _interval(partial(_pooled_quartile, index), lists)
         if not (low <= b <= high or abs(a - b) <= QUARTILE * b):
@@ -343,9 +379,15 @@ P7 = Claim(
         "published quartile is within 10 % of ours or in its interval (networks drawn anew, "
         "95 %). Over all parameters of the network that the paper describes: the median of the "
         "networks' medians is above 20 at fp32 (interval), and higher at fp16 (one-sided rank "
-        "test over networks)."
+        "test over networks, failing where it says the opposite). Of native arithmetic the "
+        "release's network was computed at fp32 alone, so it cannot hold."
     ),
-    thresholds={"risk": RISK, "distance": QUARTILE, "above": ABOVE},
+    thresholds={
+        "risk": RISK,
+        "distance": QUARTILE,
+        "above": ABOVE,
+        "least networks": LEAST_AFFECTED,
+    },
     grid=partial(_grid, _pair_networks),
     judge=_p7,
     scale="300 networks (B21: 1000), of native arithmetic 1000, and 100 at fp16",
@@ -375,13 +417,14 @@ class Sweep:
         batch_sizes: Sequence[int],
         precisions: Sequence[str],
         first_seed: int,
+        batch_depth: int,
     ):
         width, depth = base
         shapes = {
             "depth": {d: {"hidden_sizes": (width,) * d} for d in depths},
             "width": {w: {"hidden_sizes": (w,) * depth} for w in widths},
             "batch_size": {
-                b: {"hidden_sizes": (width,) * depth, "batch_size": b} for b in batch_sizes
+                b: {"hidden_sizes": (width,) * batch_depth, "batch_size": b} for b in batch_sizes
             },
         }
         points = [(by, size) for by, sizes in shapes.items() for size in sizes]
@@ -433,6 +476,7 @@ B21 = Sweep(
     batch_sizes=(16, 64, 256, 512, 1024),
     precisions=("fp32", "fp64"),
     first_seed=1_000_000,
+    batch_depth=3,
 )
 M23 = Sweep(
     (32, 4),
@@ -441,6 +485,7 @@ M23 = Sweep(
     batch_sizes=(16, 32, 64, 128, 256),
     precisions=("fp16", "fp32", "fp64"),
     first_seed=2_000_000,
+    batch_depth=3,  # in its code; its caption says 4
 )
 
 
@@ -459,11 +504,11 @@ def _of(shares: pd.DataFrame, by: str) -> pd.DataFrame:
 
 
 def _grows(shares: pd.DataFrame, by: str) -> str:
-    """Holds where the largest size's interval lies above the smallest's; fails where networks of
-    the smallest are in the zone and the largest has no more."""
+    """Holds where the largest size's interval lies above the smallest's; fails where it lies below,
+    or where the two leave room for a rise of less than MARGIN alone."""
     ends = _of(shares, by).iloc[[0, -1]]
     first, last = ends.to_dict("records")
-    return decided(last["low"] > first["high"], 0 < last["in_zone"] <= first["in_zone"])
+    return decided(last["low"] > first["high"], last["high"] - first["low"] < MARGIN)
 
 
 def _same_over_batch_sizes(shares: pd.DataFrame) -> str:
@@ -522,6 +567,12 @@ def _with_batch_size(config: VolumeConfig, seed: int, rule: str) -> int:
     return max(_by_calls(1e-8)(config, seed, rule), least)
 
 
+def _small_rise(config: VolumeConfig, seed: int, _: str) -> int:
+    large = len(config.hidden_sizes) == 6 or max(config.hidden_sizes) in (64, 1024)
+    share = 0.0 if config.precision == "fp64" else 0.2 + 0.04 * large
+    return int(_share(share)(seed))
+
+
 P8 = Claim(
     id="P8",
     statement="The share grows with sample size, width and depth, not with batch size, and is 0 at "
@@ -531,22 +582,23 @@ P8 = Claim(
     figure="02_relative_volume#sample-size-width-depth-and-batch-size",
     rule=(
         "At fp32, networks of their own at each size: the exact interval (95 %) at the largest "
-        "depth and width lies above that at the smallest, failing where the share is no larger; a "
-        "chi-squared test at 1 % finds no difference between batch sizes; no network is in the "
-        "zone at fp64. Over sample size the share cannot fall, as a network stays in the zone."
+        "depth and width lies above that at the smallest, failing where the two leave room for a "
+        "rise of less than 5 points alone; a chi-squared test at 1 % finds no difference between "
+        "batch sizes; no network is in the zone at fp64. Over sample size the share "
+        "cannot fall, as a network stays in the zone."
     ),
-    thresholds={"risk": RISK, "risk, batch sizes": 0.01},
+    thresholds={"risk": RISK, "risk, batch sizes": 0.01, "rise": MARGIN},
     grid=B21.grid,
     judge=_p8,
     scale="1000 networks at each size as published, 300 of native arithmetic, 50 at fp64",
-    counts_zeros=True,
     arithmetics=("native", "epilogue"),  # at fp32, of which the claim is, "separate" is "epilogue"
     on_published=_p8_published,
     examples={
         "by calls": networks(_by_calls(1e-8)),
         "the same everywhere": networks(lambda c, seed, r: int(_share(0.3)(seed))),
         "with batch size": networks(_with_batch_size),
-        "too few to tell": networks(_by_calls(1e-11)),
+        "too few zeros": networks(_by_calls(1e-11)),
+        "a rise too small to tell": networks(_small_rise),
         "no records": _no_records,
     },
 )
@@ -558,12 +610,12 @@ HEAVY = 0.2  # R3: share of networks by which depth may raise it at 32 bits (M23
 def _small_trends(shares: dict[str, pd.DataFrame]) -> Finding:
     """R3, of ours or of the published counts."""
     depth16, depth32 = (_of(shares[p], "depth") for p in ("fp16", "fp32"))
-    share32 = depth32["in_zone"] / depth32["networks"]
-    least = (depth16["in_zone"] / depth16["networks"]).min()
-    rise = float(share32.iloc[-1] - share32.iloc[0])
+    least = depth16.assign(share=depth16["in_zone"] / depth16["networks"]).nsmallest(1, "share")
+    least, low, high = (float(least[name].iloc[0]) for name in ("share", "low", "high"))
+    first, last = depth32.iloc[[0, -1]].to_dict("records")
     parts = [
-        decided(least >= ALL, least < ALL),
-        decided(rise <= HEAVY, rise > HEAVY),
+        decided(low >= ALL or least == 1, high < ALL),
+        decided(last["high"] - first["low"] <= HEAVY, last["low"] - first["high"] > HEAVY),
         _grows(shares["fp32"], "width"),
         _same_over_batch_sizes(shares["fp32"]),
         _same_over_batch_sizes(shares["fp16"]),
@@ -599,23 +651,22 @@ R3 = Claim(
     rule=(
         "Networks of their own at each size. At fp16 at least 95 % of networks are in the zone at "
         "each depth; at fp32 depth raises the share by at most 20 points, and width raises it "
-        "(exact intervals, as in P8); batch sizes do not differ (chi-squared test, 1 %) at either; "
-        "none is in the zone at fp64."
+        "(exact intervals, 95 %, decide each, as in P8); batch sizes do not differ (chi-squared "
+        "test, 1 %) at either; none is in the zone at fp64."
     ),
     thresholds={"risk": RISK, "all": ALL, "heavy": HEAVY, "risk, batch sizes": 0.01},
     grid=M23.grid,
     judge=_r3,
     scale="1000 networks at each size (M23: 100), 300 of native and separate arithmetic, 50 at "
     "fp64",
-    counts_zeros=True,
     arithmetics=ARITHMETICS,
     on_published=_r3_published,
     examples={
         "all at 16 bits": networks(_all_at_16_bits),
         "few at 16 bits": networks(_by_calls(1e-10)),
         "some at fp64": networks(lambda *_: 1),
-        "too few to tell": networks(
-            lambda c, seed, r: 1 if c.precision == "fp16" else _by_calls(1e-11)(c, seed, r)
+        "a rise too small to tell": networks(
+            lambda c, seed, r: 1 if c.precision == "fp16" else _small_rise(c, seed, r)
         ),
         "no records": _no_records,
     },

@@ -111,7 +111,12 @@ P17 = Claim(
         "precision: the slope of log zeros against log calls is 1 within a factor of 1.5 "
         "(interval, 95 %, widened by the scatter), failing where its interval lies outside."
     ),
-    thresholds={"risk": RISK, "least slope": SLOPES[0], "largest slope": SLOPES[1]},
+    thresholds={
+        "risk": RISK,
+        "least slope": SLOPES[0],
+        "largest slope": SLOPES[1],
+        "least zeros": MIN_ZEROS,
+    },
     grid=_grid,
     judge=_p17,
     scale="20 of 100 epochs at fp32, 5 at 16 bits; 16 networks (B21: 20)",

@@ -1,5 +1,6 @@
 """A claim of the papers, the cells that its rule reads, and how it is judged from them."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple, get_args
@@ -58,6 +59,19 @@ class Evidence:
         rows = [record for config in configs for record in self.of(study, config)]
         return records.frame(study, rows)
 
+    def on_one_machine(self, cells: Iterable[Cell]) -> "Evidence":
+        """What the machine has that made most of these cells' records.
+
+        The same config gives other bits on another machine (see `records.machine`), so nothing is
+        paired, pooled or compared between two.
+        """
+        found = [r for cell in cells for r in self.of(cell.study, cell.config)]
+        if not found:
+            return self
+        counts = Counter(records.machine(r["provenance"]) for r in found)
+        most = max(sorted(counts), key=counts.__getitem__)
+        return Evidence(r for r in found if records.machine(r["provenance"]) == most)
+
     def due(self, cells: Iterable[Cell]) -> list[Cell]:
         """Those of the cells that the records found so far ask for."""
         return [cell for cell in cells if self._asked(cell)]
@@ -111,8 +125,9 @@ class Claim:
     def finding(self, evidence: Evidence, condition: Condition) -> Finding:
         """What the evidence says; nothing as long as a cell is missing."""
         cells = self.grid(*condition)
+        evidence = evidence.on_one_machine(cells)
         missing = evidence.missing(cells)
-        if missing or not cells:
+        if missing:
             due = len(evidence.due(cells))
             there = due - len(missing)
             return Finding(None, f"{there} of {due} cells so far" if there else "")

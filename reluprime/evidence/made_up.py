@@ -10,7 +10,13 @@ from reluprime import records
 from reluprime.evidence.claim import Cell, Claim, Evidence, Example
 from reluprime.evidence.finding import Condition, Finding
 
-PROVENANCE = {"device": "cpu", "device_name": "made up", "threads": 1, "utc": "2000-01-01"}
+PROVENANCE = {
+    "device": "cpu",
+    "device_name": "made up",
+    "threads": 1,
+    "utc": "2000-01-01T00:00:00+00:00",
+}
+PROVENANCE |= {"wall_seconds": 1.0}
 
 
 def evidence(example: Example, cells: Iterable[Cell]) -> Evidence:
@@ -49,10 +55,12 @@ def trainings(
     zeros: Callable[..., float] = lambda config: 9,
     noise: float = 0.001,
     epochs: int = 4,
+    diverges: Callable[..., bool] = lambda config: False,
 ) -> Example:
     """Trainings whose test accuracy is 0.9 at s=0, less loss(config) at another s.
 
-    zeros(config): exact zeros of each epoch, a number or one for each of `epochs`.
+    zeros(config): exact zeros of each epoch, a number or one for each of `epochs`. Those for
+    which diverges(config) end after the second epoch, in which they meet no more zeros.
     """
 
     def result(cell: Cell) -> dict:
@@ -62,16 +70,19 @@ def trainings(
             accuracy += wobble(config.seed + 1, noise) - loss(config)
         met = zeros(config)
         by_epoch = [met] * epochs if isinstance(met, int) else list(met)
+        ends = diverges(config)
+        if ends:
+            by_epoch, accuracy = [by_epoch[0], 0], 0.098
         return {
-            "train_loss": [[0.3] * epochs],
-            "train_accuracy": [[accuracy] * epochs],
-            "test_accuracy": [[accuracy] * epochs],
+            "train_loss": [[0.3] * len(by_epoch)],
+            "train_accuracy": [[accuracy] * len(by_epoch)],
+            "test_accuracy": [[accuracy] * len(by_epoch)],
             "affected_steps": [by_epoch],
             "exact_zeros": {"activation": [by_epoch]},
             "relu_calls": {"activation": 10**8},
             "n_batches": 400,
-            "seconds": [1.0] * epochs,
-            "diverged_epoch": [None],
+            "seconds": [1.0] * len(by_epoch),
+            "diverged_epoch": [1 if ends else None],
         }
 
     return result

@@ -3,13 +3,14 @@
 The registry is a file of the repository, one JSON line a registration. A rule is registered for
 each gradient rule and arithmetic with its words, thresholds, grid of configs, and its outcomes on
 made-up records and on the papers' released data; a hash goes over all of these. The code is no
-part of it: moved or written anew with the same outcomes, a rule stays registered.
+part of it: moved or written anew with the same outcomes, a rule stays registered. Grids are kept
+once each in a file of their own, by their hash.
 """
 
 import hashlib
 import json
 from collections.abc import Iterable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from reluprime import records
@@ -18,6 +19,7 @@ from reluprime.evidence.claim import Cell, Claim, Evidence
 from reluprime.evidence.finding import Condition
 
 FILE = records.REPOSITORY / "records" / "registry" / "rules.jsonl"
+GRIDS = "grids.jsonl"  # beside it
 
 BEFORE = "before its records"
 IN_PART = "in part before its records"
@@ -37,30 +39,83 @@ def entry(claim: Claim, condition: Condition) -> dict:
         "thresholds": dict(claim.thresholds),
         "examples": {n: f.outcome for n, f in made_up.findings(claim, condition).items()},
         "published": claim.on_published().outcome if claim.on_published else None,
-        "grid": [_cell(cell) for cell in claim.grid(*condition)],
+        # What turns outcomes into a verdict.
+        "flaw": claim.flaw() if claim.flaw else None,
+        "inferred": claim.inferred,
+        "reduced": claim.reduced,
+        "cells": [_cell(cell) for cell in claim.grid(*condition)],
     }
+    return content | {"hash": digest(content)}
+
+
+def digest(content) -> str:
+    """16 hex digits of a SHA-256 over JSON."""
     canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
-    return content | {"hash": hashlib.sha256(canonical.encode()).hexdigest()[:16]}
+    return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
 
 def _cell(cell: Cell) -> dict:
-    """A cell without the device: its study, its version and what of the config is not default."""
+    """A cell without the device: its study, what of the config is not default, and the key of the
+    cell that it waits for."""
     config = cell.config.model_dump(mode="json", exclude_defaults=True)
-    key = records.cell_key(cell.study, cell.config)
-    return {"key": key, "study": records.study_name(cell.study), "config": config}
+    key, name = records.cell_key(cell.study, cell.config), records.study_name(cell.study)
+    found = {"key": key, "study": name, "config": config}
+    if cell.after is not None:
+        found["after"] = records.cell_key(cell.study, cell.after)
+    return found
 
 
 def read(path: Path = FILE) -> list[dict]:
-    """All registrations, oldest first; none if there is no file."""
+    """All registrations, oldest first, each with its cells; none if there is no file."""
     if not path.exists():
         return []
-    return [json.loads(line) for line in path.read_text().splitlines()]
+    grids = {line["grid"]: line["cells"] for line in _lines(path.with_name(GRIDS))}
+    return [entry | {"cells": grids[entry.pop("grid")]} for entry in _lines(path)]
+
+
+def _lines(path: Path) -> list[dict]:
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def _append(path: Path, entries: Iterable[dict]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    known = {line["grid"] for line in _lines(path.with_name(GRIDS))}
+    with path.open("a") as file, path.with_name(GRIDS).open("a") as grids:
+        for entry in entries:
+            cells = entry.pop("cells")
+            grid = digest(cells)
+            if grid not in known:
+                grids.write(json.dumps({"grid": grid, "cells": cells}) + "\n")
+            known.add(grid)
+            file.write(json.dumps(entry | {"grid": grid}) + "\n")
+
+
+def adds_to(old: dict, new: dict) -> bool:
+    """Whether a registration leaves the rule of an earlier one as it was, and as old.
+
+    It may name further thresholds, and answers on further examples; words, cells, and what the
+    earlier one held, must be the same.
+    """
+    same = all(old[name] == new[name] for name in ("rule", "published"))
+    more = all(old[name].items() <= new[name].items() for name in ("thresholds", "examples"))
+    return same and more and _keys(old) == _keys(new)
+
+
+def _keys(entry: dict) -> set[str]:
+    return {cell["key"] for cell in entry["cells"]}
 
 
 def of_condition(entries: Iterable[dict], claim: str, condition: Condition) -> list[dict]:
     """The registrations of one rule, oldest first."""
     wanted = (claim, *condition)
     return [e for e in entries if (e["claim"], e["gradient_rule"], e["arithmetic"]) == wanted]
+
+
+def dropped(claims: Iterable[Claim], entries: list[dict]) -> list[tuple[str, str, str]]:
+    """Registered rules that no claim has any more; a condition that fails must not vanish."""
+    known = {(claim.id, *condition) for claim in claims for condition in claim.conditions()}
+    found = ((e["claim"], e["gradient_rule"], e["arithmetic"]) for e in entries)
+    return sorted({*found} - known)
 
 
 def unregistered(claims: Iterable[Claim], entries: list[dict]) -> list[tuple[Claim, Condition]]:
@@ -80,30 +135,48 @@ def register(claims: Iterable[Claim], reason: str, path: Path = FILE) -> list[st
     reason: why a rule replaces its earlier registration. Raises ValueError where it is empty and
     one does.
     """
-    entries, lines, names = read(path), [], []
+    entries, added, names = read(path), [], []
     for claim, condition in unregistered(claims, entries):
         if of_condition(entries, claim.id, condition) and not reason:
             raise ValueError(f"{claim.id} is registered with another rule: give the reason")
         now = datetime.now(UTC).isoformat(timespec="seconds")
-        lines.append(entry(claim, condition) | {"utc": now, "reason": reason})
+        added.append(entry(claim, condition) | {"utc": now, "reason": reason})
         names.append(" ".join([claim.id, *condition]))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as file:
-        file.writelines(f"{json.dumps(line)}\n" for line in lines)
+    _append(path, added)
     return names
 
 
 def status(claim: Claim, evidence: Evidence, entries: list[dict]) -> str:
-    """Whether a claim's rules are older than the records that they read."""
+    """Whether a claim's rules are older than the records that they read.
+
+    A record is as old as the start of its computation, a rule as its first registration that the
+    later ones only add to.
+    """
     early = late = 0
     for condition in claim.conditions():
         known = of_condition(entries, claim.id, condition)
         if not known:
             return NOT_REGISTERED
+        since = datetime.fromisoformat(_first(known)["utc"])
         for cell in claim.grid(*condition):
             for record in evidence.of(cell.study, cell.config):
-                is_early = record["provenance"]["utc"] < known[-1]["utc"]
+                is_early = _began(record) < since
                 early, late = early + is_early, late + (not is_early)
     if not early:
         return BEFORE if late else NO_RECORDS
     return IN_PART if late else AFTER
+
+
+def _began(record: dict) -> datetime:
+    how = record["provenance"]
+    return datetime.fromisoformat(how["utc"]) - timedelta(seconds=how["wall_seconds"])
+
+
+def _first(known: list[dict]) -> dict:
+    """The earliest registration of the rule that holds now."""
+    first = known[-1]
+    for old in reversed(known[:-1]):
+        if not adds_to(old, first):
+            break
+        first = old
+    return first

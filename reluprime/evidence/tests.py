@@ -36,10 +36,14 @@ def sign_flip(differences: Sequence[float]) -> float:
 def larger(a: Sequence[float], b: Sequence[float]) -> float:
     """One-sided p-value that independent values of `a` lie above those of `b` in the mean.
 
-    From all divisions of the values into two groups of their sizes, or 10**5 random ones.
+    From all divisions of the values into two groups of their sizes, or 10**5 random ones. Raises
+    ValueError for a value that is not finite: what a diverged run counts as is the rule's choice.
     """
+    a, b = (np.asarray(values, dtype=float) for values in (a, b))
+    if not (np.isfinite(a).all() and np.isfinite(b).all()):
+        raise ValueError("a permutation test needs finite values")
     test = stats.permutation_test(
-        (np.asarray(a, dtype=float), np.asarray(b, dtype=float)),
+        (a, b),
         lambda x, y, axis: np.mean(x, axis=axis) - np.mean(y, axis=axis),
         permutation_type="independent",
         alternative="greater",
