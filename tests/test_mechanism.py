@@ -1,4 +1,4 @@
-"""Zeros of forward passes: counted, told apart from structural ones, predicted."""
+"""Zeros of networks and of single layers: counted, told apart from structural ones, predicted."""
 
 import math
 
@@ -6,9 +6,10 @@ import pytest
 import torch
 from torch import nn
 
-from reluprime import kernels, mechanism
+from reluprime import kernels, mechanism, records
 from reluprime.activations import ReLU
-from reluprime.mechanism import ForwardZerosConfig, forward_zeros
+from reluprime.mechanism import ForwardZerosConfig, LinearZerosConfig, forward_zeros, linear_zeros
+from reluprime.precision import DTYPES
 
 SMALL = {"dataset": "mnist-5k", "hidden_sizes": (32, 32), "n_images": 1000}
 
@@ -97,3 +98,56 @@ def test_training_moves_the_network():
 def test_wrong_configs_are_refused(wrong, message):
     with pytest.raises(ValueError, match=message):
         ForwardZerosConfig(**wrong)
+
+
+# ---- one linear layer alone ----
+
+CPU = torch.device("cpu")
+LAYER = {"rows": 32, "inputs": 16, "outputs": 64, "n_matrices": 8, "n_batches": 100}
+
+
+@pytest.mark.parametrize("precision", ["fp16", "bf16"])
+def test_zeros_of_a_layer_are_density_times_width(precision):
+    """Its outputs at bias b are normal with variance 1/3 around b: their density at 0 is known."""
+    config = LinearZerosConfig(**LAYER, precision=precision, arithmetic="separate")
+    found = linear_zeros(config, CPU)
+    assert found["calls"] == 32 * 64 * 8 * 100
+    bias = torch.linspace(-0.25, 0.25, 10_001).to(DTYPES[precision])
+    density = math.sqrt(3 / (2 * math.pi)) * torch.exp(-1.5 * bias.double() ** 2)
+    expected = found["calls"] * float((density * kernels.linear_width("unfused", bias)).mean())
+    assert expected > 80
+    assert abs(found["zeros"] - expected) < 4 * math.sqrt(expected)
+
+
+def test_a_layer_alone_has_far_fewer_zeros_where_the_sum_is_rounded_once():
+    config = {**LAYER, "precision": "bf16"}
+    found = {
+        name: linear_zeros(LinearZerosConfig(**config, arithmetic=name), CPU)["zeros"]
+        for name in ("epilogue", "separate")
+    }
+    assert found["separate"] > 100 * max(1, found["epilogue"])
+
+
+def test_other_seeds_are_other_layers_and_the_same_is_the_same():
+    def zeros(seed):
+        config = LinearZerosConfig(**LAYER, precision="bf16", arithmetic="separate", seed=seed)
+        return linear_zeros(config, CPU)["zeros"]
+
+    assert zeros(0) == zeros(0) != zeros(1)
+
+
+def test_a_layer_alone_is_recorded_with_its_numerics(tmp_path):
+    config = LinearZerosConfig(rows=4, inputs=8, outputs=2, n_matrices=1, n_batches=3)
+    found = records.sweep(linear_zeros, [config], records.Store(tmp_path), device="cpu")
+    assert found["calls"][0] == 4 * 2 * 3
+    assert found["provenance"][0]["precision"]["dtype"] == "float16"
+    assert found["provenance"][0]["precision"]["reduced_precision_reduction"] is False
+
+
+def test_partial_sums_of_a_gpu_are_refused_elsewhere():
+    with pytest.raises(ValueError, match="reduced_precision=True is a GPU's"):
+        linear_zeros(LinearZerosConfig(reduced_precision=True), CPU)
+    with pytest.raises(ValueError, match="reduced_precision=True: arithmetic='epilogue' takes"):
+        LinearZerosConfig(reduced_precision=True, arithmetic="epilogue")
+    with pytest.raises(ValueError, match="precision"):
+        LinearZerosConfig(precision="fp32")
