@@ -37,8 +37,10 @@ class ForwardZerosConfig(models.NetworkConfig):
     def _fits_the_forms(self):
         if self.norm_form != "native" and self.precision != "fp32":
             raise ValueError(f"norm_form={self.norm_form!r} needs precision='fp32'")
-        if self.linear_form == "tf32" and self.precision != "fp32":
-            raise ValueError("linear_form='tf32' needs precision='fp32', which it emulates")
+        if self.linear_form in kernels.FP32_FORMS and self.precision != "fp32":
+            raise ValueError(f"linear_form={self.linear_form!r} needs precision='fp32'")
+        if self.linear_form in kernels.ORDERED and self.architecture != "mlp":
+            raise ValueError(f"linear_form={self.linear_form!r} needs architecture='mlp'")
         if self.epochs and self.batch_norm:
             raise ValueError("epochs: networks with batch norm are looked at untrained")
         if self.arithmetic != "native" and {self.linear_form, self.norm_form} != {"native"}:

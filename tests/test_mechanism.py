@@ -88,6 +88,8 @@ def test_training_moves_the_network():
     [
         ({"norm_form": "affine", "precision": "bf16"}, "needs precision='fp32'"),
         ({"linear_form": "tf32", "precision": "fp64"}, "needs precision='fp32'"),
+        ({"linear_form": "sequential", "precision": "bf16"}, "needs precision='fp32'"),
+        ({"linear_form": "blocks-8", "architecture": "vgg11"}, "needs architecture='mlp'"),
         ({"linear_form": "fast"}, "linear_form"),
         (
             {"architecture": "vgg11", "batch_norm": True, "epochs": 1},
@@ -117,6 +119,12 @@ def test_zeros_of_a_layer_are_density_times_width(precision):
     expected = found["calls"] * float((density * kernels.linear_width("unfused", bias)).mean())
     assert expected > 80
     assert abs(found["zeros"] - expected) < 4 * math.sqrt(expected)
+
+
+def test_a_layer_alone_is_drawn_as_pytorch_draws_it():
+    layer = mechanism._linear(LinearZerosConfig(inputs=400), torch.Generator().manual_seed(0))
+    for values in layer.parameters():
+        assert 0.045 < values.abs().max() <= 0.05
 
 
 def test_a_layer_alone_has_far_fewer_zeros_where_the_sum_is_rounded_once():
