@@ -94,7 +94,7 @@ def _sum(form, *values):
 
 
 @pytest.mark.parametrize("form", ORDERS)
-@pytest.mark.parametrize("shape", [(3, 784, 5), (300, 130, 256), (1, 7, 1), (5, 16, 9)])
+@pytest.mark.parametrize("shape", [(3, 784, 5), (300, 129, 256), (1, 7, 1), (5, 16, 9)])
 def test_orders_are_exact_on_integers(form, shape):
     rows, inputs, outputs = shape
     random = torch.Generator().manual_seed(inputs)
@@ -118,17 +118,19 @@ def test_orders_agree_with_fp64_up_to_rounding(form):
 
 
 def test_a_sum_in_order_is_zero_and_one_in_blocks_is_not():
-    """In order BIG + 1 is BIG, less BIG 0; in blocks of 8 it is BIG + (1 - BIG)."""
-    inputs = [0.0] * 130
-    inputs[0], inputs[8], inputs[9] = BIG, 1.0, -BIG
-    found = {form: _sum(form, *inputs) for form in kernels.ORDERED}
-    assert found == {"sequential": 0, "blocks-8": 1, "blocks-32": 0, "blocks-128": 0}
-    inputs[8], inputs[9], inputs[32], inputs[33] = 0.0, 0.0, 1.0, -BIG
-    found = {form: _sum(form, *inputs) for form in kernels.ORDERED}
-    assert found == {"sequential": 0, "blocks-8": 1, "blocks-32": 1, "blocks-128": 0}
-    inputs[32], inputs[33], inputs[128], inputs[129] = 0.0, 0.0, 1.0, -BIG
-    found = {form: _sum(form, *inputs) for form in kernels.ORDERED}
-    assert found == {"sequential": 0, "blocks-8": 1, "blocks-32": 1, "blocks-128": 1}
+    """In order BIG + 1 - BIG is 0; where a block ends before the 1 it is BIG + (1 - BIG)."""
+
+    def sums_at(index):
+        inputs = [0.0] * 130
+        inputs[0], inputs[index], inputs[index + 1] = BIG, 1.0, -BIG
+        return {form: _sum(form, *inputs) for form in kernels.ORDERED}
+
+    assert sums_at(6) == {"sequential": 0, "blocks-8": 0, "blocks-32": 0, "blocks-128": 0}
+    assert sums_at(8) == {"sequential": 0, "blocks-8": 1, "blocks-32": 0, "blocks-128": 0}
+    assert sums_at(30) == {"sequential": 0, "blocks-8": 1, "blocks-32": 0, "blocks-128": 0}
+    assert sums_at(32) == {"sequential": 0, "blocks-8": 1, "blocks-32": 1, "blocks-128": 0}
+    assert sums_at(126) == {"sequential": 0, "blocks-8": 1, "blocks-32": 1, "blocks-128": 0}
+    assert sums_at(128) == {"sequential": 0, "blocks-8": 1, "blocks-32": 1, "blocks-128": 1}
 
 
 def test_the_number_of_slices_makes_the_zero():
