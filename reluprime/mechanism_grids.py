@@ -10,8 +10,11 @@ import sys
 
 import torch
 
-from reluprime import mechanism, records
+from reluprime import kernels, mechanism, records
+from reluprime.config import cells
 from reluprime.mechanism import LinearZerosConfig
+from reluprime.orders import SharesConfig
+from reluprime.sums import CHUNK
 
 PIXELS = 784
 BATCH_SIZE = 256  # images, where it does not vary
@@ -23,6 +26,13 @@ PANELS = {
 # Arithmetic, and whether cuBLAS may round partial sums. The emulations are what the kernel's
 # counts are compared with.
 CONDITIONS = (("native", True), ("native", False), ("epilogue", False), ("separate", False))
+
+FORMS = ("native", "unfused", *kernels.SLICES, "tf32-unfused", *kernels.ORDERED)
+# By hidden sizes (B21 Fig. 2 twice, M23 Fig. 4): networks in a form, and in one of
+# kernels.ORDERED, which take 3 to 6 times as long. 1.4 hours in all, on one core.
+NETWORKS = {(64,) * 3: (1000, 600), (256,) * 3: (300, 150), (32,) * 4: (1000, 400)}
+FIRST_SEED, OWN_SEEDS = 4_000_000, 10_000  # of the first size; between the first of two sizes
+PER_CELL = 50  # networks
 
 
 def layer_shapes() -> list[tuple[int, int, int]]:
@@ -50,6 +60,26 @@ def gpu_grid() -> list[LinearZerosConfig]:
         for precision in ("fp16", "bf16")
         for rows, inputs, outputs in layer_shapes()
         for arithmetic, reduced in CONDITIONS
+    ]
+
+
+def orders_grid() -> list[SharesConfig]:
+    """The sizes of NETWORKS in each of FORMS at fp32; in all forms of a size the same networks."""
+    return [
+        cell
+        for index, (hidden_sizes, (many, few)) in enumerate(NETWORKS.items())
+        for form in FORMS
+        for cell in cells(
+            SharesConfig(
+                hidden_sizes=hidden_sizes,
+                linear_form=form,
+                # To a sum in a written order the mini-batch is only what is in memory at once.
+                batch_size=CHUNK // hidden_sizes[0] if form in kernels.ORDERED else BATCH_SIZE,
+                n_networks=few if form in kernels.ORDERED else many,
+                seed=FIRST_SEED + OWN_SEEDS * index,
+            ),
+            PER_CELL,
+        )
     ]
 
 

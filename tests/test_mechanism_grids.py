@@ -6,7 +6,7 @@ from collections import Counter
 import pytest
 import torch
 
-from reluprime import mechanism, mechanism_grids, records, volume_claims
+from reluprime import kernels, mechanism, mechanism_grids, records, volume_claims
 
 
 def test_panels_are_those_of_the_claims():
@@ -33,6 +33,30 @@ def test_the_gpu_grid_has_each_shape_in_each_condition():
     at = Counter((c.precision, c.arithmetic, c.reduced_precision) for c in grid)
     assert set(at.values()) == {32}
     assert {("fp16", "native", True), ("fp16", "native", False)} < set(at)
+
+
+def test_the_orders_grid_has_the_same_networks_in_each_form():
+    grid = mechanism_grids.orders_grid()
+    assert len({config.model_dump_json() for config in grid}) == len(grid)
+    seeds = {}
+    for c in grid:
+        own = seeds.setdefault((c.hidden_sizes, c.linear_form), [])
+        own += range(c.seed, c.seed + c.n_networks)
+    assert len(seeds) == 3 * 10
+    for (hidden_sizes, form), own in seeds.items():
+        all_of_them = seeds[hidden_sizes, "native"]
+        assert len(set(own)) == len(own)
+        assert own == all_of_them[: len(own)]
+        number = mechanism_grids.NETWORKS[hidden_sizes][form in kernels.ORDERED]
+        assert len(own) == number
+    starts = [own for (_, form), own in seeds.items() if form == "native"]
+    assert len(set().union(*starts)) == sum(map(len, starts))  # no network in two sizes
+
+
+def test_products_of_a_library_have_the_papers_mini_batch():
+    for c in mechanism_grids.orders_grid():
+        rows = 2**16 // c.hidden_sizes[0] if c.linear_form in kernels.ORDERED else 256
+        assert c.batch_size == rows
 
 
 def test_without_a_gpu_it_says_so_in_one_sentence(monkeypatch, tmp_path):
