@@ -7,7 +7,7 @@ JOBS ?= 2
 QUICK := Quick run: a few small networks on 5,000 images. No verdicts; the published book has them.
 
 .DEFAULT_GOAL := help
-.PHONY: help report test book records lint clean unit nbval cluster
+.PHONY: help report test book records lint clean unit nbval cluster gpu
 
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -47,6 +47,9 @@ nbval: .venv
 
 cluster: .venv  ## the tests with Ray, in a network namespace that has nothing else (Linux, root)
 	OMP_NUM_THREADS=1 unshare -n sh -c 'ip link set lo up && exec $(BIN)/python -m pytest tests/test_cluster.py'
+
+gpu: .venv  ## count zeros of linear layers by shape on a GPU, about a minute, into records of their own
+	$(BIN)/python -m reluprime.mechanism_grids $(BUILD)/gpu
 
 lint: .venv  ## ruff: style and mistakes
 	$(BIN)/ruff check .

@@ -6,16 +6,25 @@ results is that come out as 0. Width times density is the rate of exact zeros.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-LinearForm = Literal["native", "fused", "unfused", "split", "wide", "tf32"]
+from reluprime.sums import in_blocks
+
+LinearForm = Literal[
+    "native", "fused", "unfused", "split", "wide", "tf32",
+    "tf32-unfused", "split-2", "split-8", "sequential", "blocks-8", "blocks-32", "blocks-128",
+]  # fmt: skip
 NormForm = Literal["native", "fused", "affine", "centred"]
 
-SLICES = 4  # of the inputs, in the form "split"
+SLICES = {"split-2": 2, "split": 4, "split-8": 8}  # of the inputs
+BLOCKS = {"blocks-8": 8, "blocks-32": 32, "blocks-128": 128}  # inputs of each
+ORDERED = ("sequential", *BLOCKS)  # forms of a linear layer that say the order of every sum
+FP32_FORMS = ("tf32", "tf32-unfused", *ORDERED)
 
 
 def spacing(x: Tensor, dtype: torch.dtype) -> Tensor:
@@ -79,8 +88,8 @@ def _unfused(layer, x: Tensor) -> Tensor:
     return product + _by_channel(layer.bias, product)
 
 
-def _split(layer, x: Tensor) -> Tensor:
-    parts = zip(x.chunk(SLICES, 1), layer.weight.chunk(SLICES, 1), strict=True)
+def _split(slices: int, layer, x: Tensor) -> Tensor:
+    parts = zip(x.chunk(slices, 1), layer.weight.chunk(slices, 1), strict=True)
     total = sum(_apply(layer, *part, None) for part in parts)
     return total + _by_channel(layer.bias, total)
 
@@ -89,13 +98,31 @@ def _tf32(layer, x: Tensor) -> Tensor:
     return _apply(layer, _to_tf32(x), _to_tf32(layer.weight), layer.bias)
 
 
+def _tf32_unfused(layer, x: Tensor) -> Tensor:
+    product = _apply(layer, _to_tf32(x), _to_tf32(layer.weight), None)
+    return product + _by_channel(layer.bias, product)
+
+
+def _blocks(size: int, layer: nn.Linear, x: Tensor) -> Tensor:
+    return in_blocks(x, layer.weight, size) + layer.bias
+
+
+def _sequential(layer: nn.Linear, x: Tensor) -> Tensor:
+    return _blocks(layer.in_features, layer, x)
+
+
 LINEAR_FORMS: dict[str, Callable[[nn.Module, Tensor], Tensor]] = {
     "native": _native,  # PyTorch's kernel for the precision and device
     "fused": _fused,  # 16 bits: sums and bias in fp32, then one rounding to storage
     "unfused": _unfused,  # the product rounded to storage, then the bias added and rounded again
-    "split": _split,  # SLICES partial products, each rounded and added in storage; then the bias
     "wide": _wide,  # sums and bias in fp64, one rounding to storage
     "tf32": _tf32,  # fp32 with inputs and weights rounded to 11 bits
+    "tf32-unfused": _tf32_unfused,  # the same product rounded to fp32, then the bias added
+    "sequential": _sequential,  # the product summed input by input, then the bias added
+    # SLICES partial products, each rounded and added in storage, in order; then the bias
+    **{form: partial(_split, slices) for form, slices in SLICES.items()},
+    # as sequential in blocks of BLOCKS inputs, whose sums are added in order; then the bias
+    **{form: partial(_blocks, size) for form, size in BLOCKS.items()},
 }
 
 
@@ -107,8 +134,8 @@ def linear_width(form: LinearForm, bias: Tensor) -> Tensor:
     when it is at most half of the smallest number there: a set of that number's width.
     Source: B21 3.2 names the cause; the model is ours (background page).
     """
-    added_in = {"wide": torch.float64, "unfused": bias.dtype, "split": bias.dtype}
-    dtype = added_in.get(form, accumulator(bias.dtype))
+    in_storage = dict.fromkeys(("unfused", *SLICES), bias.dtype)
+    dtype = ({"wide": torch.float64} | in_storage).get(form, accumulator(bias.dtype))
     return spacing(bias, dtype) + (underflow(bias.dtype) if dtype != bias.dtype else 0.0)
 
 
@@ -116,15 +143,18 @@ class Linear(nn.Module):
     """A linear layer or convolution with bias in one of LINEAR_FORMS; shares the weights.
 
     ``width(x)``: :func:`linear_width`, in a shape that broadcasts over the output for x.
-    Raises ValueError for a layer without bias, and for ``tf32`` in another precision than fp32.
+    Raises ValueError for a layer without bias, for a form of TF32 or of ORDERED in another
+    precision than fp32, and for a convolution in one of ORDERED, which have no gradient either.
     """
 
     def __init__(self, layer: nn.Linear | nn.Conv2d, form: LinearForm):
         super().__init__()
         if layer.bias is None:
             raise ValueError(f"{layer} has no bias, and all forms are about adding it")
-        if form == "tf32" and layer.weight.dtype != torch.float32:
-            raise ValueError(f"form='tf32' needs fp32 weights, not {layer.weight.dtype}")
+        if form in FP32_FORMS and layer.weight.dtype != torch.float32:
+            raise ValueError(f"form={form!r} needs fp32 weights, not {layer.weight.dtype}")
+        if form in ORDERED and not isinstance(layer, nn.Linear):
+            raise ValueError(f"form={form!r} is of a linear layer, not of {layer}")
         self.layer, self.form = layer, form
 
     def forward(self, x: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 import copy
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Annotated
+from typing import Annotated, Literal
 
 import torch
 import torch.nn.functional as F
@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from reluprime import data, kernels, models
 from reluprime.activations import ACTIVATIONS, ReLU
-from reluprime.config import DatasetName
+from reluprime.arithmetic import Arithmetic, emulate
+from reluprime.config import Config, DatasetName
 from reluprime.precision import Precision, best_device, numerics
 
 NEAR = 0.02  # pre-activations within this share of their standard deviation give the density at 0
@@ -36,8 +37,10 @@ class ForwardZerosConfig(models.NetworkConfig):
     def _fits_the_forms(self):
         if self.norm_form != "native" and self.precision != "fp32":
             raise ValueError(f"norm_form={self.norm_form!r} needs precision='fp32'")
-        if self.linear_form == "tf32" and self.precision != "fp32":
-            raise ValueError("linear_form='tf32' needs precision='fp32', which it emulates")
+        if self.linear_form in kernels.FP32_FORMS and self.precision != "fp32":
+            raise ValueError(f"linear_form={self.linear_form!r} needs precision='fp32'")
+        if self.linear_form in kernels.ORDERED and self.architecture != "mlp":
+            raise ValueError(f"linear_form={self.linear_form!r} needs architecture='mlp'")
         if self.epochs and self.batch_norm:
             raise ValueError("epochs: networks with batch norm are looked at untrained")
         if self.arithmetic != "native" and {self.linear_form, self.norm_form} != {"native"}:
@@ -183,3 +186,63 @@ def forward_zeros(config: ForwardZerosConfig, device: torch.device | None = None
 
 
 forward_zeros.version = 1
+
+
+class LinearZerosConfig(Config):
+    """One linear layer alone, as PyTorch draws it, on inputs from a standard normal distribution.
+
+    With such inputs each output has density at 0, the same up to its scale in every shape, so
+    rates at two shapes differ by the kernels that a library chooses for them. Images would add the
+    differences between their pixels, and need files where there may be none.
+    """
+
+    precision: Literal["fp16", "bf16"] = "fp16"  # of weights, inputs and outputs
+    arithmetic: Arithmetic = "native"
+    reduced_precision: bool = False  # cuBLAS may round partial sums to storage: PyTorch's default
+    rows: PositiveInt = 256  # of one product: the mini-batch
+    inputs: PositiveInt = 784
+    outputs: PositiveInt = 256
+    n_matrices: PositiveInt = 16  # layers, drawn one after the other from the seed
+    n_batches: PositiveInt = 250  # products of each
+    seed: Annotated[int, Field(ge=0)] = 0
+
+    @model_validator(mode="after")
+    def _has_partial_sums_in_storage(self):
+        if self.reduced_precision and self.arithmetic != "native":
+            raise ValueError(
+                f"reduced_precision=True: arithmetic={self.arithmetic!r} takes its sums in fp32"
+            )
+        return self
+
+
+def linear_zeros(config: LinearZerosConfig, device: torch.device | None = None) -> dict:
+    """Count exact zeros among the outputs of random linear layers, product by product.
+
+    Returns calls (outputs) and zeros (those exactly 0). Raises ValueError for reduced_precision
+    without a GPU. The same seed is the same layers and inputs in each arithmetic on a device; CPU
+    and GPU draw other ones. Source: PyTorch's notes on numerical accuracy, "Reduced Precision
+    Reduction for FP16 and BF16 GEMMs".
+    """
+    device = best_device() if device is None else device
+    random = torch.Generator(device).manual_seed(config.seed)
+    zeros = torch.zeros((), dtype=torch.int64, device=device)
+    shape = (config.n_batches, config.rows, config.inputs)
+    with numerics(config.precision, device, config.reduced_precision) as dtype, torch.no_grad():
+        for _ in range(config.n_matrices):
+            layer = emulate(_linear(config, random).to(dtype), config.arithmetic)
+            for x in torch.randn(shape, generator=random, device=device).to(dtype):
+                zeros += (layer(x) == 0).sum()  # on the device: its host waits once, at the end
+    calls = config.n_matrices * config.n_batches * config.rows * config.outputs
+    return {"calls": calls, "zeros": int(zeros)}
+
+
+linear_zeros.version = 1
+
+
+def _linear(config: LinearZerosConfig, random: torch.Generator) -> nn.Linear:
+    """Weights and biases from U(+-1/sqrt(m)), m inputs: PyTorch's default, from a generator."""
+    layer = nn.utils.skip_init(nn.Linear, config.inputs, config.outputs, device=random.device)
+    bound = config.inputs**-0.5
+    for values in layer.parameters():
+        nn.init.uniform_(values, -bound, bound, generator=random)
+    return layer

@@ -293,7 +293,7 @@ def write(planned: list[Cell], path: Path) -> None:
 def compute(path: Path, store: records.Store, max_seconds: float) -> None:
     """Compute the cells of a file that a store lacks, in order; none starts after `max_seconds`.
 
-    Those in a precision that this machine lacks are left out, with a UserWarning.
+    Those whose numerics this machine lacks are left out, with a UserWarning.
     """
     deadline = time.monotonic() + max_seconds
     lines = [json.loads(line) for line in path.read_text().splitlines()]
@@ -306,8 +306,9 @@ def compute(path: Path, store: records.Store, max_seconds: float) -> None:
 
 
 def _computable(config: BaseModel) -> bool:
+    reduced = getattr(config, "reduced_precision", False)
     try:
-        precision.require(config.precision, precision.best_device())
+        precision.require(config.precision, precision.best_device(), reduced)
     except ValueError as error:
         warnings.warn(f"left out: {error}", stacklevel=3)
         return False

@@ -26,15 +26,15 @@ def best_device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def _flags(precision: str) -> dict[tuple[object, str], object]:
+def _flags(precision: str, reduced_precision: bool) -> dict[tuple[object, str], object]:
     """Every (holder, attribute) that a study sets, with the value for `precision`."""
     matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
     fp32 = "tf32" if precision == "tf32" else "ieee"
     return {
         (matmul, "fp32_precision"): fp32,
         (cudnn.conv, "fp32_precision"): fp32,
-        (matmul, "allow_fp16_reduced_precision_reduction"): False,
-        (matmul, "allow_bf16_reduced_precision_reduction"): False,
+        (matmul, "allow_fp16_reduced_precision_reduction"): reduced_precision,
+        (matmul, "allow_bf16_reduced_precision_reduction"): reduced_precision,
         (cudnn, "deterministic"): True,
         (cudnn, "benchmark"): False,
         # Nothing here reads memory before it is written; filling it only costs time.
@@ -42,8 +42,8 @@ def _flags(precision: str) -> dict[tuple[object, str], object]:
     }
 
 
-def require(precision: str, device: torch.device) -> None:
-    """Raise ValueError if `device` cannot compute in `precision`."""
+def require(precision: str, device: torch.device, reduced_precision: bool = False) -> None:
+    """Raise ValueError if `device` cannot compute in `precision`, or reduce it in products."""
     if precision not in DTYPES:
         raise ValueError(f"precision={precision!r} is unknown; choose one of {list(DTYPES)}")
     if precision == "tf32" and device.type != "cuda":
@@ -56,17 +56,31 @@ def require(precision: str, device: torch.device) -> None:
             "precision='tf32' needs a GPU of compute capability 8.0 or more, but "
             f"{torch.cuda.get_device_name(device)} has {torch.cuda.get_device_capability(device)}"
         )
+    if reduced_precision and device.type != "cuda":
+        raise ValueError(
+            "reduced_precision=True is a GPU's: it lets cuBLAS round partial sums to storage, and "
+            f"the device is {device.type!r}"
+        )
+    if reduced_precision and precision not in ("bf16", "fp16"):
+        raise ValueError(
+            f"reduced_precision=True is for precision='fp16' or 'bf16', not {precision!r}"
+        )
 
 
 @contextmanager
-def numerics(precision: str, device: torch.device) -> Iterator[torch.dtype]:
+def numerics(
+    precision: str, device: torch.device, reduced_precision: bool = False
+) -> Iterator[torch.dtype]:
     """Run a study's arithmetic: deterministic, and TF32 only when it is asked for.
 
+    reduced_precision: whether cuBLAS may split the sums of a 16-bit product into slices whose
+    partial sums are rounded to storage. That is PyTorch's default, and no study's but one.
+
     Yields the dtype of weights, activations and gradients. All flags are put back at the end,
-    also after an error. Raises ValueError where `device` lacks the precision.
+    also after an error. Raises ValueError where `device` lacks the precision or the reduction.
     """
-    require(precision, device)
-    wanted = _flags(precision)
+    require(precision, device, reduced_precision)
+    wanted = _flags(precision, reduced_precision)
     before = {spot: getattr(*spot) for spot in wanted}
     deterministic = torch.are_deterministic_algorithms_enabled()
     warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
@@ -87,9 +101,11 @@ def numerics(precision: str, device: torch.device) -> Iterator[torch.dtype]:
             os.environ["CUBLAS_WORKSPACE_CONFIG"] = workspace
 
 
-def describe(precision: str, device: torch.device) -> dict[str, object]:
+def describe(
+    precision: str, device: torch.device, reduced_precision: bool = False
+) -> dict[str, object]:
     """The numerics that a study with `precision` runs under, for provenance."""
-    with numerics(precision, device) as dtype:
+    with numerics(precision, device, reduced_precision) as dtype:
         matmul = torch.backends.cuda.matmul
         return {
             "dtype": str(dtype).removeprefix("torch."),

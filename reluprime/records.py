@@ -1,8 +1,8 @@
 """Results on disk, one JSON line a cell, so that a sweep that was killed goes on where it stopped.
 
 A study is a function ``study(config, device=None) -> dict`` of one frozen pydantic model that has
-a `precision`; its integer ``study.version`` is raised whenever its results change. A cell is one
-(study, config).
+a `precision` and may have a `reduced_precision`; its integer ``study.version`` is raised whenever
+its results change. A cell is one (study, config).
 """
 
 import fcntl
@@ -168,8 +168,9 @@ def _drop_torn_line(file: io.FileIO) -> None:
         file.truncate(file.read().rfind(b"\n") + 1)
 
 
-def provenance(precision_name: str, device: torch.device, wall_seconds: float) -> dict:
+def provenance(config: BaseModel, device: torch.device, wall_seconds: float) -> dict:
     """How a result came about: versions, hardware and numerics; no path and no host name."""
+    reduced = getattr(config, "reduced_precision", False)
     return {
         "reluprime": __version__,
         "commit": _commit(),
@@ -182,7 +183,7 @@ def provenance(precision_name: str, device: torch.device, wall_seconds: float) -
         "device_name": _device_name(device),
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "threads": torch.get_num_threads(),
-        "precision": precision.describe(precision_name, device),
+        "precision": precision.describe(config.precision, device, reduced),
         "wall_seconds": round(wall_seconds, 3),
         "utc": datetime.now(UTC).isoformat(timespec="seconds"),
     }
@@ -364,7 +365,7 @@ def _measure(study: Callable, config: BaseModel, device: str | torch.device | No
         "version": study.version,
         "config": config.model_dump(mode="json"),
         "result": result,
-        "provenance": provenance(config.precision, device, seconds),
+        "provenance": provenance(config, device, seconds),
     }
 
 

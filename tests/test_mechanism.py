@@ -1,4 +1,4 @@
-"""Zeros of forward passes: counted, told apart from structural ones, predicted."""
+"""Zeros of networks and of single layers: counted, told apart from structural ones, predicted."""
 
 import math
 
@@ -6,9 +6,10 @@ import pytest
 import torch
 from torch import nn
 
-from reluprime import kernels, mechanism
+from reluprime import kernels, mechanism, records
 from reluprime.activations import ReLU
-from reluprime.mechanism import ForwardZerosConfig, forward_zeros
+from reluprime.mechanism import ForwardZerosConfig, LinearZerosConfig, forward_zeros, linear_zeros
+from reluprime.precision import DTYPES
 
 SMALL = {"dataset": "mnist-5k", "hidden_sizes": (32, 32), "n_images": 1000}
 
@@ -87,6 +88,8 @@ def test_training_moves_the_network():
     [
         ({"norm_form": "affine", "precision": "bf16"}, "needs precision='fp32'"),
         ({"linear_form": "tf32", "precision": "fp64"}, "needs precision='fp32'"),
+        ({"linear_form": "sequential", "precision": "bf16"}, "needs precision='fp32'"),
+        ({"linear_form": "blocks-8", "architecture": "vgg11"}, "needs architecture='mlp'"),
         ({"linear_form": "fast"}, "linear_form"),
         (
             {"architecture": "vgg11", "batch_norm": True, "epochs": 1},
@@ -97,3 +100,62 @@ def test_training_moves_the_network():
 def test_wrong_configs_are_refused(wrong, message):
     with pytest.raises(ValueError, match=message):
         ForwardZerosConfig(**wrong)
+
+
+# ---- one linear layer alone ----
+
+CPU = torch.device("cpu")
+LAYER = {"rows": 32, "inputs": 16, "outputs": 64, "n_matrices": 8, "n_batches": 100}
+
+
+@pytest.mark.parametrize("precision", ["fp16", "bf16"])
+def test_zeros_of_a_layer_are_density_times_width(precision):
+    """Its outputs at bias b are normal with variance 1/3 around b: their density at 0 is known."""
+    config = LinearZerosConfig(**LAYER, precision=precision, arithmetic="separate")
+    found = linear_zeros(config, CPU)
+    assert found["calls"] == 32 * 64 * 8 * 100
+    bias = torch.linspace(-0.25, 0.25, 10_001).to(DTYPES[precision])
+    density = math.sqrt(3 / (2 * math.pi)) * torch.exp(-1.5 * bias.double() ** 2)
+    expected = found["calls"] * float((density * kernels.linear_width("unfused", bias)).mean())
+    assert expected > 80
+    assert abs(found["zeros"] - expected) < 4 * math.sqrt(expected)
+
+
+def test_a_layer_alone_is_drawn_as_pytorch_draws_it():
+    layer = mechanism._linear(LinearZerosConfig(inputs=400), torch.Generator().manual_seed(0))
+    for values in layer.parameters():
+        assert 0.045 < values.abs().max() <= 0.05
+
+
+def test_a_layer_alone_has_far_fewer_zeros_where_the_sum_is_rounded_once():
+    config = {**LAYER, "precision": "bf16"}
+    found = {
+        name: linear_zeros(LinearZerosConfig(**config, arithmetic=name), CPU)["zeros"]
+        for name in ("epilogue", "separate")
+    }
+    assert found["separate"] > 100 * max(1, found["epilogue"])
+
+
+def test_other_seeds_are_other_layers_and_the_same_is_the_same():
+    def zeros(seed):
+        config = LinearZerosConfig(**LAYER, precision="bf16", arithmetic="separate", seed=seed)
+        return linear_zeros(config, CPU)["zeros"]
+
+    assert zeros(0) == zeros(0) != zeros(1)
+
+
+def test_a_layer_alone_is_recorded_with_its_numerics(tmp_path):
+    config = LinearZerosConfig(rows=4, inputs=8, outputs=2, n_matrices=1, n_batches=3)
+    found = records.sweep(linear_zeros, [config], records.Store(tmp_path), device="cpu")
+    assert found["calls"][0] == 4 * 2 * 3
+    assert found["provenance"][0]["precision"]["dtype"] == "float16"
+    assert found["provenance"][0]["precision"]["reduced_precision_reduction"] is False
+
+
+def test_partial_sums_of_a_gpu_are_refused_elsewhere():
+    with pytest.raises(ValueError, match="reduced_precision=True is a GPU's"):
+        linear_zeros(LinearZerosConfig(reduced_precision=True), CPU)
+    with pytest.raises(ValueError, match="reduced_precision=True: arithmetic='epilogue' takes"):
+        LinearZerosConfig(reduced_precision=True, arithmetic="epilogue")
+    with pytest.raises(ValueError, match="precision"):
+        LinearZerosConfig(precision="fp32")

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from reluprime import bifurcation, plan, records, tuning, volume
+from reluprime.mechanism import LinearZerosConfig, linear_zeros
 from reluprime.plan import Arithmetic
 from reluprime.records import Store
 from reluprime.training import TrainingConfig
@@ -241,6 +242,18 @@ def test_a_precision_that_the_machine_lacks_is_left_out(store, tmp_path, monkeyp
         plan.compute(file, store, 60.0)
     (record,) = store.read("volume.estimate").values()
     assert record["config"]["precision"] == "fp32"
+
+
+def test_partial_sums_that_a_gpu_alone_rounds_are_left_out(store, tmp_path, monkeypatch):
+    monkeypatch.setattr(plan.precision, "best_device", lambda: torch.device("cpu"))
+    small = {"rows": 2, "inputs": 2, "outputs": 2, "n_matrices": 1, "n_batches": 1}
+    grid = [LinearZerosConfig(**small, reduced_precision=reduced) for reduced in (True, False)]
+    file = tmp_path / "cells.jsonl"
+    plan.write([plan.Cell("10_a", linear_zeros, config, False) for config in grid], file)
+    with pytest.warns(UserWarning, match="left out: reduced_precision=True is a GPU's"):
+        plan.compute(file, store, 60.0)
+    (record,) = store.read("mechanism.linear_zeros").values()
+    assert record["config"]["reduced_precision"] is False
 
 
 def test_pages_and_parameters_can_be_chosen(write_page, store, tmp_path, capsys):

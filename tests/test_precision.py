@@ -6,6 +6,7 @@ import torch
 from reluprime.precision import DTYPES, describe, numerics, require
 
 CPU = torch.device("cpu")
+CUDA = torch.device("cuda")  # a name: flags can be set without such a device
 DEVICES = [
     "cpu",
     pytest.param(
@@ -88,6 +89,26 @@ def test_flags_are_set_inside_and_put_back(precision, before):
     assert flags() == before
 
 
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_partial_sums_are_rounded_where_that_is_asked_for(precision, before):
+    with numerics(precision, CUDA, reduced_precision=True):
+        assert flags() == INSIDE | {"fp16 reduction": True, "bf16 reduction": True}
+    assert flags() == before
+
+
+@pytest.mark.parametrize(
+    ("precision", "device", "message"),
+    [
+        ("fp16", CPU, "reduced_precision=True is a GPU's: .* the device is 'cpu'"),
+        ("fp32", CUDA, "reduced_precision=True is for precision='fp16' or 'bf16', not 'fp32'"),
+    ],
+)
+def test_rounded_partial_sums_are_refused_where_there_are_none(precision, device, message, before):
+    with pytest.raises(ValueError, match=message), numerics(precision, device, True):
+        raise AssertionError("the block must not run")
+    assert flags() == before
+
+
 def test_flags_are_put_back_after_an_exception(before):
     with pytest.raises(KeyError, match="inside"), numerics("fp16", CPU):
         raise KeyError("inside")
@@ -158,6 +179,12 @@ def test_describe(precision, dtype, device, before):
         "reduced_precision_reduction": False,
         "cublas_workspace": ":4096:8",
     }
+    assert flags() == before
+
+
+@pytest.mark.parametrize("reduced", [False, True])
+def test_describe_says_whether_partial_sums_are_rounded(reduced, before):
+    assert describe("fp16", CUDA, reduced)["reduced_precision_reduction"] is reduced
     assert flags() == before
 
 

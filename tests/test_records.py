@@ -630,6 +630,22 @@ def test_provenance(toy, store):
     assert int(before) <= utc <= time.time()
 
 
+def test_provenance_says_whether_a_gpu_rounded_partial_sums(monkeypatch):
+    monkeypatch.setattr(records, "_device_name", lambda device: "a GPU")
+
+    class Reduced(ToyConfig):
+        reduced_precision: bool
+
+    def found(config):
+        own = records.provenance(config, torch.device("cuda"), 1.0)
+        return own["precision"]["reduced_precision_reduction"]
+
+    fp16 = {"x": 1, "precision": "fp16"}
+    assert found(Reduced(**fp16, reduced_precision=True)) is True
+    assert found(Reduced(**fp16, reduced_precision=False)) is False
+    assert found(ToyConfig(**fp16)) is False
+
+
 @pytest.mark.skipif(shutil.which("git") is None, reason="needs git")
 def test_commit(tmp_path, monkeypatch):
     def git(*arguments):
