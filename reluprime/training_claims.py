@@ -79,10 +79,18 @@ def _none(_) -> float:
     return 0.0
 
 
+def _is_larger(config: TrainingConfig) -> bool:
+    return config.epochs > 5 or config.width == 0.5 or 2048 in config.hidden_sizes
+
+
 def _small_alone(config: TrainingConfig) -> float:
     """A loss at the smaller scale, and none at larger ones."""
-    larger_one = config.epochs > 5 or config.width == 0.5 or 2048 in config.hidden_sizes
-    return 0.0 if larger_one else 0.08
+    return 0.0 if _is_larger(config) else 0.08
+
+
+def _large_alone(config: TrainingConfig) -> float:
+    """A loss at larger scales, and none at the smaller one."""
+    return 0.08 if _is_larger(config) else 0.0
 
 
 def _near_chance(config: TrainingConfig) -> float:
@@ -118,6 +126,7 @@ def _half_stuck(config: TrainingConfig) -> float:
 # Tried on every rule here: what must not count, and what a scale or a few seeds cannot show.
 _COMMON = {
     "a loss at the smaller scale alone": made_up.trainings(_small_alone),
+    "a loss at larger scales alone": made_up.trainings(_large_alone),
     "2.5 points above chance": made_up.trainings(_near_chance),
     "four seeds met a zero": made_up.trainings(_some, _four_seeds),
     "diverged": made_up.trainings(_some, diverges=lambda c: c.s == 1.0 and c.seed % 5 == 3),

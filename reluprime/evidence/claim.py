@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import NamedTuple, get_args
 
 import pandas as pd
@@ -38,6 +39,12 @@ def asks_for_more(study: str, result: dict) -> bool:
     return any(any(map(any, layer)) for layer in result["exact_zeros"].values())
 
 
+@lru_cache(2**16)
+def _key(study: Callable, config: BaseModel, device: str) -> str:
+    """`records.cell_key`, remembered: a rule looks each of its cells up many times."""
+    return records.cell_key(study, config, device)
+
+
 class Evidence:
     """The records of some cells, looked up by config, so that every field of it is fixed."""
 
@@ -51,7 +58,7 @@ class Evidence:
 
     def of(self, study: Callable, config: BaseModel) -> list[dict]:
         """The records of a cell, at most one for each kind of device."""
-        keys = (records.cell_key(study, config, device) for device in DEVICES)
+        keys = (_key(study, config, device) for device in DEVICES)
         return [self._found[key] for key in keys if key in self._found]
 
     def table(self, study: Callable, configs: Iterable[BaseModel]) -> pd.DataFrame:
