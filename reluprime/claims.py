@@ -176,15 +176,21 @@ def rules_table(ids: Sequence[str] = tuple(BY_ID)) -> pd.DataFrame:
 
 
 def replaced_rules() -> pd.DataFrame:
-    """Registrations of another rule that a later one replaced, and why; no row without any."""
+    """Registrations that a later one replaced or that were withdrawn, and why."""
     entries, rows = registry.read(), []
-    for claim in CLAIMS:
+    for claim in (*CLAIMS, *OURS):
         for condition in claim.conditions():
             known = registry.of_condition(entries, claim.id, condition)
             for old, new in pairwise(known):
                 if not registry.adds_to(old, new):
                     words = {"id": claim.id, "registered": old["utc"][:10], "rule": old["rule"]}
                     rows.append(words | {"replaced because": new["reason"]})
+    rows += [
+        {"id": e["claim"], "registered": e["utc"][:10], "rule": e["rule"]}
+        | {"replaced because": f"withdrawn in {e['arithmetic']}: {reason}"}
+        for e in entries
+        if (reason := WITHDRAWN.get((e["claim"], e["arithmetic"])))
+    ]
     columns = ["id", "registered", "rule", "replaced because"]
     return pd.DataFrame(rows, columns=columns).drop_duplicates(ignore_index=True)
 
