@@ -191,9 +191,12 @@ def provenance(config: BaseModel, device: torch.device, wall_seconds: float) -> 
 
 @functools.cache
 def _commit() -> str:
-    """Short hash of HEAD, with "-dirty" if the package differs; "unknown" outside a clone."""
+    """Short hash of HEAD, with "-dirty" if the package differs; "unknown" outside a clone.
+
+    In what `git archive` wrote it is the hash that git put into the file COMMIT.
+    """
     if not (REPOSITORY / ".git").exists():  # an installed copy may lie in some other clone
-        return "unknown"
+        return _archived_commit()
     git = functools.partial(subprocess.run, cwd=REPOSITORY, check=True, capture_output=True)
     try:
         head = git(["git", "rev-parse", "--short", "HEAD"]).stdout.decode().strip()
@@ -201,6 +204,12 @@ def _commit() -> str:
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
     return f"{head}-dirty" if changes else head
+
+
+def _archived_commit() -> str:
+    file = REPOSITORY / "reluprime" / "COMMIT"
+    text = file.read_text().strip() if file.exists() else ""
+    return text if text.isalnum() else "unknown"  # not the placeholder that git replaces
 
 
 def _device_name(device: torch.device) -> str:

@@ -1,4 +1,5 @@
 import fcntl
+import functools
 import json
 import math
 import os
@@ -673,6 +674,21 @@ def test_commit(tmp_path, monkeypatch):
     assert commit() == f"{head}-dirty"
     monkeypatch.setattr(records, "REPOSITORY", module.parent)  # a folder inside a clone
     assert commit() == "unknown"
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="needs git")
+def test_commit_of_an_archive(tmp_path, monkeypatch):
+    repository = records.REPOSITORY
+    if not (repository / ".git").exists():
+        pytest.skip("not a clone")
+    git = functools.partial(subprocess.run, cwd=repository, check=True, capture_output=True)
+    archive = git(["git", "archive", "HEAD", ".gitattributes", "reluprime"]).stdout
+    subprocess.run(["tar", "x"], cwd=tmp_path, input=archive, check=True)
+    monkeypatch.setattr(records, "REPOSITORY", tmp_path)
+    head = git(["git", "rev-parse", "--short", "HEAD"]).stdout.decode().strip()
+    assert records._commit.__wrapped__() == head
+    shutil.copy(repository / "reluprime" / "COMMIT", tmp_path / "reluprime")
+    assert records._commit.__wrapped__() == "unknown"
 
 
 def test_commit_without_git(tmp_path, monkeypatch):
