@@ -12,6 +12,10 @@ gradient_rule  input gradient  source
 
 With the derivative that PyTorch itself uses (s = 0 for ReLU, for example) and ``chain``, the
 functions are PyTorch's own, bit for bit.
+
+ReLU's kink can be widened to a band, in the backward pass alone: the rule then holds wherever
+|x| <= kink_width. That is an intervention of ours, to have more inputs at the kink than rounding
+brings there; neither paper has it.
 """
 
 from collections.abc import Callable, Iterator
@@ -31,6 +35,7 @@ class _Shape(NamedTuple):
 
     left: float = 0.0
     upper: float | None = None
+    width: float = 0.0  # of the band, with one kink alone
 
     def value(self, x: Tensor) -> Tensor:
         if self.upper is not None:
@@ -80,6 +85,17 @@ def _positions(x: Tensor, kink: float) -> Tensor:
     if kink == 0 and count_zeros(x) == 0:
         return x.new_empty((0, x.dim()), dtype=torch.int64)
     return (x == kink).nonzero()
+
+
+def _in_band(x: Tensor, width: float) -> Tensor:
+    """Where |x| <= width, as a mask: there may be many hits. NaN is not in it."""
+    return x.abs() <= width
+
+
+def _hits(x: Tensor, shape: _Shape) -> tuple[Tensor, ...]:
+    if shape.width:
+        return (_in_band(x, shape.width),)
+    return tuple(_positions(x, kink) for kink in shape.kinks)
 
 
 def _replace(grad: Tensor, positions: Tensor, upstream: Tensor, rule: _Rule, kink: int) -> Tensor:
@@ -147,7 +163,7 @@ class _Activation(torch.autograd.Function):
 
     @staticmethod
     def forward(x, shape, rule):
-        return shape.value(x), *(_positions(x, kink) for kink in shape.kinks)
+        return shape.value(x), *_hits(x, shape)
 
     @staticmethod
     def setup_context(ctx, inputs, outputs):
@@ -177,25 +193,31 @@ class _Activation(torch.autograd.Function):
 
 def _activate(x: Tensor, shape: _Shape, rule: _Rule) -> Tensor:
     native = rule.derivatives == (shape.left, 0.0)[: len(shape.kinks)]
-    if native and (rule.gradient_rule == "chain" or not any(rule.derivatives)):
+    if native and not shape.width and (rule.gradient_rule == "chain" or not any(rule.derivatives)):
         return shape.value(x)
     return _Activation.apply(x, shape, rule)[0]
 
 
-def _check(gradient_rule: str) -> None:
+def _check(gradient_rule: str, kink_width: float = 0.0) -> None:
     if gradient_rule not in GRADIENT_RULES:
         raise ValueError(f"gradient_rule={gradient_rule!r}; choose one of {GRADIENT_RULES}")
+    if not kink_width >= 0:  # NaN too
+        raise ValueError(f"kink_width={kink_width!r} must not be negative")
 
 
-def relu(x: Tensor, s: float = 0.0, gradient_rule: GradientRule = "chain") -> Tensor:
-    """max(x, 0) with derivative `s` at exactly 0.
+def relu(
+    x: Tensor, s: float = 0.0, gradient_rule: GradientRule = "chain", kink_width: float = 0.0
+) -> Tensor:
+    """max(x, 0) with derivative `s` at exactly 0, or wherever |x| <= kink_width.
 
     x: floating point (any precision, shape and device); the result has its shape and dtype.
     NaN passes through, forward and backward, as in `torch.relu`. Twice differentiable under
-    ``chain``. Raises ValueError for an unknown rule. Source: B21, Section 2.
+    ``chain``. kink_width is rounded to x's dtype; the forward pass does not depend on it. Raises
+    ValueError for an unknown rule or a negative width. Source: B21, Section 2; the width is an
+    intervention of ours.
     """
-    _check(gradient_rule)
-    return _activate(x, _Shape(), _Rule((float(s),), gradient_rule))
+    _check(gradient_rule, kink_width)
+    return _activate(x, _Shape(width=float(kink_width)), _Rule((float(s),), gradient_rule))
 
 
 def relu6(
@@ -242,16 +264,19 @@ class ReLU(nn.Module):
 
     kinks = (0.0,)
 
-    def __init__(self, s: float = 0.0, gradient_rule: GradientRule = "chain"):
+    def __init__(
+        self, s: float = 0.0, gradient_rule: GradientRule = "chain", kink_width: float = 0.0
+    ):
         super().__init__()
-        _check(gradient_rule)
-        self.s, self.gradient_rule = float(s), gradient_rule
+        _check(gradient_rule, kink_width)
+        self.s, self.gradient_rule, self.kink_width = float(s), gradient_rule, float(kink_width)
 
     def forward(self, x: Tensor) -> Tensor:
-        return relu(x, self.s, self.gradient_rule)
+        return relu(x, self.s, self.gradient_rule, self.kink_width)
 
     def extra_repr(self) -> str:
-        return f"s={self.s}, gradient_rule={self.gradient_rule!r}"
+        band = f", kink_width={self.kink_width}" if self.kink_width else ""
+        return f"s={self.s}, gradient_rule={self.gradient_rule!r}{band}"
 
 
 class ReLU6(nn.Module):
@@ -327,13 +352,18 @@ def count_kinks(model: nn.Module) -> Iterator[dict[str, Tensor]]:
     """Count the inputs that are exactly at a kink, by layer, while the model runs.
 
     Yields {module name: int64 (number of kinks,)}, on the device of the activations and added
-    up over all forward passes in the block; an activation that was not called is absent.
+    up over all forward passes in the block; an activation that was not called is absent. A ReLU
+    with a kink_width has one number more, at the end: inputs in the band, exact zeros among them.
     Outputs and gradients do not change.
     """
     counts: dict[str, Tensor] = {}
 
     def see(name: str, module: nn.Module, x: Tensor) -> None:
-        hits = torch.stack([_count(x.detach(), kink) for kink in module.kinks])
+        x = x.detach()
+        counted = [_count(x, kink) for kink in module.kinks]
+        if isinstance(module, ReLU) and module.kink_width:
+            counted.append(_in_band(x, module.kink_width).sum())
+        hits = torch.stack(counted)
         counts[name] = counts[name] + hits if name in counts else hits
 
     with watched(model, see):

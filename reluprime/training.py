@@ -7,7 +7,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -22,6 +22,7 @@ from reluprime.activations import ACTIVATIONS, GradientRule, ReLU, ReLU6, count_
 from reluprime.batches import Batches, FolderBatches, generator
 from reluprime.config import DatasetName, later
 from reluprime.precision import Precision, best_device, numerics
+from reluprime.units import UnitRanges
 
 
 class TrainingConfig(models.NetworkConfig):
@@ -38,6 +39,10 @@ class TrainingConfig(models.NetworkConfig):
     s: float = 0.0  # derivative at 0
     s_upper: float = later(0.0)  # derivative at 6, relu6 only
     gradient_rule: GradientRule = "chain"
+    # Our intervention: the rule wherever |pre-activation| <= kink_width, in every activation or in
+    # the kink_layer-th of the forward pass alone (from 1). s holds at exact zeros in all alike.
+    kink_width: NonNegativeFloat = later(0.0)  # relu only
+    kink_layer: PositiveInt | None = later(None)
     precision: Precision = "fp32"  # of weights, activations, gradients and optimizer
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0  # after each hidden layer of an mlp
     optimizer: Literal["sgd", "adam"] = "sgd"
@@ -46,11 +51,13 @@ class TrainingConfig(models.NetworkConfig):
     weight_decay: NonNegativeFloat = 5e-4  # the release's, not in the paper
     schedule: Literal["cosine", "constant"] = "cosine"  # of lr, by epoch
     loss_scale: PositiveFloat = 1.0  # gradients are divided by it before the step
+    clip_norm: PositiveFloat | None = later(None)  # of the whole gradient (L2), as it is stepped
     batch_size: PositiveInt = 128  # images; B21 Table 2
     epochs: PositiveInt = 200  # B21 Table 2
     n_train: PositiveInt | None = None  # the first training images; None: all
     augment: bool = False  # random crop and flip; an image-folder always has its own
     evaluate_on: Literal["test", "validation"] = "test"  # validation: last fifth of training
+    count_units: bool = later(False)  # those that are dead, or on, for all images of evaluation
     seed: Annotated[int, Field(ge=0)] = 0  # of initial weights, order, crops and dropout
     n_networks: PositiveInt = 1  # seeds seed, seed + 1, ... trained as one ensemble
 
@@ -66,6 +73,23 @@ class TrainingConfig(models.NetworkConfig):
             raise ValueError(
                 f"n_networks={self.n_networks}: only an mlp without dropout can be an ensemble"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _fits_the_intervention(self):
+        if self.kink_width and self.activation != "relu":
+            raise ValueError(f"kink_width={self.kink_width}: {self.activation} has no band")
+        if self.kink_layer and not self.kink_width:
+            raise ValueError(f"kink_layer={self.kink_layer}: without kink_width there is no band")
+        if self.kink_layer and self.architecture == "mlp":
+            _check_layer(self.kink_layer, len(self.hidden_sizes))
+        alone = {"kink_width": 0.0, "clip_norm": None, "count_units": False}
+        for name, value in alone.items() if self.n_networks > 1 else ():
+            if getattr(self, name) != value:
+                raise ValueError(
+                    f"{name}={getattr(self, name)!r}: with n_networks={self.n_networks} it must be "
+                    f"{value!r}"
+                )
         return self
 
     @model_validator(mode="after")
@@ -85,6 +109,11 @@ class TrainingConfig(models.NetworkConfig):
                     f"{name}={getattr(self, name)!r}: with an image-folder it must be {value!r}"
                 )
         return self
+
+
+def _check_layer(kink_layer: int, n_activations: int) -> None:
+    if kink_layer > n_activations:
+        raise ValueError(f"kink_layer={kink_layer}: the network has {n_activations} activations")
 
 
 def conditions(
@@ -113,10 +142,15 @@ def fit(
     - affected_steps: mini-batches with at least one pre-activation exactly at a kink
     - exact_zeros: {activation: the same, counted in pre-activations}; training passes alone
     - exact_sixes: with relu6 alone, the same for pre-activations of exactly 6
+    - kinks: with a kink_width alone, the same for pre-activations in the band, exact zeros among
+      them, of the activations that have one; affected_steps are those of exact zeros all the same
+    - dead_units, always_on_units: with count_units alone, {activation: units whose pre-activations
+      in the evaluation after the epoch are all <= 0, or all > 0}; see :mod:`reluprime.units`
 
     and for all networks together:
 
     - relu_calls: {activation: pre-activations in one epoch of one network}; n_batches
+    - units: with count_units alone, {activation: its units}
     - seconds: wall time of each epoch, with its evaluation
     - diverged_epoch: for each network the first epoch (from 0) after which the loss or a weight
       is not finite, or None. The run ends when all networks have diverged.
@@ -129,8 +163,9 @@ def fit(
     `stop` is called after each epoch with what is known so far, and ends the run if it says so,
     as a search does with a trial that falls behind.
 
-    Raises DataError for anything wrong with the data, such as an image-folder whose fingerprint
-    is another. As many processes read it as torch has threads (OMP_NUM_THREADS).
+    Raises ValueError for a kink_layer beyond the network's activations, and DataError for anything
+    wrong with the data, such as an image-folder whose fingerprint is another. As many processes
+    read it as torch has threads (OMP_NUM_THREADS).
 
     Source: B21 Section 4 and Appendix D; optimizer and schedule as in its release.
     """
@@ -186,11 +221,26 @@ def _activation(config: TrainingConfig, has_s: bool) -> nn.Module:
     return ReLU(s, config.gradient_rule)
 
 
+def _sites(network: nn.Module) -> list[str]:
+    """The activations, in the order in which a forward pass comes to them."""
+    return [name for name, m in network.named_modules() if isinstance(m, ACTIVATIONS)]
+
+
 def _give_s(network: nn.Module, config: TrainingConfig) -> None:
     """Put s into the first activation, all, or none; built with 0."""
-    sites = [name for name, m in network.named_modules() if isinstance(m, ACTIVATIONS)]
+    sites = _sites(network)
     for name in sites[: {"all": len(sites), "first": 1, "none": 0}[config.activation_sites]]:
         network.set_submodule(name, _activation(config, has_s=True))
+
+
+def _give_band(network: nn.Module, config: TrainingConfig) -> None:
+    """Widen the kinks of one activation, or of all; built with exact ones."""
+    sites = _sites(network)
+    if config.kink_layer:
+        _check_layer(config.kink_layer, len(sites))
+        sites = [sites[config.kink_layer - 1]]
+    for name in sites:
+        network.get_submodule(name).kink_width = config.kink_width
 
 
 def _networks(config: TrainingConfig, batches, device: torch.device, dtype: torch.dtype):
@@ -204,6 +254,8 @@ def _networks(config: TrainingConfig, batches, device: torch.device, dtype: torc
             dropout=config.dropout,
         )
         _give_s(network, config)
+        if config.kink_width:
+            _give_band(network, config)
         if config.architecture == "mlp":
             yield network.to(device, dtype)
         else:  # the faster layout for convolutions on both kinds of device
@@ -228,7 +280,10 @@ class _Single:
         self.network.eval()
 
     def forward(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """-> logits, and while training for each activation its exact hits (networks, kinks)."""
+        """-> logits, and while training for each activation its hits (networks, kinks).
+
+        Those of an activation with a band are one more: see :func:`activations.count_kinks`.
+        """
         x = x[0].contiguous(memory_format=torch.channels_last) if x[0].dim() == 4 else x[0]
         self._hits.clear()
         logits = self.network(x).unsqueeze(0)
@@ -293,7 +348,8 @@ KINKS = ("exact_zeros", "exact_sixes")  # results that count them, in the activa
 class _Sums:
     """Numbers of an epoch, added up on the device: the host waits for them once."""
 
-    def __init__(self):
+    def __init__(self, n_kinks: int):
+        self._n_kinks = n_kinks  # exact ones of an activation
         self._totals: list[Tensor] = []
 
     def reset(self) -> None:
@@ -301,26 +357,32 @@ class _Sums:
             total.zero_()
 
     def add(self, losses: Tensor, logits: Tensor, y: Tensor, hits: dict[str, Tensor]) -> None:
-        by_name = torch.stack(list(hits.values()))  # (activations, networks, kinks)
+        n = self._n_kinks
+        exact = torch.stack([h[:, :n] for h in hits.values()])  # (activations, networks, kinks)
+        bands = {name: h[:, n] for name, h in hits.items() if h.shape[1] > n}
         values = (
             losses.detach().double() * y.shape[1],
             (logits.detach().argmax(-1) == y).sum(1),
-            by_name,
-            by_name.any(-1).any(0).long(),
+            exact,
+            exact.any(-1).any(0).long(),
+            *bands.values(),
         )
         if not self._totals:
-            self._names = list(hits)
+            self._names, self._banded = list(hits), list(bands)
             self._totals = [torch.zeros_like(value) for value in values]
         for total, value in zip(self._totals, values, strict=True):
             total.add_(value)
 
     def close(self) -> None:
-        self.loss, self.correct, hits, self.affected = self._totals  # (networks,), and see add
+        # (networks,) each, and see add
+        self.loss, self.correct, hits, self.affected, *bands = self._totals
         by_kink = hits.unbind(-1)  # one kink, or two with relu6
         self.hits = {
             kink: dict(zip(self._names, n, strict=True))
             for kink, n in zip(KINKS, by_kink, strict=False)
         }
+        if bands:
+            self.hits["kinks"] = dict(zip(self._banded, bands, strict=True))
 
 
 def _seed_dropout(seed: int, device: torch.device) -> None:
@@ -334,7 +396,7 @@ class _Trainer:
 
     def __init__(self, config: TrainingConfig, run, optimizer, device: torch.device):
         self.config, self.run, self.optimizer, self.device = config, run, optimizer, device
-        self.sums = _Sums()
+        self.sums = _Sums(n_kinks=2 if config.activation == "relu6" else 1)
         self._run_step = graphs.runner(device)
 
     def epoch(self, batches, epoch: int) -> None:
@@ -363,14 +425,20 @@ class _Trainer:
         losses.backward(torch.full_like(losses, scale))
         if scale != 1:
             torch._foreach_div_([w.grad for w in self.run.weights], scale)
+        if self.config.clip_norm is not None:
+            nn.utils.clip_grad_norm_(self.run.weights, self.config.clip_norm)
         self.optimizer.step()
         self.sums.add(losses, logits, y, hits)
 
 
 @torch.no_grad()
-def _accuracy(run, batches) -> list[float]:
-    correct = sum((run.forward(x)[0].argmax(-1) == y).sum(1) for x, y in batches.evaluation())
-    return (correct.double() / batches.n_evaluation).tolist()
+def _evaluate(config: TrainingConfig, run, batches) -> tuple[list[float], UnitRanges | None]:
+    """-> the accuracy of each network, and the units' ranges where they are counted."""
+    correct, ranges = 0, UnitRanges(run.network) if config.count_units else None
+    for x, y in batches.evaluation():
+        with ranges.one_pass() if ranges else nullcontext():
+            correct = correct + (run.forward(x)[0].argmax(-1) == y).sum(1)
+    return (correct.double() / batches.n_evaluation).tolist(), ranges
 
 
 def _finite(run, sums: _Sums) -> list[bool]:
@@ -382,22 +450,26 @@ def _finite(run, sums: _Sums) -> list[bool]:
 
 def _append(history: dict, config, run, sums: _Sums, batches, epoch: int, began: float) -> None:
     """Put an epoch's numbers into the history; networks that have diverged get none."""
-    finite, accuracy = _finite(run, sums), _accuracy(run, batches)
+    finite, (accuracy, ranges) = _finite(run, sums), _evaluate(config, run, batches)
     values = {
         "train_loss": (sums.loss / batches.n_train).tolist(),
         "train_accuracy": (sums.correct.double() / batches.n_train).tolist(),
         f"{config.evaluate_on}_accuracy": accuracy,
         "affected_steps": sums.affected.tolist(),
     }
-    hits = {kink: {name: n.tolist() for name, n in h.items()} for kink, h in sums.hits.items()}
+    counts = {kink: {name: n.tolist() for name, n in h.items()} for kink, h in sums.hits.items()}
+    if ranges:  # of one network
+        history["units"] = ranges.sizes()
+        for what, found in ranges.counts().items():
+            counts[what] = {name: [n] for name, n in found.items()}
     for member in range(config.n_networks):
         if history["diverged_epoch"][member] is not None:
             continue
         for name, value in values.items():
             history[name][member].append(value[member])
-        for kink, by_activation in hits.items():
+        for what, by_activation in counts.items():
             for name, n in by_activation.items():
-                lists = history.setdefault(kink, {}).setdefault(name, [[] for _ in finite])
+                lists = history.setdefault(what, {}).setdefault(name, [[] for _ in finite])
                 lists[member].append(n[member])
         if not finite[member]:
             history["diverged_epoch"][member] = epoch
