@@ -373,6 +373,159 @@ def test_hessian_at_a_planted_kink(reverse, rule):
     assert second.T.tolist() == [[1.0, 0.0, 0.0], at_kink, [0.0, 0.0, 0.0]]
 
 
+# ---- a band instead of a kink ----
+
+WIDTH = 2.0**-6  # exact in every precision
+JUST = {torch.float64: 2.0**-52, torch.float32: 2.0**-23, torch.bfloat16: 2.0**-7,
+        torch.float16: 2.0**-10}  # fmt: skip
+
+
+def banded_gradient(x, g, s, rule, width=WIDTH):
+    return gradient(lambda x: relu(x, s, rule, width), x, g)
+
+
+@st.composite
+def tensors_with_a_band(draw):
+    """x with values within, at the edge of, just outside and far from a band; and upstream."""
+    dtype = draw(st.sampled_from(DTYPES))
+    outside = WIDTH * (1 + JUST[dtype])  # the next number
+    magnitudes = [0.0, WIDTH / 1024, WIDTH / 2, WIDTH, outside, 2 * WIDTH, 3.0]
+    numbers = st.sampled_from([sign * m for m in magnitudes for sign in (1, -1)])
+    shape = draw(st.lists(st.integers(0, 4), max_size=3))
+    n = math.prod(shape)
+    x = torch.tensor(draw(st.lists(numbers, min_size=n, max_size=n)), dtype=dtype)
+    g = draw(st.lists(st.integers(-8, 8).map(float), min_size=n, max_size=n))
+    return x.reshape(shape), torch.tensor(g, dtype=dtype).reshape(shape)
+
+
+def by_hand(x, g, s, rule):
+    """The input gradient, number by number and in Python's own arithmetic."""
+
+    def one(x, g):
+        if -WIDTH <= x <= WIDTH:
+            return s if rule == "injected" else s * g
+        return g if x > 0 else 0.0
+
+    values = [one(*pair) for pair in zip(x.flatten().tolist(), g.flatten().tolist(), strict=True)]
+    return torch.tensor(values, dtype=x.dtype).reshape(x.shape)
+
+
+@drawn
+@given(tensors_with_a_band(), quarters, st.sampled_from(GRADIENT_RULES))
+def test_the_rule_holds_in_the_band_and_the_slope_outside(pair, s, rule):
+    x, g = pair
+    assert_same_bits(relu(x, s, rule, WIDTH), torch.relu(x))
+    assert torch.equal(banded_gradient(x, g, s, rule), by_hand(x, g, s, rule))
+
+
+@drawn
+@given(tensors_with_a_band(), st.floats(0, 1))
+def test_the_derivative_lies_between_the_one_sided_ones(pair, s):
+    x, _ = pair
+    slope = banded_gradient(x, torch.ones_like(x), s, "chain")
+    assert ((slope >= 0) & (slope <= 1)).all()
+    assert torch.equal(slope[x > WIDTH], torch.ones_like(slope[x > WIDTH]))
+    assert not slope[x < -WIDTH].any()
+
+
+@drawn
+@given(tensors_with_kinks(), quarters, st.sampled_from(GRADIENT_RULES))
+def test_a_band_without_width_is_the_kink_bit_for_bit(pair, s, rule):
+    x, g = pair
+    expected = gradient(lambda x: relu(x, s, rule), x, g)
+    assert_same_bits(banded_gradient(x, g, s, rule, 0.0), expected)
+    # Nor does it matter by which path: no other number of x is in this band.
+    assert_same_bits(banded_gradient(x, g, s, rule, 2.0**-15), expected)
+    assert_same_bits(relu(x, s, rule, 0.0), torch.relu(x))
+
+
+@by_rule
+def test_without_width_only_a_few_indices_are_saved(rule):
+    x = torch.ones(20, 50, requires_grad=True)
+    for width, dtypes in ((0.0, {torch.int64}), (WIDTH, {torch.bool})):
+        saved = []
+        with saved_tensors_hooks(lambda t, saved=saved: saved.append(t) or t, lambda t: t):
+            relu(x, 0.5, rule, width)
+        assert {t.dtype for t in saved} == dtypes | {torch.float32}
+
+
+def test_pytorchs_own_function_has_no_band():
+    """With s=0, PyTorch's derivative, the band above 0 has the derivative 0 as well."""
+    x = torch.tensor([-WIDTH, 0.0, WIDTH, 2 * WIDTH])
+    for rule in GRADIENT_RULES:
+        assert banded_gradient(x, torch.full((4,), 5.0), 0.0, rule).tolist() == [0, 0, 0, 5]
+        own = x.clone().requires_grad_()
+        ReLU(0.0, rule, WIDTH)(own).sum().backward()
+        assert own.grad.tolist() == [0, 0, 0, 1]
+
+
+@by_dtype
+def test_the_width_is_rounded_to_the_inputs_precision(dtype):
+    """0.1 is in no precision; the number next to it is the edge, and in the band."""
+    edge = torch.tensor(0.1, dtype=dtype)
+    x = torch.stack([edge, -edge, edge * (1 + 2 * JUST[dtype])])
+    assert banded_gradient(x, torch.ones_like(x), 0.5, "chain", 0.1).tolist() == [0.5, 0.5, 1.0]
+
+
+@by_device
+@by_dtype
+@by_rule
+def test_nan_and_infinity_are_outside_the_band(rule, dtype, device):
+    x = torch.tensor([NAN, INF, -INF, 0.0], dtype=dtype, device=device)
+    g = torch.tensor([3.0, 3.0, 3.0, 3.0], dtype=dtype, device=device)
+    expected = gradient(torch.relu, x, g)
+    expected[3] = {"chain": 1.5, "injected": 0.5}[rule]
+    assert_same_bits(relu(x, 0.5, rule, WIDTH), torch.relu(x))
+    assert_same_bits(banded_gradient(x, g, 0.5, rule), expected)
+    g[:] = NAN
+    assert banded_gradient(x, g, 0.5, rule)[3].isnan() == (rule == "chain")
+
+
+@by_rule
+def test_second_derivatives_in_the_band(rule):
+    x = torch.tensor([-1.0, -WIDTH, 0.0, WIDTH, 3.0], requires_grad=True)
+    upstream = torch.tensor([2.0, 3.0, 4.0, -5.0, 6.0], requires_grad=True)
+    y = relu(x, 0.5, rule, WIDTH)
+    (first,) = torch.autograd.grad(y, x, upstream, create_graph=True)
+    at_first = {"chain": [0, 1.5, 2, -2.5, 6], "injected": [0, 0.5, 0.5, 0.5, 6]}[rule]
+    assert first.tolist() == at_first
+    (second,) = torch.autograd.grad(first, upstream, torch.full((5,), 10.0))
+    assert second.tolist() == {"chain": [0, 5, 5, 5, 10], "injected": [0, 0, 0, 0, 10]}[rule]
+
+
+def test_hessian_in_the_band():
+    """f = relu(x)^2 / 2 has f' = s relu(x) there, hence f'' = s^2, as at the kink."""
+    x = torch.tensor([2.0, WIDTH, -WIDTH, -1.0], dtype=torch.float64)
+    found = hessian(lambda x: (relu(x, 0.5, "chain", WIDTH) ** 2).sum() / 2, x)
+    assert found.tolist() == torch.diag(torch.tensor([1.0, 0.25, 0.25, 0.0])).tolist()
+
+
+@by_rule
+@pytest.mark.parametrize("in_dims", [(0, 0), (1, 0), (0, None), (None, 1), (None, 0)])
+def test_vmap_of_grad_with_a_band_equals_the_loop(in_dims, rule):
+    """The band of these integers has three of the five values."""
+    x = small_integers(3, 3, 3)[: 3 if in_dims[0] is not None else 1]
+    g = small_integers(3, 3, 3, seed=1)[: 3 if in_dims[1] is not None else 1]
+    x, g = (t[0] if d is None else t for t, d in zip((x, g), in_dims, strict=True))
+
+    def pulled(x, g):
+        return grad(lambda x: (g * relu(x, 0.5, rule, 1.0)).sum())(x)
+
+    found = vmap(pulled, in_dims=in_dims)(x, g)
+    for i in range(3):
+        one = [t if d is None else t.select(d, i) for t, d in zip((x, g), in_dims, strict=True)]
+        at = 0.5 * one[1] if rule == "chain" else torch.full_like(one[1], 0.5)
+        assert torch.equal(found[i], torch.where(one[0].abs() <= 1, at, one[1] * (one[0] > 1)))
+
+
+@by_rule
+def test_a_single_number_in_the_band(rule):
+    at = {"chain": 1.5, "injected": 0.5}[rule]
+    for value, expected in ((WIDTH, at), (2.0, 3.0), (-2.0, 0.0)):
+        x = torch.tensor(value)
+        assert banded_gradient(x, torch.tensor(3.0), 0.5, rule).item() == expected
+
+
 # ---- torch.func ----
 
 
@@ -535,6 +688,15 @@ def test_compiled_graph_equals_eager(rule, dtype):
 
 @compiles
 @by_rule
+def test_compiled_band_equals_eager(rule):
+    x, g = torch.linspace(-1.0, 1.0, 17), torch.arange(17.0)
+    torch.compiler.reset()
+    compiled = torch.compile(lambda x: relu(x, 0.5, rule, 0.25), backend="aot_eager")
+    assert torch.equal(gradient(compiled, x, g), banded_gradient(x, g, 0.5, rule, 0.25))
+
+
+@compiles
+@by_rule
 def test_inductor_equals_eager(rule):
     compiled_equals_eager("inductor", rule, torch.float32)
 
@@ -645,6 +807,30 @@ def test_an_activation_that_was_not_called_is_absent():
     assert list(counts) == ["2.1"]
 
 
+@by_dtype
+def test_inputs_in_the_band_are_counted_beside_exact_zeros(dtype):
+    x = torch.tensor([0.0, -0.0, WIDTH, -WIDTH, WIDTH / 2, 2 * WIDTH, NAN, -1.0], dtype=dtype)
+    model = nn.Sequential(ReLU(1.0, kink_width=WIDTH), ReLU(1.0))
+    with count_kinks(model) as counts:
+        model(x)
+        model(x[:3])
+    # after the first activation 4 of 8, and 2 of 3, are zeros
+    assert {k: v.tolist() for k, v in counts.items()} == {"0": [2 + 2, 5 + 3], "1": [4 + 2]}
+
+
+def test_the_band_is_counted_under_vmap():
+    model = ReLU(1.0, kink_width=1.0)
+    x = small_integers(3, 20)
+
+    def counted(x):
+        with count_kinks(model) as counts:
+            model(x)
+        return counts[""]
+
+    expected = torch.stack([(x == 0).sum(1), (x.abs() <= 1).sum(1)], 1)
+    assert torch.equal(vmap(counted)(x), expected)
+
+
 def test_other_modules_are_not_counted():
     with count_kinks(nn.Sequential(nn.ReLU(), nn.Linear(1, 1))) as counts:
         pass
@@ -706,7 +892,15 @@ def test_negative_slope_must_not_be_negative():
         leaky_relu(torch.zeros(1), -0.01)
 
 
+@pytest.mark.parametrize("width", [-0.5, NAN])
+def test_the_width_must_not_be_negative(width):
+    for make in (lambda: relu(torch.zeros(1), kink_width=width), lambda: ReLU(kink_width=width)):
+        with pytest.raises(ValueError, match=f"kink_width={width} must not be negative"):
+            make()
+
+
 def test_modules_say_what_they_are():
+    assert repr(ReLU(1.0, kink_width=0.5)).endswith("gradient_rule='chain', kink_width=0.5)")
     assert repr(ReLU(0.5, "injected")) == "ReLU(s=0.5, gradient_rule='injected')"
     assert repr(ReLU6()) == "ReLU6(s=0.0, s_upper=0.0, gradient_rule='chain')"
     assert repr(LeakyReLU()) == "LeakyReLU(0.01, s=None, gradient_rule='chain')"

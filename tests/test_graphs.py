@@ -64,6 +64,7 @@ def numbers(history):
         ADAM | {"lr": 0.0078125, "batch_norm": True},
         {"dropout": 0.5},
         VGG11,
+        {"s": 1.0, "kink_width": 0.0625, "kink_layer": 2, "clip_norm": 0.5},
     ],
 )
 def test_replays_train_as_the_loop_does(changes, request, monkeypatch):
@@ -141,6 +142,8 @@ def train_an_epoch(config):
         ADAM | {"s": 1.0, "batch_norm": True},
         VGG11 | {"s": 1.0, "augment": True},
         RESNET18 | {"s": 1.0},
+        RESNET18 | {"s": 1.0, "kink_width": 0.0625, "clip_norm": 0.5},
+        {"kink_width": 0.0625, "kink_layer": 2},
         ADAM | {"s": 1.0, "batch_norm": True, "arithmetic": "epilogue"},
         VGG11 | {"s": 1.0, "batch_norm": True, "arithmetic": "separate", "precision": "bf16"},
     ],

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from pydantic import ValidationError
 from torch import nn
 
-from reluprime import models, precision, training
+from reluprime import models, precision, records, training
 from reluprime.activations import ReLU
 from reluprime.batches import Batches
 from reluprime.data import as_rgb_32, load
@@ -68,6 +68,40 @@ class Injected(nn.Module):
         return y
 
 
+class _Band(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x, s, rule, width):
+        ctx.save_for_backward(x)
+        ctx.s, ctx.rule, ctx.width = s, rule, width
+        return torch.relu(x)
+
+    @staticmethod
+    def backward(ctx, gradient):
+        (x,) = ctx.saved_tensors
+        result = gradient * (x > 0)
+        band = (x >= -ctx.width) & (x <= ctx.width)
+        result[band] = ctx.s if ctx.rule == "injected" else ctx.s * gradient[band]
+        return result, None, None, None
+
+
+class Banded(nn.Module):
+    """The rule in a band around 0, plainly."""
+
+    def __init__(self, s, rule, width):
+        super().__init__()
+        self.own = s, rule, width
+
+    def forward(self, x):
+        return _Band.apply(x, *self.own)
+
+
+def clip(parameters, largest):
+    """The gradient of all parameters together, no longer than `largest` (1e-6 as in PyTorch)."""
+    norm = torch.cat([p.grad.flatten() for p in parameters]).norm()
+    for p in parameters:
+        p.grad *= min(1.0, largest / (norm + 1e-6))
+
+
 def plain_loop(c, activation=nn.ReLU):
     """The same training, written out with `activation` and without any of our loop."""
     dataset, dtype = load("mnist-5k", device="cpu"), precision.DTYPES[c.precision]
@@ -100,6 +134,8 @@ def plain_loop(c, activation=nn.ReLU):
             logits = network(x[0])
             loss = F.cross_entropy(logits, y[0])
             loss.backward()
+            if c.clip_norm:
+                clip(list(network.parameters()), c.clip_norm)
             optimizer.step()
             total += loss.item() * len(y[0])
             correct += int((logits.argmax(1) == y[0]).sum())
@@ -176,6 +212,39 @@ def test_fit_is_the_plain_loop_with_planted_zeros(monkeypatch, s, rule, activati
     history = fit(c, CPU)
     assert history["affected_steps"][0][0] > 0
     assert_is_plain_loop(history, c, activation)
+
+
+@pytest.mark.parametrize("rule", ["chain", "injected"])
+@pytest.mark.parametrize("s", [0.0, 1.0, -0.5])
+@pytest.mark.parametrize("kink_layer", [None, 1, 2])
+def test_fit_is_the_plain_loop_with_a_band(kink_layer, s, rule):
+    c = config(precision="fp64", kink_width=0.05, kink_layer=kink_layer, s=s, gradient_rule=rule,
+               lr=1e-3, epochs=2)  # fmt: skip
+    widths = iter([0.05 if kink_layer in (None, layer) else 0.0 for layer in (1, 2)])
+    history = fit(c, CPU)
+    assert_is_plain_loop(history, c, lambda: Banded(s, rule, next(widths)))
+    assert history["train_loss"] != fit(config(precision="fp64", lr=1e-3, epochs=2))["train_loss"]
+
+
+def test_s_holds_at_exact_zeros_of_layers_without_a_band(monkeypatch):
+    dead_network(monkeypatch)
+    c = config(precision="fp64", kink_width=0.05, kink_layer=1, s=1.0, lr=1e-3, epochs=2)
+    widths = iter([0.05, 0.0])
+    history = fit(c, CPU)
+    assert_is_plain_loop(history, c, lambda: Banded(1.0, "chain", next(widths)))
+    assert history["affected_steps"][0][0] > 0
+
+
+@pytest.mark.parametrize("changes", [{}, ADAM, {"loss_scale": 1000.0}])
+def test_fit_is_the_plain_loop_with_clipped_gradients(changes):
+    c = config(precision="fp64", clip_norm=0.1, **changes)
+    history = fit(c, CPU)
+    assert_is_plain_loop(history, c)
+    assert history["train_loss"] != fit(config(precision="fp64", **changes))["train_loss"]
+
+
+def test_a_norm_that_is_never_reached_changes_no_bit():
+    assert numbers(fit(config(clip_norm=1e6))) == numbers(fit(config()))
 
 
 def test_a_loss_scale_cancels_under_the_chain_rule():
@@ -380,6 +449,143 @@ def test_the_loss_scale_does_not_scale_what_is_injected(monkeypatch):
     assert scaled["train_loss"][0] == pytest.approx(plain["train_loss"][0], rel=1e-9)
 
 
+# ---- a band ----
+
+
+@pytest.mark.parametrize("rule", ["chain", "injected"])
+@pytest.mark.parametrize("s", [0.0, 1.0])
+def test_a_band_with_nothing_but_zeros_in_it_changes_no_bit(monkeypatch, s, rule):
+    dead_network(monkeypatch)
+    common = {"precision": "fp64", "s": s, "gradient_rule": rule}
+    exact, banded = (numbers(fit(config(**common, kink_width=w))) for w in (0.0, 1e-300))
+    assert "kinks" not in exact
+    assert banded.pop("kinks") == banded["exact_zeros"]
+    assert banded == exact
+    assert exact["affected_steps"][0][0] > 0
+
+
+STILL = {"precision": "fp64", "lr": 1e-300, "epochs": 2, "weight_decay": 0.0}  # weights stay
+
+
+def pre_activations(network, batches):
+    """{activation: the inputs of each of its calls, of all batches (calls, images, units, ...)}."""
+    found, handles = {}, []
+    for name, module in network.named_modules():
+        if isinstance(module, ReLU):
+            see = lambda _, inputs, name=name: found[name][-1].append(inputs[0])  # noqa: E731
+            found[name] = []
+            handles.append(module.register_forward_pre_hook(see))
+    with torch.no_grad():
+        for x in batches:
+            for calls in found.values():
+                calls.append([])
+            network(x)
+    for handle in handles:
+        handle.remove()
+    return {
+        name: [torch.cat(call) for call in zip(*calls, strict=True)]
+        for name, calls in found.items()
+    }
+
+
+@pytest.mark.parametrize("kink_layer", [None, 2])
+def test_kinks_are_the_inputs_in_the_band(monkeypatch, kink_layer):
+    dead_network(monkeypatch)
+    c = config(**STILL, kink_width=0.05, kink_layer=kink_layer)
+    history = fit(c)
+    network = models.build(c, (1, 28, 28), 10, ReLU, seed=0).double()
+    by_hand = {
+        name: int((z.abs() <= 0.05).sum())
+        for name, (z,) in pre_activations(network, epochs_of(c, 0)).items()
+    }
+    names = ["activation1", "activation2"] if kink_layer is None else ["activation2"]
+    assert history["kinks"] == {name: [[by_hand[name]] * 2] for name in names}
+    assert history["exact_zeros"] == {"activation1": [[0] * 2], "activation2": [[3 * 600] * 2]}
+    assert by_hand["activation2"] > 3 * 600
+
+
+def test_kinks_of_a_band_affect_no_step():
+    history = fit(config(kink_width=0.05))
+    assert all(history["kinks"]["activation1"][0])
+    assert history["affected_steps"] == [[0] * 3]
+
+
+@pytest.mark.parametrize(
+    "architecture", ["vgg11", "resnet18", "resnet20", "resnet50", "mobilenet_v3_small"]
+)
+def test_layers_are_counted_in_the_order_of_the_forward_pass(architecture):
+    c = TrainingConfig(architecture=architecture, width=0.25, kink_width=0.5, kink_layer=3)
+    network = models.build(c, (3, 32, 32), 10, ReLU, seed=0)
+    in_order = list(models.relu_calls(network, torch.zeros(1, 3, 32, 32)))
+    assert training._sites(network) == in_order
+    training._give_band(network, c)
+    assert [network.get_submodule(name).kink_width for name in in_order[:4]] == [0, 0, 0.5, 0]
+
+
+# ---- dead units ----
+
+
+def shifted(monkeypatch, layer):
+    """The layer's first three units are far below 0, its next two far above."""
+    build = models.build
+
+    def planted(*args, **kwargs):
+        network = build(*args, **kwargs)
+        with torch.no_grad():
+            network.get_submodule(layer).bias[:5] = torch.tensor([-100.0] * 3 + [100.0] * 2)
+        return network
+
+    monkeypatch.setattr(training.models, "build", planted)
+
+
+UNITS = {"dead_units": lambda z: z <= 0, "always_on_units": lambda z: z > 0}
+
+
+def assert_units(history, c):
+    """The counts are those of the first weights, for a run that leaves them where they are."""
+    batches = training._batches(c, CPU, torch.float64)
+    network = models.build(c, batches.image_shape, batches.n_classes, ReLU, seed=0).double().eval()
+    found = pre_activations(network, [x[0] for x, _ in batches.evaluation()])
+    by_unit = {  # for each call (units, images and positions)
+        name: [z.transpose(0, 1).flatten(1) for z in calls] for name, calls in found.items()
+    }
+    for what, holds in UNITS.items():
+        assert history[what] == {
+            name: [[sum(int(holds(z).all(1).sum()) for z in calls)] * c.epochs]
+            for name, calls in by_unit.items()
+        }
+    assert history["units"] == {name: sum(map(len, calls)) for name, calls in by_unit.items()}
+
+
+def test_dead_and_always_on_units_are_those_of_the_evaluation(monkeypatch):
+    shifted(monkeypatch, "linear1")
+    c = config(**STILL, count_units=True, evaluate_on="validation", batch_size=4)
+    history = fit(c)
+    assert_units(history, c)
+    assert history["units"] == {"activation1": 16, "activation2": 8}
+    assert history["dead_units"]["activation1"][0][0] >= 3
+    assert history["always_on_units"]["activation1"][0][0] >= 2
+
+
+@pytest.mark.parametrize("architecture", ["vgg11", "resnet18", "resnet50"])
+def test_channels_are_units_and_so_are_those_of_each_call(monkeypatch, architecture):
+    if architecture == "vgg11":
+        shifted(monkeypatch, "features.0")
+    small = {"hidden_sizes": (), "width": 0.125, "n_train": 64, "batch_size": 4}
+    c = config(**STILL | small | {"epochs": 1}, architecture=architecture, count_units=True,
+               evaluate_on="validation")  # fmt: skip
+    history = fit(c)
+    assert_units(history, c)
+    assert all(sum(n[0][0] for n in history[what].values()) >= 2 for what in UNITS)
+
+
+def test_units_are_counted_on_request_alone():
+    history = fit(config(epochs=1))
+    assert not {"units", "dead_units", "always_on_units"} & history.keys()
+    counted = numbers(fit(config(epochs=1, count_units=True)))
+    assert {name: counted[name] for name in numbers(history)} == numbers(history)
+
+
 # ---- divergence ----
 
 
@@ -473,6 +679,7 @@ RESUMED = [
     {"dropout": 0.3},
     ADAM | {"batch_norm": True},
     {"n_networks": 2, "precision": "bf16"},
+    {"kink_width": 0.05, "s": 1.0, "clip_norm": 1.0, "count_units": True},
 ]
 
 
@@ -603,6 +810,12 @@ def test_conditions_have_zero_once_and_the_first_seeds_first():
         ({"dropout": 1.0}, "dropout"),
         ({"precision": "fp8"}, "precision"),
         ({"hidden_sizes": ()}, "hidden_sizes"),
+        ({"kink_width": 0.1, "activation": "relu6"}, "kink_width=0.1: relu6"),
+        ({"kink_layer": 1}, "kink_layer=1: without kink_width"),
+        ({"kink_width": 0.1, "kink_layer": 3}, "kink_layer=3: the network has 2"),
+        ({"n_networks": 2, "kink_width": 0.1}, "kink_width=0.1: with n_networks=2"),
+        ({"n_networks": 2, "clip_norm": 1.0}, "clip_norm=1.0: with n_networks=2"),
+        ({"n_networks": 2, "count_units": True}, "count_units=True: with n_networks=2"),
     ],
 )
 def test_a_wrong_value_is_named(changes, message):
@@ -623,6 +836,9 @@ def test_a_wrong_value_is_named(changes, message):
         ("momentum", 1.0),
         ("weight_decay", -0.5),
         ("loss_scale", 0.0),
+        ("clip_norm", 0.0),
+        ("kink_width", -0.5),
+        ("kink_layer", 0),
         ("gradient_rule", "both"),
         ("optimizer", "rmsprop"),
         ("schedule", "linear"),
@@ -632,6 +848,13 @@ def test_a_wrong_value_is_named(changes, message):
 def test_a_wrong_value_is_shown_with_its_name(name, value):
     with pytest.raises(ValidationError, match=rf"(?s)\n{name}\n.*input_value={value!r}"):
         config(**{name: value})
+
+
+def test_a_layer_that_a_convolutional_network_lacks():
+    c = TrainingConfig(**SMALL | {"hidden_sizes": ()}, architecture="vgg11", width=0.0625,
+                       kink_width=0.1, kink_layer=9)  # fmt: skip
+    with pytest.raises(ValueError, match="kink_layer=9: the network has 8 activations"):
+        fit(c)
 
 
 @pytest.mark.parametrize("architecture", ["vgg11", "resnet18"])
@@ -730,6 +953,10 @@ def test_the_kink_at_six_is_relu6s():
 
 def test_fields_that_came_later_are_left_out_of_records_where_they_have_their_default():
     later = {"activation", "activation_sites", "s_upper", "fingerprint"}
+    intervention = {"kink_width": 0.1, "kink_layer": 1, "clip_norm": 1.0, "count_units": True}
+    assert not intervention.keys() & config().model_dump().keys()
+    assert intervention.items() <= config(**intervention).model_dump().items()
+    assert records.cell_key(fit, TrainingConfig()) == "9cfec7d8f5b31842"  # of the first records
     assert not later & config().model_dump().keys()
     dump = config(activation="relu6", activation_sites="first", s_upper=0.5).model_dump()
     assert later - {"fingerprint"} <= dump.keys()
