@@ -1,4 +1,4 @@
-"""How fast: this package against the released code, and one arithmetic against another.
+"""How fast: this package against the released code, and one of its conditions against another.
 
 The released code is written anew; what is compared runs in one process, on one device, in turns.
 
@@ -29,7 +29,7 @@ from reluprime.volume import VolumeConfig
 
 TaskName = Literal[
     "monte-carlo", "activation-images", "activation-features", "mlp-256", "mlp-2048", "vgg11",
-    "resnet18", "monte-carlo-fp16", "vgg11-bf16",
+    "resnet18", "monte-carlo-fp16", "vgg11-bf16", "mlp-256-band",
 ]  # fmt: skip
 
 
@@ -62,7 +62,7 @@ class Task(NamedTuple):
 
 RELEASED, IN_MEMORY = "released", "released, data on the device"
 TORCH, PRODUCTS = "F.relu", "matrix products"
-FP32, BF16 = "native fp32", "native bf16"
+FP32, BF16, EXACT = "native fp32", "native bf16", "exact zeros alone"
 # Least speed relative to a contender, and share of the rate of matrix products, on each device.
 GOALS = {
     ("monte-carlo", RELEASED): {"cpu": 15.0, "cuda": 500.0},
@@ -76,6 +76,7 @@ GOALS = {
     ("monte-carlo", PRODUCTS): {"cuda": 0.5},
     ("monte-carlo-fp16", FP32): {"cpu": 1 / 1.5},
     ("vgg11-bf16", BF16): {"cpu": 1 / 1.3},
+    ("mlp-256-band", EXACT): {"cpu": 1 / 1.3},
 }
 
 
@@ -261,6 +262,20 @@ def _vgg11_bf16(config: SpeedConfig, device: torch.device) -> Task:
     return Task("epoch", {"ours": epochs("separate"), BF16: epochs("native")})
 
 
+def _band(config: SpeedConfig, device: torch.device) -> Task:
+    """An epoch at s=1, with a band of kinks and without, with its evaluation; unit: an epoch."""
+    base = _mlp(256).model_copy(
+        update={"s": 1.0, "n_train": config.n_train, "epochs": config.epochs}
+    )
+
+    def epochs(kink_width: float) -> Contender:
+        own = base.model_copy(update={"kink_width": kink_width})
+        return Contender(lambda: training.fit(own, device), config.epochs, False)
+
+    # One to three of a hundred pre-activations are in a band of this width.
+    return Task("epoch", {"ours": epochs(0.01), EXACT: epochs(0.0)})
+
+
 TASKS: dict[str, Callable[[SpeedConfig, torch.device], Task]] = {
     "monte-carlo": _monte_carlo,
     "activation-images": _activation(128, 64, 32, 32),
@@ -271,6 +286,7 @@ TASKS: dict[str, Callable[[SpeedConfig, torch.device], Task]] = {
     "resnet18": _epochs(_convolutional("resnet18"), 0.05, least=0.15),
     "monte-carlo-fp16": _monte_carlo_fp16,
     "vgg11-bf16": _vgg11_bf16,
+    "mlp-256-band": _band,
 }
 
 

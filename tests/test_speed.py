@@ -248,6 +248,19 @@ def test_two_arithmetics_train_the_same(monkeypatch):
     assert {contender.units for contender in task.contenders.values()} == {2}
 
 
+def test_a_band_trains_as_exact_zeros_do(monkeypatch):
+    asked = []
+    monkeypatch.setattr(speed.training, "fit", lambda config, device: asked.append(config))
+    task = speed.TASKS["mlp-256-band"](SpeedConfig(task="mlp-256-band", epochs=2, n_train=50), CPU)
+    for contender in task.contenders.values():
+        contender.run()
+    assert list(task.contenders) == ["ours", speed.EXACT]
+    assert [c.kink_width > 0 for c in asked] == [True, False]
+    assert asked[0].model_copy(update={"kink_width": 0.0}) == asked[1]
+    assert (asked[1].hidden_sizes, asked[1].epochs, asked[1].n_train) == ((256,) * 3, 2, 50)
+    assert {contender.units for contender in task.contenders.values()} == {2}
+
+
 def test_two_arithmetics_screen_the_same(monkeypatch):
     small = data.load("mnist-5k", device=CPU)
     monkeypatch.setattr(data, "load", lambda name, device: small)
