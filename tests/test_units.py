@@ -46,9 +46,9 @@ def test_a_channel_is_a_unit_over_all_positions():
 
 @pytest.mark.parametrize("order", [1, -1])
 def test_a_unit_that_met_nan_is_neither(order):
-    passes = [[[math.nan, -1.0]], [[-1.0, -1.0]], [[math.nan, -1.0]]][::order]
-    assert counts(ReLU(), *passes[:2]) == found(2, 1, 0)
-    assert counts(ReLU(), *[[[1.0, 1.0]], [[math.nan, 1.0]]][::order]) == found(2, 0, 1)
+    for value, dead, on in ((-1.0, 1, 0), (1.0, 0, 1)):
+        passes = [[[math.nan, value]], [[value, value]]][::order]
+        assert counts(ReLU(), *passes) == found(2, dead, on)
 
 
 def test_each_call_of_an_activation_has_units_of_its_own():
