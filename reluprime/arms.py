@@ -94,13 +94,17 @@ def _runs(evidence: Evidence, scale: Scale, s: float, gradient_rule: str) -> pd.
     diverged), at_chance, counts_as (the accuracy that enters a test)."""
     configs = [scale.arm(s, gradient_rule, seed) for seed in scale.seeds]
     runs = learning.runs(evidence.table(training.fit, configs))
-    runs["at_chance"] = runs["diverged_epoch"].notna() | (
-        (runs["test_accuracy"] - CHANCE).abs() <= AT_CHANCE
-    )
+    runs["at_chance"] = is_stuck(runs)
     runs["counts_as"] = runs["test_accuracy"].where(~runs["at_chance"], CHANCE)
     runs["test_accuracy"] = runs["test_accuracy"].where(runs["diverged_epoch"].isna())
     names = ["exact_zeros", "test_accuracy", "at_chance", "counts_as"]
     return runs.set_index(["seed", "machine"])[names]
+
+
+def is_stuck(runs: pd.DataFrame) -> pd.Series:
+    """Which rows of `learning.runs` diverged or ended at chance."""
+    at_chance = (runs["test_accuracy"] - CHANCE).abs() <= AT_CHANCE
+    return runs["diverged_epoch"].notna() | at_chance
 
 
 def _is_drop(small: np.ndarray, large: Sequence[Arm], margin: float) -> bool:

@@ -18,6 +18,7 @@ import pandas as pd
 
 from reluprime import (
     bifurcation_claims,
+    dose_claims,
     predictions,
     records,
     search_claims,
@@ -39,10 +40,8 @@ def _place(claim: Claim) -> tuple[str, int]:
 
 CLAIMS = tuple(sorted((c for module in _MODULES for c in module.CLAIMS), key=_place))
 BY_ID = {claim.id: claim for claim in CLAIMS}
-OURS = (
-    predictions.CLAIM,
-    predictions.HALF_CLAIM,
-)  # sentences of ours: registered and computed alike, in no scorecard
+# Sentences of ours: registered and computed alike, in no scorecard.
+OURS = (predictions.CLAIM, predictions.HALF_CLAIM, *dose_claims.CLAIMS)
 # Registered rules that no claim has any more, by claim and arithmetic, and why.
 _ONLY_EPILOGUE = "the sentence is about `epilogue` alone; in this arithmetic it could not fail"
 WITHDRAWN = {("A1", arithmetic): _ONLY_EPILOGUE for arithmetic in ("native", "separate")}
