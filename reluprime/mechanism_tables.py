@@ -1,0 +1,103 @@
+"""Zeros of a GPU's own linear layers beside those of the emulations, shape by shape."""
+
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from reluprime import mechanism, records
+from reluprime.evidence.tests import RISK
+
+SHAPE = ["precision", "rows", "inputs", "outputs"]
+CONDITIONS = ("native", "native, flag on", "epilogue", "separate")
+
+
+def gpu_cells(store: records.Store) -> pd.DataFrame:
+    """The records of `mechanism.linear_zeros` that a GPU made."""
+    cells = records.table(mechanism.linear_zeros, store)
+    if cells.empty:
+        return cells
+    on_gpu = cells["provenance"].map(lambda how: how["device"] == "cuda")
+    return cells[on_gpu]
+
+
+def by_shape(cells: pd.DataFrame) -> pd.DataFrame:
+    """Zeros by shape of the layer, a column for each of CONDITIONS; calls (outputs) of each.
+
+    Shapes of which a condition is missing are left out.
+    """
+    if cells.empty:
+        return pd.DataFrame(columns=[*SHAPE, "calls", *CONDITIONS])
+    arithmetic, reduced = (
+        cells[name].fillna(value) if name in cells else pd.Series(value, index=cells.index)
+        for name, value in (("arithmetic", "native"), ("reduced_precision", False))
+    )
+    condition = arithmetic.where(~reduced.astype(bool), "native, flag on")
+    wide = cells.assign(condition=condition).pivot_table(
+        index=[*SHAPE, "calls"], columns="condition", values="zeros", aggfunc="last"
+    )
+    return wide.reindex(columns=list(CONDITIONS)).dropna().astype(int).reset_index()
+
+
+class Ratio(NamedTuple):
+    """Of two Poisson counts over equally many calls: value, exact 95 % interval, p of 1."""
+
+    value: float
+    low: float
+    high: float
+    p: float
+
+
+def ratio(a: int, b: int) -> Ratio:
+    """a / b, by the exact binomial test of a among a + b."""
+    if a + b == 0:
+        return Ratio(np.nan, np.nan, np.nan, 1.0)
+    test = stats.binomtest(int(a), int(a + b))
+    low, high = test.proportion_ci(1 - RISK)
+    odds = [np.inf if share == 1 else share / (1 - share) for share in (a / (a + b), low, high)]
+    return Ratio(*map(float, odds), float(test.pvalue))
+
+
+def summary(shapes: pd.DataFrame) -> pd.DataFrame:
+    """A row a precision: the native kernel's zeros over those of each emulation.
+
+    Columns: precision, shapes, native, flag_changes (shapes whose count the flag changes), and
+    for each emulation its zeros, the ratio with its interval, and in how many shapes the two
+    differ at 1 % divided by the number of shapes.
+    """
+    rows = []
+    for precision, own in shapes.groupby("precision"):
+        row = {"precision": precision, "shapes": len(own), "native": own["native"].sum()}
+        row["flag_changes"] = int((own["native"] != own["native, flag on"]).sum())
+        for name in ("epilogue", "separate"):
+            whole = ratio(own["native"].sum(), own[name].sum())
+            apart = [ratio(n, e).p for n, e in zip(own["native"], own[name], strict=True)]
+            row |= {name: own[name].sum(), f"{name}_ratio": whole}
+            row[f"{name}_differs"] = int(np.sum(np.array(apart) < 0.01 / len(own)))
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def summary_table(shapes: pd.DataFrame) -> pd.DataFrame:
+    """:func:`summary` in words, for the page."""
+    rows = []
+    for row in summary(shapes).to_dict("records"):
+        of_shapes = f"of {row['shapes']} shapes"
+        words = {
+            "precision": row["precision"],
+            "zeros, the GPU's kernel": f"{row['native']:,}",
+            "changed by the flag": f"{row['flag_changes']} {of_shapes}",
+        }
+        for name in ("epilogue", "separate"):
+            found = row[f"{name}_ratio"]
+            words[f"kernel / {name}"] = f"{found.value:.2g} [{found.low:.2g}, {found.high:.2g}]"
+            words[f"differs from {name}"] = f"{row[f'{name}_differs']} {of_shapes}"
+        rows.append(words)
+    return pd.DataFrame(rows)
+
+
+def shape_table(shapes: pd.DataFrame) -> pd.DataFrame:
+    """:func:`by_shape` for the page."""
+    words = {"rows": "images", "calls": "outputs counted"}
+    return shapes.rename(columns=words).map(lambda x: f"{x:,}" if isinstance(x, int) else x)
