@@ -26,6 +26,7 @@ from reluprime import (
     volume_claims,
     zero_claims,
 )
+from reluprime.activations import GRADIENT_RULES
 from reluprime.evidence import registry
 from reluprime.evidence.claim import ARITHMETICS, Claim, Evidence
 from reluprime.evidence.compute import compute
@@ -164,6 +165,21 @@ def by_verdict(card: pd.DataFrame) -> dict[str, list[str]]:
     return {kind: card[own]["id"].tolist() for kind, own in kinds.items()}
 
 
+def sentences(store: records.Store, claims: Sequence[Claim]) -> pd.DataFrame:
+    """Sentences of ours: one row each, with what the records say under either rule."""
+    evidence, entries = load(store, claims), registry.read()
+    rows = []
+    for claim in claims:
+        found = {rule: claim.finding(evidence, (rule, "native")) for rule in GRADIENT_RULES}
+        words = {
+            rule: ": ".join(filter(None, (f.outcome or NOT_TESTED, f.value)))
+            for rule, f in found.items()
+        }
+        row = {"id": claim.id, "sentence": claim.statement} | words
+        rows.append(row | {"registered": registry.status(claim, evidence, entries)})
+    return pd.DataFrame(rows)
+
+
 def rules_table(ids: Sequence[str] = tuple(BY_ID)) -> pd.DataFrame:
     """Each claim's rule in words, and what it answers on the papers' own released data."""
     rows = []
@@ -205,6 +221,7 @@ def main(argv: list[str] | None = None) -> int:
     computing = commands.add_parser("compute", help="compute what claims' grids lack")
     computing.add_argument("ids", nargs="+", choices=_with_ours(), metavar="ID", help="P1 ... A1")
     computing.add_argument("--max-seconds", type=float, default=math.inf)
+    computing.add_argument("--workers", type=int, default=1, help="processes that share the work")
     computing.add_argument("--arithmetic", choices=ARITHMETICS, help="this one alone")
     for command in (card, computing):
         command.add_argument("--store", default="records", help="folder of the records")
@@ -236,7 +253,7 @@ def _register(args: argparse.Namespace) -> None:
 
 def _compute(args: argparse.Namespace) -> None:
     wanted, store = [_with_ours()[i] for i in args.ids], records.Store(args.store)
-    compute(wanted, store, args.max_seconds, args.arithmetic)
+    compute(wanted, store, args.max_seconds, args.arithmetic, args.workers)
 
 
 if __name__ == "__main__":

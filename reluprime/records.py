@@ -78,24 +78,36 @@ class Store:
         A line that is no record is left out with a UserWarning, and stays in the file. Raises
         RecordsError if the file cannot be read; a missing file is an empty one.
         """
+        found, _ = self._read(name, 0)
+        return {record["key"]: record for record in found}
+
+    def since(self, name: str, start: int) -> tuple[list[dict], int]:
+        """-> the records of a study from a byte of its file on, oldest first, and where they end.
+
+        As :meth:`read`: a line that is no record is left out with a UserWarning.
+        """
+        return self._read(name, start)
+
+    def _read(self, name: str, start: int) -> tuple[list[dict], int]:
         try:
-            *lines, torn = self.file(name).read_bytes().split(b"\n")
+            data = self.file(name).read_bytes()
         except FileNotFoundError:
-            return {}
+            return [], start
         except OSError as error:
             raise self._error("read", name, error) from error
-        records = {}
-        for number, line in enumerate(lines, start=1):
+        *lines, torn = data[start:].split(b"\n")
+        found, first = [], 1 + data[:start].count(b"\n")
+        for number, line in enumerate(lines, start=first):
             try:
-                record = _parse(line)
+                found.append(_parse(line))
             except ValueError as error:
                 advice = "delete it (of a merge conflict only the marker lines) or restore it"
                 self._warn(name, number, f"{error}; {advice} with git")
-            else:
-                records[record["key"]] = record
         if torn:
-            self._warn(name, len(lines) + 1, "torn, as by a kill; sweep again to compute its cell")
-        return records
+            self._warn(
+                name, first + len(lines), "torn, as by a kill; sweep again to compute its cell"
+            )
+        return found, start + sum(len(line) + 1 for line in lines)
 
     def append(self, record: dict) -> None:
         """Put one record on disk; processes may append to the same file at once.
@@ -128,7 +140,7 @@ class Store:
         )
 
     def _warn(self, name: str, number: int, what: str) -> None:
-        warnings.warn(f"{self.file(name)}, line {number} is left out: {what}", stacklevel=3)
+        warnings.warn(f"{self.file(name)}, line {number} is left out: {what}", stacklevel=4)
 
 
 def _parse(line: bytes) -> dict:
@@ -342,17 +354,21 @@ def _one_by_one(study, configs, device, may_start: Callable[[], bool]) -> Iterat
     for config in configs:
         if not may_start():
             return
-        yield _record(study, config, device)
+        yield measure(study, config, device)
 
 
 def _on_cluster(study, configs, device, may_start: Callable[[], bool]) -> Iterator[dict]:
-    return cluster.run(_record, [(study, c, device) for c in configs], device, may_start)
+    return cluster.run(measure, [(study, c, device) for c in configs], device, may_start)
 
 
 EXECUTORS = {"local": _one_by_one, "ray": _on_cluster}
 
 
-def _record(study: Callable, config: BaseModel, device: str | torch.device | None) -> dict:
+def measure(study: Callable, config: BaseModel, device: str | torch.device | None) -> dict:
+    """The record of one cell, computed now; by default on CUDA if there is one.
+
+    An error in it says of which cell.
+    """
     try:
         return _measure(study, config, device)
     except BaseException as error:  # an interrupt too

@@ -1,31 +1,143 @@
-"""Compute the registered grids, cell by cell, as far as the results so far ask for them."""
+"""Compute the registered grids, cell by cell, as far as the results so far ask for them.
 
+Processes may share a store: each takes a cell that no other has, and one that is killed leaves
+its cell to the others.
+"""
+
+import fcntl
+import multiprocessing
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+import torch
 
 from reluprime import records
-from reluprime.evidence.claim import Cell, Claim, Evidence
+from reluprime.evidence.claim import Cell, Claim, asks_for_more
+
+PAUSE = 1.0  # seconds, before looking again for a cell that others have or that waits for theirs
 
 
-def missing(claim: Claim, store: records.Store, arithmetic: str | None = None) -> list[Cell]:
-    """The cells of a claim's grids, in one arithmetic or all, that are due and lack a record."""
-    wanted = [c for c in claim.conditions() if arithmetic in (None, c[1])]
-    cells = [cell for condition in wanted for cell in claim.grid(*condition)]
-    studies = {records.study_name(cell.study) for cell in cells}
-    found = Evidence.of_store(store, studies).missing(cells)
-    return list({records.cell_key(cell.study, cell.config): cell for cell in found}.values())
+def cells_of(claims: Iterable[Claim], arithmetic: str | None = None) -> list[Cell]:
+    """The cells of claims' grids, in one arithmetic or all, each once and in their order."""
+    cells = [
+        cell
+        for claim in claims
+        for condition in claim.conditions()
+        if arithmetic in (None, condition[1])
+        for cell in claim.grid(*condition)
+    ]
+    return list({records.cell_key(cell.study, cell.config): cell for cell in cells}.values())
 
 
 def compute(
-    claims: Iterable[Claim], store: records.Store, max_seconds: float, arithmetic: str | None
+    claims: Iterable[Claim],
+    store: records.Store,
+    max_seconds: float,
+    arithmetic: str | None = None,
+    workers: int = 1,
 ) -> None:
-    """Compute what claims' grids lack, claim by claim; no cell starts after `max_seconds`.
+    """Compute what claims' grids lack; no cell starts after `max_seconds`.
 
-    Results may ask for more cells (arms of a training that met a zero), so the first missing cell
-    is looked up anew each time. Stopped and started again it goes on; several processes may share
-    a store if they have claims of their own.
+    Results may ask for more cells (arms of a training that met a zero), so what is due is looked
+    up anew before each. Stopped and started again it goes on. With several workers each is a
+    process of its own, on the GPU if there is one; all are waited for, and RuntimeError is raised
+    if one failed.
     """
-    end = time.monotonic() + max_seconds
-    for claim in claims:
-        while (cells := missing(claim, store, arithmetic)) and time.monotonic() < end:
-            records.sweep(cells[0].study, [cells[0].config], store)
+    cells, end = cells_of(claims, arithmetic), time.time() + max_seconds
+    if workers == 1:
+        return work(cells, store, end)
+    spawn = multiprocessing.get_context("spawn")  # CUDA does not live through a fork
+    running = [spawn.Process(target=work, args=(cells, store, end)) for _ in range(workers)]
+    for process in running:
+        process.start()
+    for process in running:
+        process.join()
+    if failed := sum(process.exitcode != 0 for process in running):
+        raise RuntimeError(f"{failed} of {workers} workers failed: see what they printed above")
+
+
+def work(cells: list[Cell], store: records.Store, end: float) -> None:
+    """Compute cells that no other process has, in their order, until `end` (of time.time())."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    todo = {records.cell_key(cell.study, cell.config, device): cell for cell in cells}
+    known = _Known(store)
+    while todo and time.time() < end:
+        known.update({records.study_name(cell.study) for cell in todo.values()})
+        todo = {key: cell for key, cell in todo.items() if known.wants(key, cell, device)}
+        if not _one(todo, known, store, device):
+            # What is left is with others, or waits for theirs: without any, it is not due.
+            if not any(_is_taken(store, key) for key in {*todo, *known.awaited(todo, device)}):
+                return
+            time.sleep(PAUSE)
+
+
+def _one(todo: dict[str, Cell], known: "_Known", store: records.Store, device: str) -> bool:
+    """Compute the first cell that is due and free; whether there was one."""
+    for key, cell in todo.items():
+        if not known.is_due(cell, device):
+            continue
+        with _taken(store, key) as own:
+            if not own:
+                continue
+            # Another may have finished it since the store was read.
+            known.update({records.study_name(cell.study)})
+            if known.wants(key, cell, device):
+                record = records.measure(cell.study, cell.config, device)
+                store.append(record)
+                seconds = record["provenance"]["wall_seconds"]
+                print(f"{key} {record['study']} {seconds:.1f} s", flush=True)
+            return True
+    return False
+
+
+class _Known:
+    """What a store has, read on from where the last reading ended."""
+
+    def __init__(self, store: records.Store):
+        self._store = store
+        self._ends: dict[str, int] = {}
+        self._asks: dict[str, bool] = {}  # by key: whether its result asks for more
+
+    def update(self, studies: Iterable[str]) -> None:
+        for name in studies:
+            found, self._ends[name] = self._store.since(name, self._ends.get(name, 0))
+            self._asks |= {r["key"]: asks_for_more(name, r["result"]) for r in found}
+
+    def wants(self, key: str, cell: Cell, device: str) -> bool:
+        """Whether a cell has no record, and may still be due."""
+        return key not in self._asks and self._asks.get(_before(cell, device), True)
+
+    def is_due(self, cell: Cell, device: str) -> bool:
+        return cell.after is None or self._asks.get(_before(cell, device), False)
+
+    def awaited(self, cells: dict[str, Cell], device: str) -> set[str]:
+        """Keys of the cells without a record that others wait for."""
+        return {_before(c, device) for c in cells.values() if c.after} - self._asks.keys()
+
+
+def _before(cell: Cell, device: str) -> str | None:
+    return cell.after and records.cell_key(cell.study, cell.after, device)
+
+
+@contextmanager
+def _taken(store: records.Store, key: str) -> Iterator[bool]:
+    """Take a cell for this process: whether nobody has it. A killed process lets go."""
+    folder = store.path / ".taken"
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / key
+    with path.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+            return
+        try:
+            yield True
+        finally:
+            path.unlink(missing_ok=True)
+
+
+def _is_taken(store: records.Store, key: str) -> bool:
+    with _taken(store, key) as own:
+        return not own
