@@ -14,7 +14,7 @@ from torch.func import functional_call
 from reluprime import data, models
 from reluprime.activations import ACTIVATIONS, GradientRule, ReLU, ReLU6
 from reluprime.arithmetic import Arithmetic, emulate, require
-from reluprime.config import Config, DatasetName, later
+from reluprime.config import Config, DatasetName, later, study
 from reluprime.precision import Precision, best_device, numerics
 
 
@@ -184,6 +184,7 @@ def _event(config, step: int, n_batches: int, hit: dict, gradients: dict) -> dic
     }
 
 
+@study("bifurcation.paired_run", version=1)
 def paired_run(config: PairedRunConfig, device: torch.device | None = None) -> dict:
     """Train s=0, s=0 again (control) and each variant from one start on the same mini-batches.
 
@@ -244,9 +245,7 @@ def _paired_run(config: PairedRunConfig, batches: list) -> dict:
     }
 
 
-paired_run.version = 1
-
-
+@study("bifurcation.weight_plane", version=1)
 def weight_plane(config: WeightPlaneConfig, device: torch.device | None = None) -> dict:
     """|z| of the neuron that was hit, over a random plane of its weights through the event.
 
@@ -267,9 +266,6 @@ def weight_plane(config: WeightPlaneConfig, device: torch.device | None = None) 
             return {"event": None}
         event, layer, inputs = found
         return {"event": event} | _plane(config, event, layer, inputs)
-
-
-weight_plane.version = 1
 
 
 def _train_to_event(run: PairedRunConfig, batches: list):

@@ -1,5 +1,6 @@
 """What the configs of all studies have in common."""
 
+from collections.abc import Callable
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -12,6 +13,20 @@ class Config(BaseModel):
     """A frozen, validated set of parameters: unknown names and wrong values raise before work."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+def study(name: str, version: int) -> Callable[[Callable], Callable]:
+    """Make a function of one config a study: what records call it, and the version of its results.
+
+    The name stays when the code moves, so that its records are found again. The version is raised
+    when the same config gives another result.
+    """
+
+    def named(function: Callable) -> Callable:
+        function.study_name, function.version = name, version
+        return function
+
+    return named
 
 
 def later(default):

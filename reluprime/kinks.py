@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from reluprime import data, mechanism, models
 from reluprime.activations import GRADIENT_RULES, ReLU, leaky_relu, relu, relu6
-from reluprime.config import DatasetName
+from reluprime.config import DatasetName, study
 from reluprime.precision import Precision, best_device, numerics
 
 Relu = Callable[[Tensor], Tensor]
@@ -117,6 +117,7 @@ def _hits(z: Tensor) -> dict[str, int]:
     }
 
 
+@study("kinks.count", version=1)
 def count(config: KinksConfig, device: torch.device | None = None) -> dict:
     """Count how often the pre-activations of an mlp are exactly at the kinks of other functions.
 
@@ -151,9 +152,6 @@ def count(config: KinksConfig, device: torch.device | None = None) -> dict:
     return {"hits": dict(hits), "calls": dict(calls), "largest": largest}
 
 
-count.version = 1
-
-
 class PoolTiesConfig(models.NetworkConfig):
     """A random VGG11 whose max-pools meet ties."""
 
@@ -180,6 +178,7 @@ def _ties(x: Tensor) -> tuple[int, int, int]:
     return largest.numel(), int((tied & (largest == 0)).sum()), int((tied & (largest > 0)).sum())
 
 
+@study("kinks.pool_ties", version=1)
 def pool_ties(config: PoolTiesConfig, device: torch.device | None = None) -> dict:
     """Ties in VGG11's max-pools, and what it changes which of equal maxima gets the gradient.
 
@@ -215,6 +214,3 @@ def pool_ties(config: PoolTiesConfig, device: torch.device | None = None) -> dic
         "tied_above_zero": above_zero,
         "relative_difference": differences,
     }
-
-
-pool_ties.version = 1

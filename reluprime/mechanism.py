@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from reluprime import data, kernels, models
 from reluprime.activations import ACTIVATIONS, ReLU
 from reluprime.arithmetic import Arithmetic, emulate
-from reluprime.config import Config, DatasetName
+from reluprime.config import Config, DatasetName, study
 from reluprime.precision import Precision, best_device, numerics
 
 NEAR = 0.02  # pre-activations within this share of their standard deviation give the density at 0
@@ -149,6 +149,7 @@ def network(
     return built
 
 
+@study("mechanism.forward_zeros", version=1)
 def forward_zeros(config: ForwardZerosConfig, device: torch.device | None = None) -> dict:
     """Count exact zeros at every activation of random (or briefly trained) networks.
 
@@ -185,9 +186,6 @@ def forward_zeros(config: ForwardZerosConfig, device: torch.device | None = None
     return {name: {site: getattr(c, name) for site, c in counts.items()} for name in names}
 
 
-forward_zeros.version = 1
-
-
 class LinearZerosConfig(Config):
     """One linear layer alone, as PyTorch draws it, on inputs from a standard normal distribution.
 
@@ -215,6 +213,7 @@ class LinearZerosConfig(Config):
         return self
 
 
+@study("mechanism.linear_zeros", version=1)
 def linear_zeros(config: LinearZerosConfig, device: torch.device | None = None) -> dict:
     """Count exact zeros among the outputs of random linear layers, product by product.
 
@@ -234,9 +233,6 @@ def linear_zeros(config: LinearZerosConfig, device: torch.device | None = None) 
                 zeros += (layer(x) == 0).sum()  # on the device: its host waits once, at the end
     calls = config.n_matrices * config.n_batches * config.rows * config.outputs
     return {"calls": calls, "zeros": int(zeros)}
-
-
-linear_zeros.version = 1
 
 
 def _linear(config: LinearZerosConfig, random: torch.Generator) -> nn.Linear:

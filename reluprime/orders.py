@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from reluprime import data, kernels, models
 from reluprime.activations import ReLU, count_zeros
-from reluprime.config import Config, DatasetName
+from reluprime.config import Config, DatasetName, study
 from reluprime.precision import best_device, numerics
 
 
@@ -30,6 +30,7 @@ class SharesConfig(Config):
     seed: Annotated[int, Field(ge=0)] = 0  # the same seed is the same network in each form
 
 
+@study("orders.shares", version=1)
 def shares(config: SharesConfig, device: torch.device | None = None) -> dict:
     """The first mini-batch of each random network with an exact zero before any ReLU.
 
@@ -52,9 +53,6 @@ def shares(config: SharesConfig, device: torch.device | None = None) -> dict:
             first.append(next(_with_zero(network, batches), None))
     calls = len(images) * sum(config.hidden_sizes)
     return {"relu_calls": calls, "n_batches": len(batches), "first_zero": first}
-
-
-shares.version = 1
 
 
 def _with_zero(network: nn.Sequential, batches: tuple[Tensor, ...]) -> Iterator[int]:

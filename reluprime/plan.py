@@ -11,7 +11,6 @@ network were left early.
 
 import argparse
 import contextlib
-import importlib
 import json
 import math
 import time
@@ -30,7 +29,22 @@ import yaml
 from pydantic import BaseModel
 from torch.utils.flop_counter import FlopCounterMode
 
-from reluprime import bifurcation, data, models, precision, records, training, tuning, volume
+from reluprime import (
+    bifurcation,
+    data,
+    kinks,
+    mechanism,
+    models,
+    orders,
+    precision,
+    records,
+    speed,
+    training,
+    tuning,
+    volume,
+    zeros,
+    zone,
+)
 from reluprime.activations import ReLU
 
 NOTEBOOKS = records.REPOSITORY / "notebooks"
@@ -201,7 +215,7 @@ def rates(store: records.Store, arithmetic: Arithmetic) -> dict[tuple, float]:
     """Operations a second of a store's records: {(device, *kind of cell): their median}."""
     found: dict[tuple, list[float]] = {}
     for path in sorted(store.path.glob("*.jsonl")):
-        function = study(path.stem)
+        function = STUDIES[path.stem]
         for record in store.read(path.stem).values():
             how = record["provenance"]
             config = _config_class(function).model_validate(record["config"])
@@ -268,10 +282,24 @@ def _text(number: float) -> str:
 # ---- without Jupyter ----
 
 
-def study(name: str) -> Callable:
-    """The study that records call `name`."""
-    module, _, function = name.partition(".")
-    return getattr(importlib.import_module(f"reluprime.{module}"), function)
+STUDIES: dict[str, Callable] = {
+    records.study_name(study): study
+    for study in (
+        bifurcation.paired_run,
+        bifurcation.weight_plane,
+        kinks.count,
+        kinks.pool_ties,
+        mechanism.forward_zeros,
+        mechanism.linear_zeros,
+        orders.shares,
+        speed.measure,
+        training.fit,
+        tuning.search,
+        volume.estimate,
+        zeros.count,
+        zone.first_affected,
+    )
+}
 
 
 def _config_class(study: Callable) -> type[BaseModel]:
@@ -298,7 +326,7 @@ def compute(path: Path, store: records.Store, max_seconds: float) -> None:
     deadline = time.monotonic() + max_seconds
     lines = [json.loads(line) for line in path.read_text().splitlines()]
     for name, group in groupby(lines, key=lambda line: line["study"]):
-        function = study(name)
+        function = STUDIES[name]
         configs = [_config_class(function).model_validate(line["config"]) for line in group]
         configs = [config for config in configs if _computable(config)]
         left = max(0.0, deadline - time.monotonic())

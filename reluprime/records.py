@@ -38,8 +38,8 @@ class RecordsError(Exception):
 
 
 def study_name(study: Callable) -> str:
-    """What a study is called in the store: its module's last part and its name."""
-    return f"{study.__module__.rpartition('.')[2]}.{study.__name__}"
+    """What a study is called in the store: see `config.study`."""
+    return study.study_name
 
 
 def cell_key(study: Callable, config: BaseModel, device: str = "cpu") -> str:

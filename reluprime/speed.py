@@ -22,7 +22,7 @@ from torch import Tensor
 
 from reluprime import data, graphs, models, released, training, volume
 from reluprime.activations import relu
-from reluprime.config import Config
+from reluprime.config import Config, study
 from reluprime.precision import DTYPES, best_device, numerics
 from reluprime.training import TrainingConfig
 from reluprime.volume import VolumeConfig
@@ -318,6 +318,7 @@ def matrix_product_rate(device: torch.device) -> float:
     return 2 * size**3 / best
 
 
+@study("speed.measure", version=1)
 def measure(config: SpeedConfig, device: torch.device | None = None) -> dict:
     """The contenders of a task, warmed up once and then in turns.
 
@@ -343,9 +344,6 @@ def measure(config: SpeedConfig, device: torch.device | None = None) -> dict:
         "operations": task.operations,
         "matrix_product_rate": rate,
     }
-
-
-measure.version = 1
 
 
 def _prepared(contender: Contender, folder: str) -> Callable[[], object]:

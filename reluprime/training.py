@@ -20,7 +20,7 @@ from torch.func import functional_call, stack_module_state, vmap
 from reluprime import data, graphs, models
 from reluprime.activations import ACTIVATIONS, GradientRule, ReLU, ReLU6, count_kinks
 from reluprime.batches import Batches, FolderBatches, generator
-from reluprime.config import DatasetName, later
+from reluprime.config import DatasetName, later, study
 from reluprime.precision import Precision, best_device, numerics
 from reluprime.units import UnitRanges
 
@@ -128,6 +128,7 @@ def conditions(
     ]
 
 
+@study("training.fit", version=1)
 def fit(
     config: TrainingConfig,
     device: torch.device | None = None,
@@ -173,9 +174,6 @@ def fit(
     with numerics(config.precision, device) as dtype:
         make = _folder_batches if config.dataset == "image-folder" else _batches
         return _fit(config, make(config, device, dtype), device, dtype, stop)
-
-
-fit.version = 1
 
 
 def _batches(config: TrainingConfig, device: torch.device, dtype: torch.dtype) -> Batches:

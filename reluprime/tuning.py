@@ -19,7 +19,7 @@ from optuna.trial import TrialState
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from reluprime import cluster
-from reluprime.config import Config
+from reluprime.config import Config, study
 from reluprime.precision import Precision
 from reluprime.training import TrainingConfig, fit
 
@@ -100,6 +100,7 @@ def arms(base: SearchConfig, rules: list[str], repeats: int) -> list[SearchConfi
     ]
 
 
+@study("tuning.search", version=2)
 def search(config: SearchConfig, device: torch.device | None = None) -> dict:
     """Train once for each proposed set of parameters; the best final validation accuracy wins.
 
@@ -121,9 +122,6 @@ def search(config: SearchConfig, device: torch.device | None = None) -> dict:
     trials = {"optuna": _with_optuna, "ray": _with_ray}[config.engine](config, device)
     best = max(range(len(trials)), key=lambda i: trials[i]["validation_accuracy"])
     return {"trials": trials, "best": best}
-
-
-search.version = 2
 
 
 def _propose(space: Space, trial: optuna.trial.BaseTrial) -> dict:

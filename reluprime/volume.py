@@ -17,7 +17,7 @@ from torch.func import functional_call
 
 from reluprime import data, models, stacks
 from reluprime.activations import ACTIVATIONS, GRADIENT_RULES, ReLU, count_kinks, count_zeros
-from reluprime.config import DatasetName, cells
+from reluprime.config import DatasetName, cells, study
 from reluprime.precision import Precision, best_device, numerics
 
 SCREENED_AT_ONCE = 16  # mini-batches of a network that has no stack, on a GPU
@@ -141,6 +141,7 @@ def random_network(
     return network.to(x.device, x.dtype)
 
 
+@study("volume.estimate", version=1)
 def estimate(config: VolumeConfig, device: torch.device | None = None) -> dict:
     """Gradients at s=0 against s=1, under both rules, on every mini-batch of the training set.
 
@@ -380,6 +381,3 @@ def _result_of_stack(batches: list, network: nn.Module, found: _Found) -> dict:
         for n, end in enumerate(seen)
     ]
     return result(batches, network, screened, zeros if any(screened) else {}, rules)
-
-
-estimate.version = 1

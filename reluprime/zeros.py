@@ -6,6 +6,7 @@ from typing import Literal
 import torch
 from pydantic import PositiveInt
 
+from reluprime.config import study
 from reluprime.training import TrainingConfig, fit
 
 
@@ -18,6 +19,7 @@ class ZeroCountConfig(TrainingConfig):
     evaluate_on: Literal["test"] = "test"
 
 
+@study("zeros.count", version=1)
 def count(config: ZeroCountConfig, device: torch.device | None = None) -> dict:
     """Train as :func:`training.fit` does and add up the exact zeros of the training passes.
 
@@ -43,6 +45,3 @@ def count(config: ZeroCountConfig, device: torch.device | None = None) -> dict:
         "final_accuracy": [accuracy[-1] for accuracy in history["test_accuracy"]],
         "diverged_epoch": history["diverged_epoch"],
     }
-
-
-count.version = 1

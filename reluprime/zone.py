@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from reluprime import data, volume
 from reluprime.activations import GRADIENT_RULES, watched
 from reluprime.batches import Batches
-from reluprime.config import later
+from reluprime.config import later, study
 from reluprime.precision import best_device, numerics
 
 
@@ -30,6 +30,7 @@ class ZoneConfig(volume.VolumeConfig):
     inputs: Literal["raw", "release"] = later("raw")
 
 
+@study("zone.first_affected", version=1)
 def first_affected(config: ZoneConfig, device: torch.device | None = None) -> dict:
     """The first mini-batch whose gradient at s=1 is another than at s=0, under each rule.
 
@@ -54,9 +55,6 @@ def first_affected(config: ZoneConfig, device: torch.device | None = None) -> di
     with numerics(config.precision, device) as dtype:
         batches_of = {"raw": volume.raw_batches, "release": _as_released}[config.inputs]
         return _first_affected(config, *batches_of(config, dtype, device))
-
-
-first_affected.version = 1
 
 
 def _as_released(config: ZoneConfig, dtype: torch.dtype, device: torch.device):

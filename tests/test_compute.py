@@ -9,7 +9,7 @@ from typing import Literal
 import pytest
 
 from reluprime import records
-from reluprime.config import Config
+from reluprime.config import Config, study
 from reluprime.evidence import claim, compute
 from reluprime.evidence.claim import Cell
 from reluprime.records import Store
@@ -24,14 +24,12 @@ class ToyConfig(Config):
     fails: bool = False
 
 
+@study("test_compute.toy", version=1)
 def toy(config: ToyConfig, device=None) -> dict:
     if config.fails:
         raise ValueError("as it was told to")
     time.sleep(config.seconds)
     return {"exact_zeros": {"activation": [[config.zeros]]}, "process": os.getpid()}
-
-
-toy.version = 1
 
 
 @pytest.fixture

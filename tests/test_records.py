@@ -20,6 +20,7 @@ import torch
 from pydantic import BaseModel
 
 from reluprime import precision, records
+from reluprime.config import study as named
 
 HERE = Path(__file__).resolve().parent
 NAME = "test_records.toy"
@@ -36,7 +37,7 @@ class Toy:
     def __init__(self):
         self.calls = []
         self.returns = lambda x: {"square": x * x}
-        self.__module__, self.__name__, self.version = "some.package.test_records", "toy", 1
+        self.study_name, self.version = "test_records.toy", 1
 
     def __call__(self, config, device=None):
         assert isinstance(device, torch.device)
@@ -93,7 +94,7 @@ def test_key_depends_on_study_version_and_config(toy):
     keys = {records.cell_key(toy, ToyConfig(x=1)), records.cell_key(toy, ToyConfig(x=2))}
     toy.version = 2
     keys.add(records.cell_key(toy, ToyConfig(x=1)))
-    toy.__name__ = "other"
+    toy.study_name = "test_records.other"
     keys.add(records.cell_key(toy, ToyConfig(x=1)))
     assert len(keys) == 4
 
@@ -250,6 +251,7 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from reluprime import records
+from reluprime.config import study as named
 
 HERE = Path(__file__).parent
 
@@ -259,15 +261,13 @@ class Config(BaseModel, frozen=True):
     precision: str = "fp32"
 
 
+@named("child.study", version=1)
 def study(config, device=None):
     with open(HERE / "calls", "a") as file:
         file.write(f"{config.x} ")
     while config.x == 3 and (HERE / "hang").exists():
         time.sleep(0.01)
     return {"x2": 2 * config.x}
-
-
-study.version = 1
 
 
 def sweep():
@@ -551,11 +551,11 @@ def test_a_clash_of_names_says_which(toy, store):
 def test_the_device_is_passed_on(store):
     seen = []
 
+    @named("test_records.study", version=1)
     def study(config, device=None):
         seen.append(device)
         return {}
 
-    study.version = 1
     records.sweep(study, configs(1), store)
     records.sweep(study, configs(2), store, device="cpu")
     assert seen == [precision.best_device(), torch.device("cpu")]
@@ -575,10 +575,10 @@ COLUMNS = ["widths", "s", "seed", "precision", "z", "a", "key", "provenance"]
 
 
 def test_columns_and_rows(toy, store):
+    @named("test_records.wide", version=1)
     def wide(config, device=None):
         return {"z": config.seed / 2, "a": (1, 2)}
 
-    wide.version = 1
     grid = [WideConfig(widths=[[1], [2, 3]], seed=seed) for seed in (5, 4)]
     for _ in range(2):  # computed, then read
         frame = records.sweep(wide, grid, store)
