@@ -27,7 +27,7 @@ def runs(cells: pd.DataFrame) -> pd.DataFrame:
     accuracy that enters a test: chance for a run that diverged or is at chance).
     """
     table = learning.runs(cells)
-    rows = cells[cells["evaluate_on"] == "test"].to_dict("records")
+    rows = [row for row in cells.to_dict("records") if row["evaluate_on"] == "test"]
     own = pd.DataFrame([_own(row) for row in rows], columns=_OWN, index=table.index)
     table = pd.concat([table, own], axis=1)
     stuck = arms.is_stuck(table)

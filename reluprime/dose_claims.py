@@ -89,8 +89,40 @@ def bands(
     return found
 
 
-def _of(table: pd.DataFrame, config: TrainingConfig, **arm) -> pd.DataFrame:
-    """The rows of `dose.pairs` of one network, whatever their band and seed."""
+def own_grid(
+    network: str,
+    widths: Sequence[float],
+    s_values: Sequence[float],
+    gradient_rules: Sequence[str],
+    seeds: int,
+    *,
+    dataset: str,
+    hidden_sizes: Sequence[int],
+    epochs: int,
+    optimizer: str,
+    batch_norm: bool,
+) -> list[TrainingConfig]:
+    """The runs that a reader's parameters ask for, each once; rate as in the registered grid.
+
+    Raises ValueError for an unknown network, and what a TrainingConfig refuses.
+    """
+    if network not in NETWORKS:
+        raise ValueError(f"dose_network={network!r}; choose one of {list(NETWORKS)}")
+    base = NETWORKS[network][0]
+    changes = {"dataset": dataset, "epochs": epochs, "batch_norm": batch_norm}
+    if network == "mlp":
+        changes |= {"hidden_sizes": tuple(hidden_sizes)}
+    if optimizer == "adam":
+        changes |= MITIGATIONS["Adam"]
+    elif optimizer != "sgd":
+        raise ValueError(f"dose_optimizer={optimizer!r}; choose sgd or adam")
+    own = changed(base, **changes)
+    cells = [c for rule in gradient_rules for c in bands(own, widths, s_values, rule, range(seeds))]
+    return list(dict.fromkeys(cell.config for cell in cells))
+
+
+def rows_of(table: pd.DataFrame, config: TrainingConfig, **arm) -> pd.DataFrame:
+    """The rows of `dose.pairs` of one network, whatever their band, s, rule and seed."""
     free = ("seed", "kink_width", "s", "gradient_rule", "image_folder", "n_networks")
     wanted = {n: v for n, v in config.model_dump().items() if n not in free} | arm
     own = table
@@ -207,7 +239,7 @@ def _unchanged(network: str) -> Claim:
     grid = GRIDS[network]
 
     def judge(evidence: Evidence, gradient_rule: str, _: str) -> Finding:
-        table = _of(dose.measured(evidence, grid(gradient_rule)), base)
+        table = rows_of(dose.measured(evidence, grid(gradient_rule)), base)
         table = table[(table["s"] > 0) & (table["s"] <= 1)]
         outcomes, values = [], []
         for (s, _width), own in table.groupby(["s", "kink_width"]):
@@ -257,7 +289,7 @@ def _few(claim_id: str, network: str, loss: float) -> Claim:
     base, grid = NETWORKS[network][0], GRIDS[network]
 
     def judge(evidence: Evidence, gradient_rule: str, _: str) -> Finding:
-        table = _of(dose.measured(evidence, grid(gradient_rule)), base, s=1.0)
+        table = rows_of(dose.measured(evidence, grid(gradient_rule)), base, s=1.0)
         found = dose.thresholds(table, loss)
         # Never is 1,000 or more only as far as was tried.
         least = found.where(np.isfinite(found), table.groupby("seed")["dose"].max())
@@ -291,7 +323,7 @@ D4, D5 = _few("D4", "mlp", POINT), _few("D5", "vgg11", TEN_POINTS)
 
 
 def _d6(evidence: Evidence, gradient_rule: str, _: str) -> Finding:
-    table = _of(dose.measured(evidence, mlp_grid(gradient_rule)), MLP, s=1.0)
+    table = rows_of(dose.measured(evidence, mlp_grid(gradient_rule)), MLP, s=1.0)
     low, high = COUNTED_DOSES
     if gradient_rule == "injected":
         table = table[table["kinks"].between(low, high)]
@@ -354,9 +386,9 @@ def _d7_grid(gradient_rule: str, _: str) -> list[Cell]:
 def beside_the_band(evidence: Evidence, gradient_rule: str) -> pd.DataFrame:
     """Runs with real zeros, and what the band costs at their dose (`at_equal_dose`, a loss)."""
     table = dose.measured(evidence, _d7_grid(gradient_rule, ""))
-    banded, rows = _of(table, MLP), []
+    banded, rows = rows_of(table, MLP), []
     for precision, base in REAL.items():
-        for row in _of(table, base, kink_width=0.0).to_dict("records"):
+        for row in rows_of(table, base, kink_width=0.0).to_dict("records"):
             own = banded[(banded["s"] == row["s"]) & (banded["seed"] == row["seed"])]
             lost = dose.loss_at(own["dose"], -own["difference"], row["dose"])
             rows.append(row | {"real_precision": precision, "at_equal_dose": lost})
@@ -421,12 +453,12 @@ def _d8_grid(gradient_rule: str, _: str) -> list[Cell]:
 
 def _d8(evidence: Evidence, gradient_rule: str, _: str) -> Finding:
     table = dose.measured(evidence, _d8_grid(gradient_rule, ""))
-    plain = dose.thresholds(_of(table, MLP, s=1.0), TEN_POINTS)
+    plain = dose.thresholds(rows_of(table, MLP, s=1.0), TEN_POINTS)
     if np.isinf(plain).any():
         return Finding(NO_OCCASION, "no dose costs ten points")
     outcomes, values = [], [f"as released {_median(plain)}"]
     for name in ("Adam", "batch norm"):
-        own = _of(table, changed(MLP, **MITIGATIONS[name]), s=1.0)
+        own = rows_of(table, changed(MLP, **MITIGATIONS[name]), s=1.0)
         if own.empty:
             return Finding(OPEN, f"no run with {name}")
         # A dose that is never reached counts as the largest one tried.
@@ -503,7 +535,7 @@ def _d9(evidence: Evidence, gradient_rule: str, _: str) -> Finding:
     products, values = {}, []
     for name, (changes, s) in SCALED.items():
         config = changed(MLP, **changes)
-        found = dose.thresholds(_of(table, config, s=s), POINT)
+        found = dose.thresholds(rows_of(table, config, s=s), POINT)
         if len(found) and not np.isinf(found).any():
             middle = float(np.exp(np.log(found).mean()))
             products[name] = middle * s * config.lr
