@@ -351,6 +351,7 @@ def test_kinks_are_those_that_the_run_met():
     text = finding("D6", "injected", trained(dead=a_kink(1.2), **halved)).value
     assert text.startswith("1.2 ")
     assert outcome("D6", dead=a_kink(1), met=lambda c, dose: 9) == "no occasion"
+    assert outcome("D6", dead=a_kink(1), met=lambda c, dose: 301) == "no occasion"
 
 
 def test_runs_with_few_or_many_kinks_are_not_read():
