@@ -334,6 +334,7 @@ def test_units_a_kink():
     assert outcome("D6", dead=a_kink(0.25)) == "fails"
     assert outcome("D6", dead=a_kink(lambda c: c.seed)) == "open"
     assert outcome("D6", dose=lambda c: 9) == "no occasion"
+    assert outcome("D6", "chain", dose=lambda c: 9) == "no occasion"
     assert outcome("D6", dose=lambda c: 301) == "no occasion"
     assert outcome("D6", dose=lambda c: 9 if c.seed == 3 else 50) == "no occasion"
 
