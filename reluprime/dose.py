@@ -23,8 +23,8 @@ def runs(cells: pd.DataFrame) -> pd.DataFrame:
 
     Further columns: kinks (inputs in the band, or exact zeros where there is none, over all
     epochs and layers), kinks_by_epoch, dead_units and always_on_units (after the last epoch, over
-    all layers; NaN where they were not counted), dead_by_layer (a tuple), counts_as (the
-    accuracy that enters a test: chance for a run that diverged or is at chance).
+    all layers; NaN where they were not counted), dead_by_layer (a tuple), stuck (it diverged or
+    ended at chance), counts_as (the accuracy that enters a test: chance for a stuck run).
     """
     table = learning.runs(cells)
     rows = [row for row in cells.to_dict("records") if row["evaluate_on"] == "test"]
@@ -57,8 +57,8 @@ def _after_last_epoch(counts) -> tuple[int, ...]:
 def pairs(table: pd.DataFrame) -> pd.DataFrame:
     """Each run at another s than 0 beside its reference, the run at s=0 with the same band.
 
-    Columns of :func:`runs`, and: dose (kinks of the reference), dose_a_step, dose_share (of all
-    inputs of a ReLU), difference (of counts_as to the reference), reference (its counts_as),
+    Columns of :func:`runs`, and: dose (kinks of the reference), dose_a_step, dose_share (of the
+    inputs of all ReLUs), difference (of counts_as to the reference), reference (its counts_as),
     dead_at_0 (its dead units).
     """
     names = {"kinks": "dose", "counts_as": "reference", "dead_units": "dead_at_0"}
@@ -72,7 +72,26 @@ def pairs(table: pd.DataFrame) -> pd.DataFrame:
 
 def measured(evidence: Evidence, cells: Iterable[Cell]) -> pd.DataFrame:
     """:func:`pairs` of a grid's records."""
-    return pairs(runs(evidence.table(training.fit, dict.fromkeys(c.config for c in cells))))
+    return pairs(all_runs(evidence, cells))
+
+
+def all_runs(evidence: Evidence, cells: Iterable[Cell]) -> pd.DataFrame:
+    """:func:`runs` of a grid's records."""
+    return runs(evidence.table(training.fit, dict.fromkeys(c.config for c in cells)))
+
+
+def bracket(doses: Sequence[float], losses: Sequence[float], loss: float) -> tuple[float, float]:
+    """The two doses tried between which `loss` of test accuracy is lost for the first time.
+
+    -> the largest dose below the first that loses as much (0 where there is none), and that first
+    one (infinite where none does). Doses of 0 are left out.
+    """
+    below = 0.0
+    for dose, lost in sorted((d, lost) for d, lost in zip(doses, losses, strict=True) if d > 0):
+        if lost >= loss:
+            return below, float(dose)
+        below = float(dose)
+    return below, math.inf
 
 
 def threshold(doses: Sequence[float], losses: Sequence[float], loss: float) -> float:
