@@ -94,6 +94,19 @@ def progress(evidence: Evidence) -> pd.DataFrame:
 # ---- what is lost ----
 
 
+def band_table(evidence: Evidence) -> pd.DataFrame:
+    """What each band costs at s=0, beside the plain run at s=0: points, mean over seeds."""
+    rows = []
+    for network, (base, _) in dose_claims.NETWORKS.items():
+        alone = dose_claims.band_alone(evidence, dose_claims.GRIDS[network]("chain"), base)
+        rows += [
+            {"network": network, "width of the band": f"{width:g}"}
+            | {"points against plain s=0": learning.signed(100 * cost)}
+            for width, cost in alone.drop(0.0, errors="ignore").dropna().items()
+        ]
+    return pd.DataFrame(rows, columns=["network", "width of the band", "points against plain s=0"])
+
+
 def curve(pairs: pd.DataFrame) -> pd.DataFrame:
     """A row a rule, s and width of the band.
 
