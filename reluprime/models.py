@@ -279,6 +279,24 @@ def mobilenet_v3_small(
     return network
 
 
+def plain_row(network: nn.Module) -> list[nn.Module] | None:
+    """The layers in the order of a pass, each taking the output of the one before it.
+
+    None for a network that is no nn.Sequential, or where a layer has activations inside: a block
+    may have branches. An nn.Sequential within counts as its layers.
+    """
+    if not isinstance(network, nn.Sequential):
+        return None
+    row: list[nn.Module] = []
+    for layer in network:
+        own = plain_row(layer) if isinstance(layer, nn.Sequential) else [layer]
+        if own is None:
+            return None
+        row += own
+    inside = (part for layer in row for part in layer.modules() if part is not layer)
+    return None if any(isinstance(part, ACTIVATIONS) for part in inside) else row
+
+
 class NetworkConfig(Config):
     """Which network a study is about."""
 

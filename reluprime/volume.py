@@ -49,11 +49,9 @@ class VolumeConfig(models.NetworkConfig):
 
 
 def _hidden(network: nn.Module) -> list[nn.Module] | None:
-    """The modules in a row up to the last activation; None for a network with branches."""
-    if not isinstance(network, nn.Sequential):
-        return None
-    row = [m for m in network.modules() if not isinstance(m, nn.Sequential)]
-    return row[:-1]  # no activation follows the output layer
+    """The layers of a plain row but the output layer; None for a network with branches."""
+    row = models.plain_row(network)
+    return row and row[:-1]  # no activation follows the output layer
 
 
 @torch.no_grad()
