@@ -149,13 +149,18 @@ def _cell(record: dict) -> tuple[str, int, dict]:
 
 
 def _by_cell(records: Iterable[dict]) -> dict[str, dict]:
-    """One record a cell, by the cell's key on the CPU; a GPU's where there are two."""
+    """One record a cell, by the cell's key on the CPU; where both devices have one, the newer."""
     found: dict[str, dict] = {}
     for record in records:
         cell = _key(*_cell(record), "cpu")
-        if cell not in found or record["key"] != cell:
+        if cell not in found or _made(record) >= _made(found[cell]):
             found[cell] = record
     return found
+
+
+def _made(record: dict) -> str:
+    """When a record was made: a date and time, UTC, that sorts as text."""
+    return record["provenance"].get("utc", "")
 
 
 def _drop_torn_line(file: io.FileIO) -> None:
@@ -234,7 +239,7 @@ def sweep(
     """The results of a grid; each new cell is in `store` as soon as it is done.
 
     `compute`: "missing" computes the cells that `store` lacks, "never" none, "always" all anew.
-    A cell that `store` has from a GPU is not computed on the CPU, and of two the GPU's counts.
+    A cell that `store` has from a CPU or a GPU is not missing; from both, the newer record counts.
     No cell starts later than `max_seconds` after the call. `device`: by default CUDA if there is.
     `executor`: "local" computes one cell after the other in this process; "ray" as many at once
     as the cluster at RAY_ADDRESS (or else this machine) has room for, a cell again elsewhere if
