@@ -1,6 +1,6 @@
 """What the configs of all studies have in common."""
 
-from typing import Literal
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -12,6 +12,14 @@ class Config(BaseModel):
     """A frozen, validated set of parameters: unknown names and wrong values raise before work."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    def replace(self, **changes: Any) -> Self:
+        """This config with some fields changed, validated as a whole.
+
+        Raises pydantic.ValidationError as a new config would: for an unknown field, a wrong value
+        or one that does not fit the others. pydantic's own copying with changes checks nothing.
+        """
+        return type(self).model_validate(dict(self) | changes)
 
 
 def later(default):
@@ -25,11 +33,6 @@ def cells(config: Config, size: int) -> list[Config]:
     config: with `n_networks`, drawn with seeds seed, seed + 1, ...
     """
     return [
-        config.model_copy(
-            update={
-                "seed": config.seed + start,
-                "n_networks": min(size, config.n_networks - start),
-            }
-        )
+        config.replace(seed=config.seed + start, n_networks=min(size, config.n_networks - start))
         for start in range(0, config.n_networks, size)
     ]

@@ -122,7 +122,7 @@ def conditions(
     """`base` at each s, gradient rule and seed 0, 1, ...; s=0 once, as the rules agree there."""
     arms = [(s, rule) for s in s_values for rule in (rules if s else ["chain"])]
     return [
-        base.model_copy(update={"s": float(s), "gradient_rule": rule, "seed": seed})
+        base.replace(s=float(s), gradient_rule=rule, seed=seed)
         for seed in range(seeds)
         for s, rule in arms
     ]
