@@ -32,6 +32,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from reluprime import bifurcation, data, models, precision, records, training, tuning, volume
 from reluprime.activations import ReLU
+from reluprime.parameters import annotated
 
 NOTEBOOKS = records.REPOSITORY / "notebooks"
 TFLOPS = 30.0  # assumed of a large GPU, fp32 without TF32
@@ -91,7 +92,7 @@ def _asked(path: Path, parameters: dict[str, Any]) -> list[Cell]:
                 if "Page(" in code or len(sweeps) - before < code.count("sweep("):
                     raise RuntimeError(f"{path.name} cannot say its cells: {error!r}") from error
             if "parameters" in tags:
-                declared = namespace["__annotations__"]
+                declared = annotated(code)
                 namespace |= {n: v for n, v in parameters.items() if n in declared}
     plt.close("all")  # drawn beside what was asked for, and not to be shown
     return [cell for asked in sweeps for cell in asked]
