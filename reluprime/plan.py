@@ -27,7 +27,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 import torch
 import yaml
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 from torch.utils.flop_counter import FlopCounterMode
 
 from reluprime import bifurcation, data, models, precision, records, training, tuning, volume
@@ -88,6 +88,8 @@ def _asked(path: Path, parameters: dict[str, Any]) -> list[Cell]:
             before = len(sweeps)
             try:
                 exec(code, namespace)
+            except ValidationError as error:  # of a config, wherever it is made
+                raise RuntimeError(f"{path.name} cannot say its cells: {error}") from error
             except Exception as error:  # where it shows results: some are missing or left out
                 if "Page(" in code or len(sweeps) - before < code.count("sweep("):
                     raise RuntimeError(f"{path.name} cannot say its cells: {error!r}") from error

@@ -18,7 +18,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from reluprime import claims, notebook, parameters, records
+from reluprime import claims, notebook, parameters, plan, records
 from reluprime.notebook import PROFILES, Page, as_html, check_parameters, paths
 
 ANNOTATIONS = {"profile": str, "n_networks": int, "precisions": list[str], "caps": dict[str, int]}
@@ -65,6 +65,39 @@ def test_a_wrong_parameter_is_named(changes, message):
 def test_what_would_do_nothing_or_fail_late_is_refused(name, wrong, message):
     with pytest.raises(ValueError, match=re.escape(message)):
         Page(name, defaults(name) | wrong)
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong"),
+    [
+        ("01_bifurcation_event", {"resolution": 1}),
+        ("02_relative_volume", {"small_networks": 0}),
+        ("03_training_curves", {"search_epochs": 0}),
+        ("03_training_curves", {"search_trials": 0}),
+        ("04_mitigation", {"precisions_mlp": ["fp8"]}),
+        ("04_mitigation", {"dropouts": [1.5]}),
+        ("04_mitigation", {"adam_datasets": ["imagenet"]}),
+        ("05_zero_calls", {"zero_epochs": {"fp32": 0}}),
+        ("06_conv_volume", {"norm_batches": 0}),
+        ("08_replication_fc", {"fc_epochs": 0}),
+        ("08_replication_fc", {"resnet20_width": 0.0}),
+        ("08_replication_fc", {"fc_search_trials": 0}),
+        ("09_mobilenet_tuning", {"search_width": -1.0}),
+        ("09_mobilenet_tuning", {"mobilenet_search_epochs": 0}),
+        ("10_where_zeros_come_from", {"structural_images": 0}),
+        ("12_beyond_relu", {"pool_images": 0}),
+        ("12_beyond_relu", {"relu6_hidden_sizes": []}),
+        ("12_beyond_relu", {"kink_epochs": [0]}),
+    ],
+)
+def test_nothing_is_swept_for_before_every_value_is_checked(name, wrong, monkeypatch):
+    def sweep(*_, **__):
+        raise AssertionError("swept")
+
+    monkeypatch.setattr(records, "sweep", sweep)
+    values = yaml.safe_load((PROFILES / "report.yaml").read_text())
+    with pytest.raises(RuntimeError, match=r"cannot say its cells: \d validation error"):
+        plan._asked(notebook.NOTEBOOKS / f"{name}.ipynb", values | wrong)
 
 
 def test_what_a_parameter_may_be_is_said_of_parameters_alone(declared):
