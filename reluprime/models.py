@@ -170,10 +170,14 @@ class _ResNet(ResNet):
         self.fc = nn.Linear(self.inplanes, n_classes)
         _torchvision_start(self.conv1)
 
-    def _make_layer(self, block, planes, *args, **kwargs):  # torchvision's own hook
+    # torchvision's own hook. From its public blocks alone we would have to draw, and throw away,
+    # the weights that it draws at full width, to have those that the records were made with.
+    def _make_layer(
+        self, block: type, planes: int, blocks: int, stride: int = 1, dilate: bool = False
+    ) -> nn.Sequential:
         if planes == 64:
             self.inplanes = _scaled(64, self.width)
-        return super()._make_layer(block, _scaled(planes, self.width), *args, **kwargs)
+        return super()._make_layer(block, _scaled(planes, self.width), blocks, stride, dilate)
 
 
 def _torchvision_start(convolution: nn.Conv2d) -> None:

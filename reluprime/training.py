@@ -307,7 +307,7 @@ class _Ensemble:
 
     def forward(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         def member(state, x):
-            with count_kinks(self.template) as hits:
+            with count_kinks(self.template, under_vmap=True) as hits:
                 logits = functional_call(self.template, state, (x,))
             return logits, dict(hits)
 
@@ -424,7 +424,8 @@ class _Trainer:
         scale = self.config.loss_scale
         losses.backward(torch.full_like(losses, scale))
         if scale != 1:
-            torch._foreach_div_([w.grad for w in self.run.weights], scale)
+            for weight in self.run.weights:
+                weight.grad.div_(scale)
         if self.config.clip_norm is not None:
             nn.utils.clip_grad_norm_(self.run.weights, self.config.clip_norm)
         self.optimizer.step()

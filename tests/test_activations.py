@@ -836,7 +836,7 @@ def test_the_band_is_counted_under_vmap():
     x = small_integers(3, 20)
 
     def counted(x):
-        with count_kinks(model) as counts:
+        with count_kinks(model, under_vmap=True) as counts:
             model(x)
         return counts[""]
 

@@ -41,3 +41,10 @@ def test_every_package_that_is_imported_is_declared():
     found = packages_distributions()
     for name in foreign:
         assert declared & {own.lower() for own in found.get(name, [])}, name
+
+
+def test_torch_is_used_by_its_public_names():
+    """But for a hook of torchvision and the base of the batch norms, which have no public names."""
+    private = re.compile(r"torch\._[a-zA-Z]|_foreach_|_functorch|_conv_forward|\*args|\*\*kwargs")
+    for path in (REPOSITORY / "reluprime").rglob("*.py"):
+        assert not private.findall(path.read_text()), path
