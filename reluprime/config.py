@@ -23,7 +23,12 @@ class Config(BaseModel):
 
 
 def later(default):
-    """A field that older records lack: left out of a record where it has its default."""
+    """A field that was added to a config when there were records of it already.
+
+    A config that has `default` there is written, and hashed into its record's key, without the
+    field. So it has the key that it had before there was such a field, and the default must be
+    what the study did then.
+    """
     return Field(default=default, exclude_if=lambda value: value == default)
 
 

@@ -55,7 +55,11 @@ def use_style() -> None:
 
 
 def closed(figure: Figure) -> Figure:
-    """Out of pyplot's hands: a notebook shows a figure that a cell returns, and shows it once."""
+    """Close a figure in pyplot, and return it; every figure function ends with this.
+
+    Jupyter shows the figures that are open in pyplot when a cell ends, and also the value of the
+    cell's last line. A figure that is both would be shown twice.
+    """
     plt.close(figure)
     return figure
 

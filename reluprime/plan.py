@@ -193,7 +193,12 @@ def _network(config: BaseModel) -> str:
 
 
 def _kind(study: str, config: BaseModel) -> tuple:
-    """What cells have in common whose operations take about as long each, whatever their sizes."""
+    """The group of cells whose records tell how many operations a second a cell will do.
+
+    Study, network, precision, arithmetic of the layers, and whether networks are left early. What
+    a group has in common decides the speed; widths, epochs and numbers of networks only decide
+    the number of operations, which is counted.
+    """
     early = getattr(config, "stop_at_first", False)
     inner = getattr(config, "training", config)
     arithmetic = getattr(inner, "arithmetic", "native")

@@ -227,7 +227,11 @@ def _sites(network: nn.Module) -> list[str]:
 
 
 def _give_s(network: nn.Module, config: TrainingConfig) -> None:
-    """Put s into the first activation, all, or none; built with 0."""
+    """Replace activations of a network by ones with the config's s and s_upper, in place.
+
+    A network is built with s=0 in all of them. config.activation_sites says which are replaced:
+    all, the one that a forward pass meets first, or none.
+    """
     sites = _sites(network)
     for name in sites[: {"all": len(sites), "first": 1, "none": 0}[config.activation_sites]]:
         network.set_submodule(name, _activation(config, has_s=True))
