@@ -17,6 +17,7 @@ import subprocess
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -249,8 +250,8 @@ def sweep(
     config's fields (lists as tuples), the result's, `key`, `provenance`. ``attrs["missing"]``
     counts the cells without a row; a UserWarning tells of them; ``attrs["study"]`` is the study's
     name. Raises ValueError for an unknown `compute` or `executor`, a config given twice or a field
-    in both config and result; RecordsError before anything is computed if `store` cannot be
-    written.
+    in both config and result; and before anything is computed, RecordsError if `store` cannot be
+    written, and locally ValueError for a precision that the device lacks.
     """
     if compute not in COMPUTE:
         raise ValueError(f"compute={compute!r} is unknown; choose one of {list(COMPUTE)}")
@@ -344,6 +345,11 @@ def _grid(study: Callable, configs: Iterable[BaseModel]) -> dict[str, BaseModel]
 
 
 def _one_by_one(study, configs, device, may_start: Callable[[], bool]) -> Iterator[dict]:
+    device = precision.best_device() if device is None else torch.device(device)
+    for config in configs:  # before the first is computed
+        with _named_in_errors(study, config):
+            reduced = getattr(config, "reduced_precision", False)
+            precision.require(config.precision, device, reduced)
     for config in configs:
         if not may_start():
             return
@@ -358,8 +364,14 @@ EXECUTORS = {"local": _one_by_one, "ray": _on_cluster}
 
 
 def _record(study: Callable, config: BaseModel, device: str | torch.device | None) -> dict:
-    try:
+    with _named_in_errors(study, config):
         return _measure(study, config, device)
+
+
+@contextmanager
+def _named_in_errors(study: Callable, config: BaseModel) -> Iterator[None]:
+    try:
+        yield
     except BaseException as error:  # an interrupt too
         error.add_note(f"in {study_name(study)}({config!r})")
         raise

@@ -705,6 +705,14 @@ def test_commit_is_asked_once():
     assert records._commit.cache_info().misses == misses
 
 
+def test_what_the_device_lacks_is_refused_before_anything_is_computed(toy, store):
+    grid = [ToyConfig(x=1), ToyConfig(x=2, precision="tf32")]
+    with pytest.raises(ValueError, match="precision='tf32' needs an NVIDIA GPU") as caught:
+        records.sweep(toy, grid, store, device="cpu")
+    assert toy.calls == []
+    assert "x=2" in caught.value.__notes__[0]
+
+
 # ---- a cell on two devices ----
 
 
