@@ -321,9 +321,9 @@ class LeakyReLU(nn.Module):
 ACTIVATIONS = (ReLU, ReLU6, LeakyReLU)
 
 
-def _count(x: Tensor, kink: float) -> Tensor:
+def _count(x: Tensor, kink: float, under_vmap: bool) -> Tensor:
     # On a CPU PyTorch 2.11 has no vmap for counting.
-    if kink == 0 and not x.is_cuda and not torch._C._functorch.is_batchedtensor(x):
+    if kink == 0 and not x.is_cuda and not under_vmap:
         return count_zeros(x)
     return (x == kink).sum()
 
@@ -348,19 +348,20 @@ def watched(model: nn.Module, see: Callable[[str, nn.Module, Tensor], None]) -> 
 
 
 @contextmanager
-def count_kinks(model: nn.Module) -> Iterator[dict[str, Tensor]]:
+def count_kinks(model: nn.Module, *, under_vmap: bool = False) -> Iterator[dict[str, Tensor]]:
     """Count the inputs that are exactly at a kink, by layer, while the model runs.
 
     Yields {module name: int64 (number of kinks,)}, on the device of the activations and added
     up over all forward passes in the block; an activation that was not called is absent. A ReLU
     with a kink_width has one number more, at the end: inputs in the band, exact zeros among them.
-    Outputs and gradients do not change.
+    Outputs and gradients do not change. under_vmap: whether the model runs within
+    `torch.func.vmap`.
     """
     counts: dict[str, Tensor] = {}
 
     def see(name: str, module: nn.Module, x: Tensor) -> None:
         x = x.detach()
-        counted = [_count(x, kink) for kink in module.kinks]
+        counted = [_count(x, kink, under_vmap) for kink in module.kinks]
         if isinstance(module, ReLU) and module.kink_width:
             counted.append(_in_band(x, module.kink_width).sum())
         hits = torch.stack(counted)

@@ -31,8 +31,7 @@ class Scale(NamedTuple):
     def arm(self, s: float, gradient_rule: str, seed: int) -> TrainingConfig:
         """The run of an arm; at s=0 the rules agree, and it is that of "chain"."""
         rule = gradient_rule if s else "chain"
-        changes = {"s": float(s), "gradient_rule": rule, "seed": seed}
-        return self.config.model_copy(update=changes)
+        return self.config.replace(s=float(s), gradient_rule=rule, seed=seed)
 
     def cells(self, gradient_rule: str, s_values: Iterable[float]) -> list[Cell]:
         """For each seed its run at s=0, and the arms, which are due if that met a zero."""

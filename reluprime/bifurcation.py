@@ -122,23 +122,16 @@ def _gradients(network: nn.Module, x: Tensor, y: Tensor) -> list[Tensor]:
     return list(torch.autograd.grad(loss, list(network.parameters())))
 
 
-@torch.no_grad()
-def _step(network: nn.Module, gradients: list[Tensor], lr: float) -> None:
-    """Plain SGD (B21, eq. 4, with the mean over the mini-batch)."""
-    torch._foreach_add_(list(network.parameters()), gradients, alpha=-lr)
-
-
 def _stepper(config: PairedRunConfig, network: nn.Module) -> Callable[[list[Tensor]], None]:
     """One step of the run's optimizer with given gradients."""
-    lr = learning_rate(config)
-    if config.optimizer == "sgd":
-        return lambda gradients: _step(network, gradients, lr)
-    adam = torch.optim.Adam(network.parameters(), lr)  # M23 3.3; PyTorch's defaults otherwise
+    # B21, eq. 4, with the mean over the mini-batch; M23 3.3, PyTorch's defaults otherwise.
+    make = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam}[config.optimizer]
+    optimizer = make(network.parameters(), learning_rate(config))
 
     def step(gradients: list[Tensor]) -> None:
         for parameter, gradient in zip(network.parameters(), gradients, strict=True):
             parameter.grad = gradient
-        adam.step()
+        optimizer.step()
 
     return step
 

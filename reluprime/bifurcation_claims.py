@@ -26,14 +26,14 @@ LONGEST = 5  # epochs of a run that has no event in the first
 
 
 def _runs(base: PairedRunConfig, seeds: Iterable[int], **changes) -> list[PairedRunConfig]:
-    return [base.model_copy(update={"seed": seed} | changes) for seed in seeds]
+    return [base.replace(seed=seed, **changes) for seed in seeds]
 
 
 def _until_event(base: PairedRunConfig, seeds: Iterable[int]) -> list[Cell]:
     """One epoch of each run, and LONGEST for those that have no event in it."""
     cells = []
     for run in _runs(base, seeds):
-        longer = run.model_copy(update={"epochs": LONGEST})
+        longer = run.replace(epochs=LONGEST)
         cells += [
             Cell(bifurcation.paired_run, run),
             Cell(bifurcation.paired_run, longer, after=run),

@@ -1,7 +1,7 @@
 """What the configs of all studies have in common."""
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -13,6 +13,14 @@ class Config(BaseModel):
     """A frozen, validated set of parameters: unknown names and wrong values raise before work."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    def replace(self, **changes: Any) -> Self:
+        """This config with some fields changed, validated as a whole.
+
+        Raises pydantic.ValidationError as a new config would: for an unknown field, a wrong value
+        or one that does not fit the others. pydantic's own copying with changes checks nothing.
+        """
+        return type(self).model_validate(dict(self) | changes)
 
 
 def study(name: str, version: int) -> Callable[[Callable], Callable]:
@@ -30,7 +38,12 @@ def study(name: str, version: int) -> Callable[[Callable], Callable]:
 
 
 def later(default):
-    """A field that older records lack: left out of a record where it has its default."""
+    """A field that was added to a config when there were records of it already.
+
+    A config that has `default` there is written, and hashed into its record's key, without the
+    field. So it has the key that it had before there was such a field, and the default must be
+    what the study did then.
+    """
     return Field(default=default, exclude_if=lambda value: value == default)
 
 
@@ -40,11 +53,6 @@ def cells(config: Config, size: int) -> list[Config]:
     config: with `n_networks`, drawn with seeds seed, seed + 1, ...
     """
     return [
-        config.model_copy(
-            update={
-                "seed": config.seed + start,
-                "n_networks": min(size, config.n_networks - start),
-            }
-        )
+        config.replace(seed=config.seed + start, n_networks=min(size, config.n_networks - start))
         for start in range(0, config.n_networks, size)
     ]

@@ -34,9 +34,9 @@ SEEDS = range(5)
 MLP = TrainingConfig(
     dataset="mnist", hidden_sizes=(256, 256, 256), epochs=5, lr=0.01, count_units=True
 )
-VGG = training_claims.VGG.small.config.model_copy(update={"count_units": True})
-RESNET = training_claims.RESNET.small.config.model_copy(update={"count_units": True})
-FASHION = MLP.model_copy(update={"dataset": "fashion-mnist"})
+VGG = training_claims.VGG.small.config.replace(count_units=True)
+RESNET = training_claims.RESNET.small.config.replace(count_units=True)
+FASHION = MLP.replace(dataset="fashion-mnist")
 
 WIDTHS = (1e-8, 3e-8, 1e-7, 3e-7, 1e-6, 3e-6, 1e-5, 3e-5, 1e-4)
 MIDDLE = WIDTHS[2:7]
@@ -490,9 +490,7 @@ D6 = Claim(
 
 # ---- D7: a band against real zeros ----
 
-REAL = {
-    p: MLP.model_copy(update={"precision": p, "arithmetic": "separate"}) for p in ("fp16", "bf16")
-}
+REAL = {p: MLP.replace(precision=p, arithmetic="separate") for p in ("fp16", "bf16")}
 REAL_S = {"injected": (1.0, 0.3, 0.1), "chain": (1.0,)}
 
 

@@ -11,14 +11,29 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
 RULE_COLOURS = {"chain": "#0072b2", "injected": "#d55e00", "control": "#666666"}
-PRECISION_COLOURS = {"fp16": "#cc79a7", "bf16": "#e69f00", "fp32": "#009e73", "fp64": "#56b4e9"}
-FORM_MARKERS = {
+# Every precision; where they stand side by side, in this order.
+PRECISION_COLOURS = {
+    "fp16": "#cc79a7",
+    "bf16": "#e69f00",
+    "tf32": "#332288",
+    "fp32": "#009e73",
+    "fp64": "#56b4e9",
+}
+PRECISION_MARKERS = {"fp16": "o", "bf16": "^", "tf32": "P", "fp32": "s", "fp64": "D"}
+FORM_MARKERS = {  # every form of `kernels.LINEAR_FORMS`
     "native": "o",
     "fused": "s",
     "unfused": "^",
     "split": "v",
+    "split-2": "<",
+    "split-8": ">",
     "wide": "D",
     "tf32": "P",
+    "tf32-unfused": "X",
+    "sequential": "p",
+    "blocks-8": "h",
+    "blocks-32": "8",
+    "blocks-128": "*",
 }
 PUBLISHED = "#222222"
 
@@ -40,7 +55,11 @@ def use_style() -> None:
 
 
 def closed(figure: Figure) -> Figure:
-    """Out of pyplot's hands: a notebook shows a figure that a cell returns, and shows it once."""
+    """Close a figure in pyplot, and return it; every figure function ends with this.
+
+    Jupyter shows the figures that are open in pyplot when a cell ends, and also the value of the
+    cell's last line. A figure that is both would be shown twice.
+    """
     plt.close(figure)
     return figure
 
@@ -269,7 +288,6 @@ def predicted_rate_figure(rates: pd.DataFrame) -> Figure:
     return closed(figure)
 
 
-PRECISION_MARKERS = {"fp16": "o", "fp32": "s"}
 WORK_FILLS = {"B21": "#444444", "M23": "white"}
 
 

@@ -34,10 +34,16 @@ def _call(step: Step, *tensors: Tensor) -> None:
 
 
 class _Replayed:
-    """Calls of the first call's shapes: WARM_UP as they are, then replays. Others as they are.
+    """A runner (see :func:`runner`) that records the step as a CUDA graph and then replays it.
 
-    Keeps no reference to the step, which may lead back here: a graph that waits for the garbage
-    collector would spoil the recording of a later one.
+    The first WARM_UP calls run the step's Python, as libraries choose their kernels then. The next
+    one records it. From then on a call copies its tensors to where the recorded ones are and
+    launches the graph. A graph is for one shape, that of the first call; a call with tensors of
+    another shape, the last and shorter mini-batch of an epoch, runs the step's Python every time.
+
+    The step is an argument of each call, and no reference to it is kept: it may lead back here,
+    and a graph in such a circle waits for the garbage collector, which may free it while a later
+    one is being recorded, and spoil that.
     """
 
     def __init__(self):

@@ -53,8 +53,15 @@ def _to_tf32(x: Tensor) -> Tensor:
 
 def _apply(layer: nn.Linear | nn.Conv2d, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     if isinstance(layer, nn.Conv2d):
-        return layer._conv_forward(x, weight, bias)
+        return convolve(layer, x, weight, bias)
     return F.linear(x, weight, bias)
+
+
+def convolve(layer: nn.Conv2d, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """What `layer` computes of x, with other weights and bias; it must pad with zeros."""
+    if layer.padding_mode != "zeros":
+        raise ValueError(f"padding_mode={layer.padding_mode!r}: only 'zeros' is written out")
+    return F.conv2d(x, weight, bias, layer.stride, layer.padding, layer.dilation, layer.groups)
 
 
 def _by_channel(values: Tensor, x: Tensor) -> Tensor:

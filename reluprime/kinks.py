@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field, NonNegativeInt, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 from torch import Tensor, nn
 
 from reluprime import data, mechanism, models
@@ -93,14 +93,24 @@ def derivatives(s: float, upstream: float) -> dict[str, dict[str, tuple[float, .
 class KinksConfig(models.NetworkConfig):
     """A random or briefly trained mlp whose pre-activations meet the kinks of other functions."""
 
+    architecture: Literal["mlp"] = "mlp"
     dataset: DatasetName = "mnist"  # its first training images, raw in [0, 1], in file order
-    hidden_sizes: tuple[PositiveInt, ...] = (256, 256, 256)
+    hidden_sizes: tuple[PositiveInt, ...] = (256, 256, 256)  # even: neighbours are the pairs
     precision: Precision = "fp32"  # of weights and activations
     n_images: PositiveInt = 60_000
     batch_size: PositiveInt = 256  # images
     epochs: NonNegativeInt = 0  # of training at fp32 before the passes; 0: at initialisation
     n_networks: PositiveInt = 1  # drawn with seeds seed, seed + 1, ...
     seed: Annotated[int, Field(ge=0)] = 0
+
+    @model_validator(mode="after")
+    def _has_pairs(self):
+        if any(size % 2 for size in self.hidden_sizes):
+            raise ValueError(
+                f"hidden_sizes={self.hidden_sizes}: each must be even, as neighbouring neurons "
+                "are the pairs of max and min"
+            )
+        return self
 
 
 AT_ZERO, AT_TIE = "ReLU, LeakyReLU, |x|: x = 0", "max, min: x = y"

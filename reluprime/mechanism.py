@@ -76,8 +76,8 @@ def _expected_zeros(z: Tensor, width: Tensor) -> float:
 
 
 def _sites(network: nn.Module) -> Iterator[tuple[str, nn.Module, nn.Module | None]]:
-    """Each activation with its name and the form before it; None where branches meet."""
-    before, row = None, isinstance(network, nn.Sequential)
+    """Each activation with its name and the form before it; None in a network with branches."""
+    before, row = None, models.plain_row(network) is not None
     for name, module in network.named_modules():
         if isinstance(module, (kernels.Linear, kernels.BatchNorm)):
             before = module

@@ -170,10 +170,14 @@ class _ResNet(ResNet):
         self.fc = nn.Linear(self.inplanes, n_classes)
         _torchvision_start(self.conv1)
 
-    def _make_layer(self, block, planes, *args, **kwargs):  # torchvision's own hook
+    # torchvision's own hook. From its public blocks alone we would have to draw, and throw away,
+    # the weights that it draws at full width, to have those that the records were made with.
+    def _make_layer(
+        self, block: type, planes: int, blocks: int, stride: int = 1, dilate: bool = False
+    ) -> nn.Sequential:
         if planes == 64:
             self.inplanes = _scaled(64, self.width)
-        return super()._make_layer(block, _scaled(planes, self.width), *args, **kwargs)
+        return super()._make_layer(block, _scaled(planes, self.width), blocks, stride, dilate)
 
 
 def _torchvision_start(convolution: nn.Conv2d) -> None:
@@ -277,6 +281,24 @@ def mobilenet_v3_small(
         _replace_relus(network, activation)
     _check_sites(network.modules(), 14)
     return network
+
+
+def plain_row(network: nn.Module) -> list[nn.Module] | None:
+    """The layers in the order of a pass, each taking the output of the one before it.
+
+    None for a network that is no nn.Sequential, or where a layer has activations inside: a block
+    may have branches. An nn.Sequential within counts as its layers.
+    """
+    if not isinstance(network, nn.Sequential):
+        return None
+    row: list[nn.Module] = []
+    for layer in network:
+        own = plain_row(layer) if isinstance(layer, nn.Sequential) else [layer]
+        if own is None:
+            return None
+        row += own
+    inside = (part for layer in row for part in layer.modules() if part is not layer)
+    return None if any(isinstance(part, ACTIVATIONS) for part in inside) else row
 
 
 class NetworkConfig(Config):

@@ -24,7 +24,7 @@ from papermill.exceptions import PapermillExecutionError
 from pydantic import ConfigDict, ValidationError, create_model
 from tqdm import TqdmWarning
 
-from reluprime import records
+from reluprime import parameters, records
 
 # Optuna asks tqdm for a widget, and a report has none.
 warnings.filterwarnings("ignore", "IProgress not found", TqdmWarning)
@@ -36,12 +36,13 @@ PROFILES = NOTEBOOKS / "profiles"
 _IPYTHON = {"In", "Out", "exit", "quit", "get_ipython", "open"}
 
 
-def check_parameters(namespace: dict[str, Any], parameters: Any) -> Any:
-    """Check the names and types of a notebook's parameters before anything is computed.
+def check_parameters(namespace: dict[str, Any], declared: dict[str, Any]) -> None:
+    """Check the names and values of a notebook's parameters before anything is computed.
 
-    The annotations of the parameters cell say what there is. Raises ValueError naming an unknown
-    parameter, or the value, the parameter and the type it should have. A name of another
-    notebook is accepted if the value is the profile's: one profile file serves all notebooks.
+    declared: {name: type}. Raises ValueError naming an unknown parameter, or the value, the
+    parameter and what it should be. A name of another notebook is accepted if the value is the
+    profile's: one profile file serves all notebooks. Where the namespace has a Page already, its
+    cell is run once more: other names are then the page's own, and values alone are checked.
     """
     given = {
         name: value
@@ -49,19 +50,20 @@ def check_parameters(namespace: dict[str, Any], parameters: Any) -> Any:
         if not name.startswith("_") and name not in _IPYTHON and name != "Page"
     }
     shared = _read_profile(given.get("profile"))
-    foreign = {n for n in given.keys() - parameters.keys() if n in shared and shared[n] == given[n]}
-    if unknown := sorted(given.keys() - parameters.keys() - foreign):
+    foreign = {n for n in given.keys() - declared.keys() if n in shared and shared[n] == given[n]}
+    again = any(isinstance(value, Page) for value in given.values())
+    if not again and (unknown := sorted(given.keys() - declared.keys() - foreign)):
         raise ValueError(
             f"unknown parameter{'s' * (len(unknown) > 1)} {', '.join(unknown)}; "
-            f"choose from {', '.join(sorted(parameters))}"
+            f"choose from {', '.join(sorted(declared))}"
         )
     model = create_model(
         "Parameters",
         __config__=ConfigDict(strict=True, allow_inf_nan=False),
-        **{name: (kind, ...) for name, kind in parameters.items()},
+        **{name: (parameters.NARROWER.get(name, kind), ...) for name, kind in declared.items()},
     )
     try:
-        model(**{name: given[name] for name in parameters})
+        model(**{name: given[name] for name in declared})
     except ValidationError as error:
         wrong = [
             f"{'.'.join(map(str, e['loc']))}={e['input']!r}: {e['msg']}" for e in error.errors()
@@ -98,13 +100,14 @@ def as_html(frame: pd.DataFrame, notebooks: str = "") -> HTML:
 class Page:
     """A notebook as its reader meets it: parameters checked, each result with its origin.
 
-    Made first after the parameters: ``page = Page("02_relative_volume", globals(),
-    __annotations__)``; raises ValueError as :func:`check_parameters`.
+    Made first after the parameters: ``page = Page("02_relative_volume", globals())``; raises
+    ValueError as :func:`check_parameters`. What parameters there are, the notebook's file says.
     """
 
-    def __init__(self, name: str, namespace: dict[str, Any], parameters: Any):
-        check_parameters(namespace, parameters)
-        self.command = _command(name, {n: namespace[n] for n in parameters})
+    def __init__(self, name: str, namespace: dict[str, Any]):
+        declared = parameters.declared(NOTEBOOKS / f"{name}.ipynb")
+        check_parameters(namespace, declared)
+        self.command = _command(name, {n: namespace[n] for n in declared})
 
     def show(self, table: pd.DataFrame, *cells: pd.DataFrame) -> None:
         """Display a table, and its :meth:`source` below."""
@@ -179,19 +182,19 @@ def _known(path: Path) -> set[str]:
     return set(papermill.inspect_notebook(str(path)))
 
 
-def execute(path: Path, out: Path, parameters: dict[str, Any]) -> float:
-    """Execute one notebook into the folder `out` with those of the parameters that it has.
+def execute(path: Path, out: Path, values: dict[str, Any]) -> float:
+    """Execute one notebook into the folder `out` with the values of those parameters it has.
 
     Returns the seconds it took. Raises what papermill raises.
     """
     known = _known(path)
-    parameters = {name: value for name, value in parameters.items() if name in known}
+    values = {name: value for name, value in values.items() if name in known}
     out.mkdir(parents=True, exist_ok=True)
     work = out / f".{path.name}"  # a failed run leaves the last good copy where it was
     began = time.perf_counter()
     try:
         notebook = papermill.execute_notebook(
-            str(path), str(work), parameters, kernel_name="python3", progress_bar=False
+            str(path), str(work), values, kernel_name="python3", progress_bar=False
         )
         nbformat.write(_plain(notebook), out / path.name)
     finally:
@@ -211,14 +214,14 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"))
     args = parser.parse_args(argv)
     try:
-        parameters = (_read_profile(args.profile) if args.profile else {}) | _pairs(args.p)
+        values = (_read_profile(args.profile) if args.profile else {}) | _pairs(args.p)
     except ValueError as error:
         parser.error(str(error))
-    if unknown := parameters.keys() - set().union(*map(_known, paths())):
+    if unknown := values.keys() - set().union(*map(_known, paths())):
         parser.error(f"no notebook has the parameter {', '.join(sorted(unknown))}")
     for path in paths():
         try:
-            seconds = execute(path, args.out, parameters)
+            seconds = execute(path, args.out, values)
         except PapermillExecutionError as error:
             print(f"{path.stem} failed\n{error}", file=sys.stderr)
             return 1

@@ -26,7 +26,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 import torch
 import yaml
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 from torch.utils.flop_counter import FlopCounterMode
 
 from reluprime import (
@@ -46,6 +46,7 @@ from reluprime import (
     zone,
 )
 from reluprime.activations import ReLU
+from reluprime.parameters import annotated
 
 NOTEBOOKS = records.REPOSITORY / "notebooks"
 TFLOPS = 30.0  # assumed of a large GPU, fp32 without TF32
@@ -101,11 +102,13 @@ def _asked(path: Path, parameters: dict[str, Any]) -> list[Cell]:
             before = len(sweeps)
             try:
                 exec(code, namespace)
+            except ValidationError as error:  # of a config, wherever it is made
+                raise RuntimeError(f"{path.name} cannot say its cells: {error}") from error
             except Exception as error:  # where it shows results: some are missing or left out
                 if "Page(" in code or len(sweeps) - before < code.count("sweep("):
                     raise RuntimeError(f"{path.name} cannot say its cells: {error!r}") from error
             if "parameters" in tags:
-                declared = namespace["__annotations__"]
+                declared = annotated(code)
                 namespace |= {n: v for n, v in parameters.items() if n in declared}
     plt.close("all")  # drawn beside what was asked for, and not to be shown
     return [cell for asked in sweeps for cell in asked]
@@ -204,7 +207,12 @@ def _network(config: BaseModel) -> str:
 
 
 def _kind(study: str, config: BaseModel) -> tuple:
-    """What cells have in common whose operations take about as long each, whatever their sizes."""
+    """The group of cells whose records tell how many operations a second a cell will do.
+
+    Study, network, precision, arithmetic of the layers, and whether networks are left early. What
+    a group has in common decides the speed; widths, epochs and numbers of networks only decide
+    the number of operations, which is counted.
+    """
     early = getattr(config, "stop_at_first", False)
     inner = getattr(config, "training", config)
     arithmetic = getattr(inner, "arithmetic", "native")

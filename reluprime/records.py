@@ -17,6 +17,7 @@ import subprocess
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -161,13 +162,18 @@ def _cell(record: dict) -> tuple[str, int, dict]:
 
 
 def _by_cell(records: Iterable[dict]) -> dict[str, dict]:
-    """One record a cell, by the cell's key on the CPU; a GPU's where there are two."""
+    """One record a cell, by the cell's key on the CPU; where both devices have one, the newer."""
     found: dict[str, dict] = {}
     for record in records:
         cell = _key(*_cell(record), "cpu")
-        if cell not in found or record["key"] != cell:
+        if cell not in found or _made(record) >= _made(found[cell]):
             found[cell] = record
     return found
+
+
+def _made(record: dict) -> str:
+    """When a record was made: a date and time, UTC, that sorts as text."""
+    return record["provenance"].get("utc", "")
 
 
 def _drop_torn_line(file: io.FileIO) -> None:
@@ -246,7 +252,7 @@ def sweep(
     """The results of a grid; each new cell is in `store` as soon as it is done.
 
     `compute`: "missing" computes the cells that `store` lacks, "never" none, "always" all anew.
-    A cell that `store` has from a GPU is not computed on the CPU, and of two the GPU's counts.
+    A cell that `store` has from a CPU or a GPU is not missing; from both, the newer record counts.
     No cell starts later than `max_seconds` after the call. `device`: by default CUDA if there is.
     `executor`: "local" computes one cell after the other in this process; "ray" as many at once
     as the cluster at RAY_ADDRESS (or else this machine) has room for, a cell again elsewhere if
@@ -256,8 +262,8 @@ def sweep(
     config's fields (lists as tuples), the result's, `key`, `provenance`. ``attrs["missing"]``
     counts the cells without a row; a UserWarning tells of them; ``attrs["study"]`` is the study's
     name. Raises ValueError for an unknown `compute` or `executor`, a config given twice or a field
-    in both config and result; RecordsError before anything is computed if `store` cannot be
-    written.
+    in both config and result; and before anything is computed, RecordsError if `store` cannot be
+    written, and locally ValueError for a precision that the device lacks.
     """
     if compute not in COMPUTE:
         raise ValueError(f"compute={compute!r} is unknown; choose one of {list(COMPUTE)}")
@@ -351,6 +357,11 @@ def _grid(study: Callable, configs: Iterable[BaseModel]) -> dict[str, BaseModel]
 
 
 def _one_by_one(study, configs, device, may_start: Callable[[], bool]) -> Iterator[dict]:
+    device = precision.best_device() if device is None else torch.device(device)
+    for config in configs:  # before the first is computed
+        with _named_in_errors(study, config):
+            reduced = getattr(config, "reduced_precision", False)
+            precision.require(config.precision, device, reduced)
     for config in configs:
         if not may_start():
             return
@@ -369,8 +380,14 @@ def measure(study: Callable, config: BaseModel, device: str | torch.device | Non
 
     An error in it says of which cell.
     """
-    try:
+    with _named_in_errors(study, config):
         return _measure(study, config, device)
+
+
+@contextmanager
+def _named_in_errors(study: Callable, config: BaseModel) -> Iterator[None]:
+    try:
+        yield
     except BaseException as error:  # an interrupt too
         error.add_note(f"in {study_name(study)}({config!r})")
         raise

@@ -169,9 +169,7 @@ def _epochs(
     """
 
     def task(config: SpeedConfig, device: torch.device) -> Task:
-        own = ours.model_copy(
-            update={"epochs": config.epochs, "n_train": config.n_train, "width": config.width}
-        )
+        own = ours.replace(epochs=config.epochs, n_train=config.n_train, width=config.width)
         name, shape = own.dataset, (1, 28, 28) if own.architecture == "mlp" else (3, 32, 32)
         # On a CPU in this process: where processors read, they do not compute, and few are there.
         workers = released.WORKERS[name] if device.type == "cuda" else 0
@@ -256,7 +254,7 @@ def _vgg11_bf16(config: SpeedConfig, device: torch.device) -> Task:
     )
 
     def epochs(arithmetic: str) -> Contender:
-        own = base.model_copy(update={"arithmetic": arithmetic})
+        own = base.replace(arithmetic=arithmetic)
         return Contender(lambda: training.fit(own, device), config.epochs, False)
 
     return Task("epoch", {"ours": epochs("separate"), BF16: epochs("native")})
@@ -264,12 +262,10 @@ def _vgg11_bf16(config: SpeedConfig, device: torch.device) -> Task:
 
 def _band(config: SpeedConfig, device: torch.device) -> Task:
     """An epoch at s=1, with a band of kinks and without, with its evaluation; unit: an epoch."""
-    base = _mlp(256).model_copy(
-        update={"s": 1.0, "n_train": config.n_train, "epochs": config.epochs}
-    )
+    base = _mlp(256).replace(s=1.0, n_train=config.n_train, epochs=config.epochs)
 
     def epochs(kink_width: float) -> Contender:
-        own = base.model_copy(update={"kink_width": kink_width})
+        own = base.replace(kink_width=kink_width)
         return Contender(lambda: training.fit(own, device), config.epochs, False)
 
     # One to three of a hundred pre-activations are in a band of this width.

@@ -62,7 +62,13 @@ def zeros(stack: list[Layer], found: list[Tensor], batch_size: int) -> Tensor:
 
 
 class _Pinned(torch.autograd.Function):
-    """The gradient of one tensor and the value of another that equals it up to rounding."""
+    """The identity in the backward pass, and in the forward pass a given value.
+
+    apply(computed, value) returns `value`, and hands the gradient of that on to `computed` as it
+    is. Both are the same pre-activations (pairs, batch, out): `value` as the screen computed them,
+    with its exact zeros, and `computed` by another product, which rounds differently and is here
+    only because autograd needs to know what the pre-activations come from.
+    """
 
     @staticmethod
     def forward(ctx, computed: Tensor, value: Tensor) -> Tensor:

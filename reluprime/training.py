@@ -122,7 +122,7 @@ def conditions(
     """`base` at each s, gradient rule and seed 0, 1, ...; s=0 once, as the rules agree there."""
     arms = [(s, rule) for s in s_values for rule in (rules if s else ["chain"])]
     return [
-        base.model_copy(update={"s": float(s), "gradient_rule": rule, "seed": seed})
+        base.replace(s=float(s), gradient_rule=rule, seed=seed)
         for seed in range(seeds)
         for s, rule in arms
     ]
@@ -225,7 +225,11 @@ def _sites(network: nn.Module) -> list[str]:
 
 
 def _give_s(network: nn.Module, config: TrainingConfig) -> None:
-    """Put s into the first activation, all, or none; built with 0."""
+    """Replace activations of a network by ones with the config's s and s_upper, in place.
+
+    A network is built with s=0 in all of them. config.activation_sites says which are replaced:
+    all, the one that a forward pass meets first, or none.
+    """
     sites = _sites(network)
     for name in sites[: {"all": len(sites), "first": 1, "none": 0}[config.activation_sites]]:
         network.set_submodule(name, _activation(config, has_s=True))
@@ -305,7 +309,7 @@ class _Ensemble:
 
     def forward(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         def member(state, x):
-            with count_kinks(self.template) as hits:
+            with count_kinks(self.template, under_vmap=True) as hits:
                 logits = functional_call(self.template, state, (x,))
             return logits, dict(hits)
 
@@ -422,7 +426,8 @@ class _Trainer:
         scale = self.config.loss_scale
         losses.backward(torch.full_like(losses, scale))
         if scale != 1:
-            torch._foreach_div_([w.grad for w in self.run.weights], scale)
+            for weight in self.run.weights:
+                weight.grad.div_(scale)
         if self.config.clip_norm is not None:
             nn.utils.clip_grad_norm_(self.run.weights, self.config.clip_norm)
         self.optimizer.step()

@@ -50,7 +50,7 @@ class Experiment:
 
     def __init__(self, config: TrainingConfig, *larger: dict):
         self.small = Scale(config, FIVE)
-        self.large = [Scale(config.model_copy(update=changes), THREE) for changes in larger]
+        self.large = [Scale(config.replace(**changes), THREE) for changes in larger]
 
     def cells(self, gradient_rule: str, s_values: Sequence[float]) -> list[Cell]:
         return [c for s in (self.small, *self.large) for c in s.cells(gradient_rule, s_values)]
@@ -66,11 +66,11 @@ LONGER = {"epochs": 10}
 
 VGG = Experiment(_vgg, LONGER, WIDER)
 VGG_SGD = Experiment(_vgg, LONGER)  # without the wider one, which has the arms of P9 alone
-VGG_ADAM = Experiment(_vgg.model_copy(update=_adam | {"lr": 3e-4}), LONGER)
+VGG_ADAM = Experiment(_vgg.replace(**_adam, lr=3e-4), LONGER)
 RESNET = Experiment(_resnet, WIDER)
 MLP_WIDER = {"hidden_sizes": (2048, 2048, 2048)}
 MLP = Experiment(_mlp, MLP_WIDER)
-MLP_DROPOUT = Experiment(_mlp.model_copy(update={"dropout": 0.5}), MLP_WIDER)
+MLP_DROPOUT = Experiment(_mlp.replace(dropout=0.5), MLP_WIDER)
 
 # ---- examples ----
 
@@ -194,7 +194,7 @@ def _p10_grid(gradient_rule: str, _: str) -> list[Cell]:
     if gradient_rule == "chain":
         return RESNET.cells("chain", (1.0,)) + MLP.cells("chain", (1.0,))
     large = [c for scale in RESNET.large for c in scale.cells("injected", (1.0, 0.5))]
-    longer = Scale(_resnet.model_copy(update={"epochs": 20}), range(1))
+    longer = Scale(_resnet.replace(epochs=20), range(1))
     return [
         *RESNET.small.cells("injected", (1.0, 0.5, 0.3, 0.2, 0.1)),
         *large,
@@ -320,7 +320,7 @@ def _with_norm(arithmetic: str) -> tuple[Experiment, Experiment, Experiment]:
     """MLP, VGG11 and ResNet-18; those without batch norm are native in each arithmetic."""
     changes = {"batch_norm": True, "arithmetic": arithmetic}
     sizes = ((_mlp, MLP_WIDER), (_vgg, LONGER), (_resnet, LONGER))
-    mlp, vgg, resnet = (Experiment(c.model_copy(update=changes), large) for c, large in sizes)
+    mlp, vgg, resnet = (Experiment(c.replace(**changes), large) for c, large in sizes)
     return mlp, vgg, resnet
 
 
@@ -493,7 +493,7 @@ P13 = Claim(
 
 def _at(precision: str, *larger: dict) -> Experiment:
     changes = {"precision": precision, "arithmetic": "epilogue"}
-    return Experiment(_vgg.model_copy(update=changes), *larger)
+    return Experiment(_vgg.replace(**changes), *larger)
 
 
 # 64 bits at one scale; B21's 16 bits are fp16, and bf16 stands beside it.
@@ -658,7 +658,7 @@ _m23 = TrainingConfig(
 
 def _m23_at(precision: str, arithmetic: str = "native") -> Scale:
     changes = {"precision": precision, "arithmetic": arithmetic}
-    return Scale(_m23.model_copy(update=changes), TEN)
+    return Scale(_m23.replace(**changes), TEN)
 
 
 def _r2_grid(gradient_rule: str, arithmetic: str) -> list[Cell]:

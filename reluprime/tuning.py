@@ -83,18 +83,12 @@ def arms(base: SearchConfig, rules: list[str], repeats: int) -> list[SearchConfi
     seeds 0, 1, ... of the sampler and of the weights; searches of one seed share their draws of
     lr and batch_size if the sampler is random.
     """
-    drawn = base.space.model_copy(update={"s": (0.0, 1.0), "s_upper": (0.0, 1.0)})
+    drawn = base.space.replace(s=(0.0, 1.0), s_upper=(0.0, 1.0))
     kinds = [(base.space, {})]
     kinds += [(drawn, {"gradient_rule": rule}) for rule in rules]
     kinds += [(drawn, {"activation_sites": "none"})]
     return [
-        base.model_copy(
-            update={
-                "space": space,
-                "training": base.training.model_copy(update=changes | {"seed": seed}),
-                "seed": seed,
-            }
-        )
+        base.replace(space=space, training=base.training.replace(**changes, seed=seed), seed=seed)
         for seed in range(repeats)
         for space, changes in kinds
     ]

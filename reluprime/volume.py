@@ -49,11 +49,9 @@ class VolumeConfig(models.NetworkConfig):
 
 
 def _hidden(network: nn.Module) -> list[nn.Module] | None:
-    """The modules in a row up to the last activation; None for a network with branches."""
-    if not isinstance(network, nn.Sequential):
-        return None
-    row = [m for m in network.modules() if not isinstance(m, nn.Sequential)]
-    return row[:-1]  # no activation follows the output layer
+    """The layers of a plain row but the output layer; None for a network with branches."""
+    row = models.plain_row(network)
+    return row and row[:-1]  # no activation follows the output layer
 
 
 @torch.no_grad()
@@ -239,7 +237,10 @@ def confirm(network, changed, batch, index, rules, zeros) -> None:
 
 
 def _one(gradients: list[Tensor]) -> list[Tensor]:
-    """As a stack of one network."""
+    """Gradients of one network, (entries,) each, as a stack of one: (1, entries).
+
+    :func:`stacks.compare` takes the gradients of many networks at once.
+    """
     return [g.unsqueeze(0) for g in gradients]
 
 
@@ -316,9 +317,12 @@ class _Found:
         }
 
     def pairs(self) -> list[tuple[int, int]]:
-        """(network, mini-batch) with an exact zero that are due; none when the group is done.
+        """(network, mini-batch) whose gradients are to be compared next; each is returned once.
 
-        All that wait, or where a network is left at its first affected mini-batch its next one.
+        Of the mini-batches that :meth:`screen` was given last, those on which the network met an
+        exact zero: without stop_at_first all of them; with it only a network's next one, as
+        :meth:`add` may say that the later ones are not needed. So call this, compare, add, and
+        repeat until the list is empty.
         """
         due = []
         for n, waiting in self._waiting.items():

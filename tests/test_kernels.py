@@ -232,3 +232,12 @@ def test_in_forms_reaches_every_layer_with_a_bias():
     kernels.in_forms(vgg, "native", "affine")
     assert sum(isinstance(m, kernels.BatchNorm) for m in vgg.modules()) == 8
     assert not any(isinstance(m, nn.Conv2d) for m in vgg.features)
+
+
+def test_a_convolution_written_out_is_the_layers_own():
+    random = torch.Generator().manual_seed(0)
+    x = torch.randn(2, 4, 9, 9, generator=random)
+    layer = nn.Conv2d(4, 6, 3, stride=2, padding=1, dilation=2, groups=2)
+    assert torch.equal(kernels.convolve(layer, x, layer.weight, layer.bias), layer(x))
+    with pytest.raises(ValueError, match="padding_mode='reflect'"):
+        kernels.convolve(nn.Conv2d(4, 6, 3, padding_mode="reflect"), x, layer.weight, None)

@@ -54,6 +54,19 @@ def test_count_adds_up_all_layers_images_and_networks():
     assert (table["high"] > table["rate"]).all()
 
 
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"architecture": "resnet18"}, "architecture"),
+        ({"architecture": "vgg11", "hidden_sizes": ()}, "architecture"),
+        ({"hidden_sizes": (8, 5)}, r"hidden_sizes=\(8, 5\): each must be even"),
+    ],
+)
+def test_a_config_that_cannot_be_counted_is_refused(wrong, message):
+    with pytest.raises(ValueError, match=message):
+        KinksConfig(**wrong)
+
+
 def test_planted_ties_of_a_window():
     window = torch.tensor([[1.0, 1.0, 0.0, 0.0], [0.0, 1.0, 0.0, 0.0]]).view(1, 1, 2, 4)
     assert kinks._ties(window) == (2, 1, 1)

@@ -72,6 +72,14 @@ def test_a_network_without_biases_has_structural_zeros_and_no_prediction():
     assert set(single["predicted"].values()) == {None}
 
 
+def test_blocks_with_branches_have_no_prediction():
+    """The first activation of resnet20 has a batch norm before it, and the blocks come after."""
+    config = {"architecture": "resnet20", "width": 0.125, "dataset": "mnist-5k", "n_images": 8}
+    found = forward_zeros(ForwardZerosConfig(**config, batch_size=8))
+    assert len(found["predicted"]) == 10
+    assert set(found["predicted"].values()) == {None}
+
+
 def test_training_moves_the_network():
     start, later = (
         forward_zeros(

@@ -10,6 +10,7 @@ from reluprime.models import (
     build,
     mlp,
     mobilenet_v3_small,
+    plain_row,
     relu_calls,
     resnet18,
     resnet20,
@@ -214,6 +215,28 @@ def test_full_width_resnets_are_torchvisions(make, reference):
         assert ours.pop("conv1.weight") == (64, 3, 3, 3)
         del original["conv1.weight"]
     assert ours == original
+
+
+@pytest.mark.parametrize(
+    ("config", "layers"),
+    [
+        ({"hidden_sizes": (4, 4)}, 6),  # Flatten, twice Linear and activation, Linear
+        ({"hidden_sizes": (4, 4), "batch_norm": True}, 8),
+        ({"architecture": "vgg11", "width": 0.1}, 8 + 8 + 5 + 2),
+        ({"architecture": "resnet20", "width": 0.1}, None),
+        ({"architecture": "resnet18", "width": 0.1}, None),
+        ({"architecture": "mobilenet_v3_small", "width": 0.25}, None),
+    ],
+)
+def test_a_plain_row_is_the_whole_network_or_none(config, layers):
+    image = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    network = build(NetworkConfig(**config), image.shape[1:], 10, ReLU, seed=0)
+    row = plain_row(network)
+    assert (row and len(row)) == layers
+    z = image
+    for layer in row or ():
+        z = layer(z)
+    assert row is None or torch.equal(z, network(image))
 
 
 def test_resnet18_keeps_the_size_in_its_first_convolution():

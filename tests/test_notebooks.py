@@ -1,10 +1,12 @@
 """The notebooks' parameters and the runner, as a user meets them."""
 
+import ast
 import html
 import json
 import re
 import shlex
 import subprocess
+import symtable
 import sys
 from importlib.metadata import entry_points
 
@@ -16,7 +18,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from reluprime import claims, notebook, records
+from reluprime import claims, notebook, parameters, plan, records
 from reluprime.notebook import PROFILES, Page, as_html, check_parameters, paths
 
 ANNOTATIONS = {"profile": str, "n_networks": int, "precisions": list[str], "caps": dict[str, int]}
@@ -43,6 +45,137 @@ def test_a_wrong_parameter_is_named(changes, message):
         check_parameters(GOOD | changes, ANNOTATIONS)
 
 
+@pytest.mark.parametrize(
+    ("name", "wrong", "message"),
+    [
+        ("04_mitigation", {"normalised": ["vgg"]}, "normalised.0='vgg'"),
+        ("04_mitigation", {"epochs_at_most": {"fp61": 1}}, "epochs_at_most.fp61"),
+        ("04_mitigation", {"seeds_at_most": {"fp16": 0}}, "seeds_at_most.fp16=0"),
+        ("02_relative_volume", {"table_at_most": {"half": 9}}, "table_at_most.half"),
+        ("02_relative_volume", {"precisions": []}, "precisions=[]"),
+        ("01_bifurcation_event", {"seeds": 0}, "seeds=0"),
+        ("03_training_curves", {"mlp_s": [1.0, 10.0]}, "0 must be among them"),
+        ("03_training_curves", {"tuned_seeds": -1}, "tuned_seeds=-1"),
+        ("08_replication_fc", {"fc_precisions": ["fp16"]}, "fp32 and bf16 must be among them"),
+        ("09_mobilenet_tuning", {"mobilenet_search_repeats": 0}, "mobilenet_search_repeats=0"),
+        ("10_where_zeros_come_from", {"form_networks": {"fp32": 1}}, "fp16 and bf16 must be"),
+        ("12_beyond_relu", {"kink_epochs": []}, "kink_epochs=[]"),
+    ],
+)
+def test_what_would_do_nothing_or_fail_late_is_refused(name, wrong, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        Page(name, defaults(name) | wrong)
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong"),
+    [
+        ("01_bifurcation_event", {"resolution": 1}),
+        ("02_relative_volume", {"small_networks": 0}),
+        ("03_training_curves", {"search_epochs": 0}),
+        ("03_training_curves", {"search_trials": 0}),
+        ("04_mitigation", {"precisions_mlp": ["fp8"]}),
+        ("04_mitigation", {"dropouts": [1.5]}),
+        ("04_mitigation", {"adam_datasets": ["imagenet"]}),
+        ("05_zero_calls", {"zero_epochs": {"fp32": 0}}),
+        ("06_conv_volume", {"norm_batches": 0}),
+        ("08_replication_fc", {"fc_epochs": 0}),
+        ("08_replication_fc", {"resnet20_width": 0.0}),
+        ("08_replication_fc", {"fc_search_trials": 0}),
+        ("09_mobilenet_tuning", {"search_width": -1.0}),
+        ("09_mobilenet_tuning", {"mobilenet_search_epochs": 0}),
+        ("10_where_zeros_come_from", {"structural_images": 0}),
+        ("12_beyond_relu", {"pool_images": 0}),
+        ("12_beyond_relu", {"relu6_hidden_sizes": []}),
+        ("12_beyond_relu", {"kink_epochs": [0]}),
+    ],
+)
+def test_nothing_is_swept_for_before_every_value_is_checked(name, wrong, monkeypatch):
+    def sweep(*_, **__):
+        raise AssertionError("swept")
+
+    monkeypatch.setattr(records, "sweep", sweep)
+    values = yaml.safe_load((PROFILES / "report.yaml").read_text())
+    with pytest.raises(RuntimeError, match=r"cannot say its cells: \d validation error"):
+        plan._asked(notebook.NOTEBOOKS / f"{name}.ipynb", values | wrong)
+
+
+def test_what_a_parameter_may_be_is_said_of_parameters_alone(declared):
+    assert parameters.NARROWER.keys() <= set().union(*declared.values())
+
+
+@pytest.mark.parametrize("profile", ["quick", "report", "paper"])
+@pytest.mark.parametrize("path", paths(), ids=lambda p: p.stem)
+def test_every_page_takes_every_profile(path, profile):
+    values = yaml.safe_load((PROFILES / f"{profile}.yaml").read_text())
+    Page(path.stem, defaults(path.stem) | values)
+
+
+def code_cells(path):
+    return [c for c in nbformat.read(path, 4).cells if c.cell_type == "code"]
+
+
+def defaults(name):
+    """The values of a page's parameters as they stand in its file."""
+    namespace = {}
+    exec(code_cells(notebook.NOTEBOOKS / f"{name}.ipynb")[0].source, namespace)
+    return {n: v for n, v in namespace.items() if not n.startswith("__")}
+
+
+def defined(cells):
+    """Names that cells define for all that follow: imports, functions, variables."""
+    namespace = set()
+    for cell in cells:
+        table = symtable.symtable(cell.source, "cell", "exec")
+        symbols = table.get_symbols()
+        namespace |= {s.get_name() for s in symbols if s.is_assigned() or s.is_imported()}
+    return namespace
+
+
+@pytest.mark.parametrize("path", paths(), ids=lambda p: p.stem)
+def test_the_cell_of_the_page_can_be_run_again(path):
+    first, second, *others = code_cells(path)
+    namespace = {"__name__": "__main__"}
+    exec(first.source, namespace)
+    # Python 3.14 keeps no such global; what IPython leaves of earlier cells differs too.
+    namespace.pop("__annotations__", None)
+    exec(second.source, namespace)
+    assert "page" in defined([second])
+    own = defined(others)
+    assert not own & parameters.declared(path).keys()  # else a second run would check another value
+    namespace |= dict.fromkeys(own - namespace.keys(), "of a later cell")
+    exec(second.source, namespace)
+    namespace["store"] = 3
+    with pytest.raises(ValueError, match="store=3"):
+        exec(second.source, namespace)
+
+
+def test_before_its_page_a_notebook_has_parameters_alone():
+    values = defaults("05_zero_calls")
+    with pytest.raises(ValueError, match="unknown parameter zero_depth"):
+        Page("05_zero_calls", values | {"zero_depth": [1]})
+    Page("05_zero_calls", values | {"zero_depth": [1], "page": Page("05_zero_calls", values)})
+
+
+def test_declared_parameters_have_their_types(declared):
+    found = parameters.declared(notebook.NOTEBOOKS / "04_mitigation.ipynb")
+    assert found.keys() == declared["04_mitigation"].keys()
+    assert found["normalised"] == list[str]
+    assert found["epochs_at_most"] == dict[str, int]
+    code = "# Parameters\nn: int = 3\nnames: list[str] = []  # many\nplain = 4\n"
+    assert parameters.annotated(code) == {"n": int, "names": list[str]}
+
+
+def test_no_code_reads_annotations_as_a_global():
+    """Python 3.14 has none until a module asks another way: see PEP 749."""
+    files = [*(records.REPOSITORY / "reluprime").rglob("*.py"), *paths()]
+    code = [c.source for path in files if path.suffix == ".ipynb" for c in code_cells(path)] + [
+        path.read_text() for path in files if path.suffix == ".py"
+    ]
+    names = (node for text in code for node in ast.walk(ast.parse(text)))
+    assert not [n for n in names if isinstance(n, ast.Name) and n.id == "__annotations__"]
+
+
 def test_a_profile_serves_notebooks_that_lack_some_of_its_names():
     quick = yaml.safe_load((PROFILES / "quick.yaml").read_text())
     given = GOOD | {"profile": "quick", "epochs": quick["epochs"]}
@@ -57,8 +190,8 @@ def declared():
 
 
 def test_every_parameter_has_a_type_and_a_comment(declared):
-    for parameters in declared.values():
-        for parameter in parameters.values():
+    for own in declared.values():
+        for parameter in own.values():
             assert parameter["inferred_type_name"] != "None"
             assert parameter["help"]
 
@@ -69,8 +202,8 @@ def test_the_report_profile_is_the_defaults(declared):
         name: yaml.safe_load(parameter["default"].replace("_", ""))
         if parameter["inferred_type_name"] == "int"
         else yaml.safe_load(parameter["default"])
-        for parameters in declared.values()
-        for name, parameter in parameters.items()
+        for own in declared.values()
+        for name, parameter in own.items()
     }
     assert {name: defaults[name] for name in report} == report
 
@@ -164,12 +297,11 @@ def test_the_records_of_every_result_are_in_the_store():
 
 def test_a_command_names_the_parameters_that_differ(declared):
     usual = {n: yaml.safe_load(p["default"]) for n, p in declared["05_zero_calls"].items()}
-    annotations = {name: type(value) for name, value in usual.items()}
-    page = Page("05_zero_calls", usual, annotations)
+    page = Page("05_zero_calls", usual)
     assert page.command == "papermill notebooks/05_zero_calls.ipynb out.ipynb -p store _build/again"
     quick = yaml.safe_load((PROFILES / "quick.yaml").read_text())
     changed = usual | {n: quick[n] for n in usual.keys() & quick} | {"zero_depths": [2, 4]}
-    words = shlex.split(Page("05_zero_calls", changed, annotations).command)
+    words = shlex.split(Page("05_zero_calls", changed).command)
     assert words[3:5] == ["-f", "notebooks/profiles/quick.yaml"]
     assert yaml.safe_load(words[words.index("-y") + 1]) == {"zero_depths": [2, 4]}
     assert words.count("-y") == 1
@@ -177,9 +309,9 @@ def test_a_command_names_the_parameters_that_differ(declared):
 
 def test_a_page_that_computes_nothing_reads_the_records_that_it_read():
     values = {"profile": "report", "store": "records"}
-    page = Page("00_scorecard", values, {name: str for name in values})
+    page = Page("00_scorecard", values)
     assert page.command == "papermill notebooks/00_scorecard.ipynb out.ipynb"
-    page = Page("00_scorecard", values | {"store": "mine"}, {name: str for name in values})
+    page = Page("00_scorecard", values | {"store": "mine"})
     assert page.command.endswith("out.ipynb -p store mine")
 
 

@@ -705,13 +705,26 @@ def test_commit_is_asked_once():
     assert records._commit.cache_info().misses == misses
 
 
+def test_what_the_device_lacks_is_refused_before_anything_is_computed(toy, store):
+    grid = [ToyConfig(x=1), ToyConfig(x=2, precision="tf32")]
+    with pytest.raises(ValueError, match="precision='tf32' needs an NVIDIA GPU") as caught:
+        records.sweep(toy, grid, store, device="cpu")
+    assert toy.calls == []
+    assert "x=2" in caught.value.__notes__[0]
+
+
 # ---- a cell on two devices ----
 
 
+def made_on(device, x, square, day=1):
+    """A record as a device would write it, on a day of a past month."""
+    how = {"device": device, "utc": f"2026-01-{day:02d}T10:00:00+00:00"}
+    key = records.cell_key(Toy(), ToyConfig(x=x), device)
+    return record(x, {"square": square}) | {"key": key, "provenance": how}
+
+
 def on_gpu(x, square):
-    """A record as a GPU would write it."""
-    made = record(x, {"square": square}) | {"provenance": {"device": "cuda"}}
-    return made | {"key": records.cell_key(Toy(), ToyConfig(x=x), "cuda")}
+    return made_on("cuda", x, square)
 
 
 def test_a_gpus_record_has_a_key_of_its_own(store):
@@ -724,22 +737,38 @@ def test_a_gpus_record_has_a_key_of_its_own(store):
         assert store.read(NAME) == {}
 
 
-@pytest.mark.parametrize("gpu_first", [True, False])
-def test_of_two_devices_the_gpu_counts_whichever_came_last(toy, store, gpu_first):
-    lines = [json.dumps(on_gpu(3, 90)) + "\n", line(3)]
-    write(store, "".join(lines if gpu_first else reversed(lines)))
+@pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.parametrize(("older", "newer"), [("cpu", "cuda"), ("cuda", "cpu")])
+def test_of_two_devices_the_newer_record_counts(toy, store, older, newer, turned):
+    """In whatever order a merge has put their lines."""
+    found = [made_on(older, 3, 70, day=1), made_on(newer, 3, 90, day=2)]
+    lines = [json.dumps(one) + "\n" for one in found]
+    write(store, "".join(reversed(lines) if turned else lines))
     frame = records.sweep(toy, configs(3, 4), store)
     assert toy.calls == [4]
     assert list(frame.square) == [90, 16]
     assert list(records.table(toy, store).square) == [90, 16]
 
 
-def test_always_computes_anew_beside_the_gpus_record(toy, store):
+@pytest.mark.parametrize("compute", ["missing", "never"])
+def test_always_computes_anew_beside_the_gpus_record_and_is_read_next(toy, store, compute):
     write(store, json.dumps(on_gpu(3, 90)) + "\n")
-    frame = records.sweep(toy, configs(3), store, compute="always")
+    frame = records.sweep(toy, configs(3), store, compute="always", device="cpu")
     assert toy.calls == [3]
     assert list(frame.square) == [9]  # what was just computed
     assert len(store.read(NAME)) == 2
+    assert list(records.sweep(toy, configs(3), store, compute).square) == [9]
+    assert list(records.table(toy, store).square) == [9]
+    assert toy.calls == [3]
+
+
+def test_always_shows_the_second_time_what_it_computed_the_second_time(toy, store):
+    """As a page does that sweeps for everything and then reads part by part."""
+    write(store, json.dumps(made_on("cpu", 3, 70)) + "\n" + json.dumps(on_gpu(3, 90)) + "\n")
+    for square in (9, 10):
+        toy.returns = lambda x, square=square: {"square": square}
+        records.sweep(toy, configs(3), store, compute="always", device="cpu")
+        assert list(records.sweep(toy, configs(3), store, "never").square) == [square]
 
 
 # ---- where rows come from ----

@@ -55,7 +55,8 @@ def build(config, x, classes, activation, seed):
         return models.mlp(
             sizes, activation, seed=seed, initialisation=config.initialisation, **options
         )
-    options = {"width": config.width, "batch_norm": config.batch_norm}
+    always = {} if config.architecture in models.NORMALISED else {"batch_norm": config.batch_norm}
+    options = {"width": config.width} | always
     if config.architecture == "vgg11":
         options["initialisation"] = config.initialisation
     return getattr(models, config.architecture)(classes, activation, seed=seed, **options)
@@ -175,6 +176,14 @@ def test_convolutional_networks_agree_with_brute_force(architecture, batch_norm,
     assert found["n_batches"] == 4
     if precision == "bf16":
         assert sum(found["affected_injected"]) > 0
+
+
+def test_blocks_in_a_row_are_no_row_of_layers():
+    """resnet20 is a Sequential, and its blocks have branches."""
+    case = conv_config("resnet20", width=0.1, precision="bf16")
+    found = estimate(case, CPU)
+    assert_agree(found, by_brute_force(case, conv_batches(case)))
+    assert sum(found["screened"]) > 0
 
 
 def test_calls_of_a_convolutional_network():

@@ -1,0 +1,124 @@
+"""Every figure that tells precisions apart, drawn with all of them."""
+
+from typing import get_args
+
+import matplotlib.pyplot as plt
+import pandas as pd
+import pytest
+
+from reluprime import figures, learning_figures, replication_figures
+from reluprime.activations import GRADIENT_RULES
+from reluprime.kernels import LinearForm
+from reluprime.precision import Precision
+
+PRECISIONS = get_args(Precision)
+FORMS = get_args(LinearForm)
+ARMS = pd.DataFrame(
+    [{"precision": p, "gradient_rule": rule} for p in PRECISIONS for rule in GRADIENT_RULES]
+)
+SHARES = ARMS.assign(share=0.5, low=0.4, high=0.6)
+PUBLISHED = pd.DataFrame({"precision": PRECISIONS}).assign(share=0.5)
+RATES = {"rate": 1e-6, "low": 1e-7, "high": 1e-5, "predicted": 2e-6}
+
+
+def volume():
+    sizes = ("sample_size", "depth", "width", "batch_size")
+    panels = {by: tuple(t.assign(**{by: 64}) for t in (SHARES, PUBLISHED)) for by in sizes}
+    return figures.volume_figure(panels)
+
+
+def relative_difference():
+    values = ARMS.assign(relative_difference=1.5)
+    return figures.relative_difference_figure(values, dict.fromkeys(PRECISIONS, (1, 2, 3)))
+
+
+def predicted_rate():
+    rows = [{"precision": p, "form": form} for p in PRECISIONS for form in FORMS]
+    return figures.predicted_rate_figure(pd.DataFrame(rows).assign(**RATES))
+
+
+def prediction():
+    own = {"work": "B21", "ours": 0.5, "low": 0.4, "high": 0.6, "published": 0.5}
+    return figures.prediction_figure({"epilogue": PUBLISHED.assign(**own)})
+
+
+def curve():
+    own = {"panel": "sample size", "batches": 3, "ours": 0.5, "low": 0.4, "high": 0.6}
+    return figures.curve_figure(PUBLISHED.assign(**own, published=0.5))
+
+
+def event():
+    run = {
+        "seed": 0,
+        "distance": {"control": [0.0, 0.0], "chain s=1": [0.0, 1.0]},
+        "min_abs_preactivation": {"activation1": [0.0, 1e-3]},
+    }
+    return figures.event_figure([run | {"precision": p} for p in PRECISIONS])
+
+
+def zero_calls():
+    rates = ARMS.assign(calls=1e9, zeros=10.0, **RATES)
+    published = PUBLISHED.assign(calls=1e9, zeros=10.0)
+    return learning_figures.zero_calls_figure(rates, published)
+
+
+def conv_volume():
+    network = {"architecture": "vgg11", "batch_norm": False, "batches": 3}
+    own = (table.assign(**network) for table in (SHARES, PUBLISHED))
+    return learning_figures.conv_volume_figure(*own)
+
+
+def distance():
+    rows = ARMS.assign(quantity="L1 distance", seed=0, step=1, value=1e-3)
+    return replication_figures.distance_figure(pd.concat([rows, rows.assign(step=2)]))
+
+
+DRAWN = {
+    "event_figure": event,
+    "volume_figure": volume,
+    "relative_difference_figure": relative_difference,
+    "predicted_rate_figure": predicted_rate,
+    "prediction_figure": prediction,
+    "curve_figure": curve,
+    "zero_calls_figure": zero_calls,
+    "conv_volume_figure": conv_volume,
+    "distance_figure": distance,
+}
+# One plane at one precision in words; the others are of one precision, or of none.
+WITHOUT = {
+    "weight_plane_figure",
+    *("training_figure", "effect_figure", "search_figure"),
+    *("zeros_figure", "gain_figure", "trials_figure"),
+}
+
+
+# seaborn 0.13 passes what matplotlib 3.11 is going to rename.
+@pytest.mark.filterwarnings("ignore:vert. bool was deprecated")
+@pytest.mark.parametrize("draw", DRAWN.values(), ids=DRAWN)
+def test_a_figure_shows_every_precision(draw):
+    figure = draw()
+    figure.canvas.draw()  # what is wrong may show first here
+    assert plt.get_fignums() == []
+    shown = [t.get_text() for axes in figure.axes for t in (axes.title, *axes.get_xticklabels())]
+    shown += [t.get_text() for legend in figure.legends for t in legend.get_texts()]
+    shown += [t.get_text() for a in figure.axes if a.get_legend() for t in a.get_legend().texts]
+    for precision in PRECISIONS:
+        assert any(precision in text for text in shown)
+
+
+def test_every_precision_has_a_colour_and_a_mark_of_its_own():
+    for style in (figures.PRECISION_COLOURS, figures.PRECISION_MARKERS):
+        assert style.keys() == set(PRECISIONS)
+        assert len(set(style.values())) == len(style)
+
+
+def test_every_form_of_a_layer_has_a_mark_of_its_own():
+    assert figures.FORM_MARKERS.keys() == set(FORMS)
+    assert len(set(figures.FORM_MARKERS.values())) == len(FORMS)
+
+
+def test_no_figure_is_forgotten():
+    """One that is added to a module of figures is drawn here, or said to have no precisions."""
+    modules = (figures, learning_figures, replication_figures)
+    found = {name for m in modules for name in vars(m) if name.endswith("_figure")}
+    assert found == DRAWN.keys() | WITHOUT

@@ -1,0 +1,50 @@
+"""What pyproject.toml says is what the package needs and what the README promises."""
+
+import ast
+import re
+import sys
+import tomllib
+from importlib.metadata import packages_distributions
+
+from reluprime.records import REPOSITORY
+
+PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+VERSIONS = ["3.11", "3.12", "3.13", "3.14"]
+
+
+def test_the_versions_of_python_are_said_alike():
+    assert PROJECT["requires-python"] == ">=3.11,<3.15"
+    said = [c.rpartition(" ")[2] for c in PROJECT["classifiers"] if "Python ::" in c]
+    assert said == VERSIONS
+    for name in ("README.md", "Makefile"):
+        assert "Python 3.11 to 3.14" in (REPOSITORY / name).read_text()
+
+
+def imported(node):
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    return [node.module] if isinstance(node, ast.ImportFrom) else []
+
+
+def test_every_package_that_is_imported_is_declared():
+    asked = [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["report"]]
+    asked += PROJECT["optional-dependencies"]["cluster"]
+    declared = {re.match(r"[\w-]+", name)[0].lower() for name in asked}
+    names = {
+        name.partition(".")[0]
+        for path in (REPOSITORY / "reluprime").rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        for name in imported(node)
+    }
+    foreign = names - set(sys.stdlib_module_names) - {"reluprime"}
+    assert "yaml" in foreign
+    found = packages_distributions()
+    for name in foreign:
+        assert declared & {own.lower() for own in found.get(name, [])}, name
+
+
+def test_torch_is_used_by_its_public_names():
+    """But for a hook of torchvision and the base of the batch norms, which have no public names."""
+    private = re.compile(r"torch\._[a-zA-Z]|_foreach_|_functorch|_conv_forward|\*args|\*\*kwargs")
+    for path in (REPOSITORY / "reluprime").rglob("*.py"):
+        assert not private.findall(path.read_text()), path
