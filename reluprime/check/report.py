@@ -1,0 +1,206 @@
+"""What a check found, as tables, a picture and a sentence."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from reluprime.check.passes import Condition, Result
+
+RISK = 0.05  # of the interval, as in the report
+LITTLE = 0.01  # of the change from one mini-batch to the next (without a next, of the gradient)
+KEYS = list(Condition._fields)
+
+
+def interval(k: int, n: int) -> tuple[float, float]:
+    """Exact interval of a proportion from k of n independent draws (Clopper and Pearson 1934)."""
+
+    def at_most(p: float, k: int) -> float:
+        return sum(math.comb(n, i) * p**i * (1 - p) ** (n - i) for i in range(k + 1))
+
+    low = 0.0 if k == 0 else _root(lambda p: 1 - at_most(p, k - 1) < RISK / 2)
+    high = 1.0 if k == n else _root(lambda p: at_most(p, k) > RISK / 2)
+    return low, high
+
+
+def _root(below: Callable[[float], bool]) -> float:
+    low, high = 0.0, 1.0
+    for _ in range(50):
+        middle = (low + high) / 2
+        low, high = (middle, high) if below(middle) else (low, middle)
+    return low
+
+
+@dataclass
+class Report:
+    """The result of :func:`reluprime.check`.
+
+    results: what was found under each condition. not_available: {condition: why it was left out}.
+    """
+
+    results: dict[Condition, Result]
+    not_available: dict[Condition, str]
+
+    @property
+    def sites(self) -> pd.DataFrame:
+        """A row a condition and call site, in the order of the calls.
+
+        calls (numbers, pairs or windows), hits (those exactly at a kink, or tied), structural (hits
+        that fp64 has too), by_rounding (the others), expected (hits that rounding is predicted to
+        make, where a native layer with a bias comes right before), units, dead_units (neurons or
+        channels that never left the flat side). Sums over the mini-batches.
+        """
+        rows = []
+        for condition, result in self.results.items():
+            for site, counts in result.sites.items():
+                units, dead = counts.units()
+                rest = None if counts.structural is None else counts.hits - counts.structural
+                row = condition._asdict() | site._asdict()
+                row |= {"calls": counts.calls, "hits": counts.hits, "structural": counts.structural}
+                row |= {"by_rounding": rest, "expected": counts.expected}
+                rows.append(row | {"units": units, "dead_units": dead})
+        columns = ("module", "line", "function", "calls", "hits", "structural", "by_rounding")
+        columns = [*KEYS, *columns, "expected", "units", "dead_units"]
+        whole = dict.fromkeys(("structural", "by_rounding", "units", "dead_units"), "Int64")
+        return pd.DataFrame(rows, columns=columns).astype(whole | {"expected": "float64"})
+
+    @property
+    def gradients(self) -> pd.DataFrame:
+        """A row a condition and mini-batch.
+
+        depends (whether the gradient at s = 1 has other numbers than at s = 0), relative_l2 (the
+        length of their difference over that at s = 0, all parameters), non_finite (numbers left out
+        as NaN or infinite), next_batch (the same ratio for the mini-batch before in its place).
+        """
+        rows = [
+            condition._asdict() | {"mini_batch": number} | vars(gradients)
+            for condition, result in self.results.items()
+            for number, gradients in enumerate(result.gradients)
+        ]
+        return pd.DataFrame(rows)
+
+    @property
+    def summary(self) -> pd.DataFrame:
+        """A row a condition: affected mini-batches with their interval, and sums over the sites."""
+        rows = []
+        sites = self.sites
+        for condition, group in self.gradients.groupby(KEYS, sort=False):
+            affected, n = int(group["depends"].sum()), len(group)
+            low, high = interval(affected, n)
+            own = sites[(sites[KEYS] == list(condition)).all(axis=1)]
+            row = dict(zip(KEYS, condition, strict=True))
+            row |= {"mini_batches": n, "affected": affected, "low": low, "high": high}
+            row |= {"relative_l2": group["relative_l2"].median()}
+            row |= {
+                "largest": group["relative_l2"].max(),
+                "next_batch": group["next_batch"].median(),
+            }
+            sums = ("calls", "hits", "structural", "by_rounding", "units", "dead_units")
+            rows.append(row | {name: int(own[name].sum()) for name in sums})
+        return pd.DataFrame(rows)
+
+    @property
+    def answer(self) -> str:
+        """Does the derivative at kinks matter for this model? In words, the first condition first.
+
+        "Hardly" where the largest change is less than LITTLE of that to another mini-batch.
+        """
+        rows = self.summary.to_dict("records")
+        first = rows[0]
+        if first["calls"] == 0:
+            text = "No: the model calls no function with a kink that this tool knows"
+        elif first["affected"] == 0:
+            text = (
+                f"No: at {_name(first)} the gradient does not depend on the derivative at the "
+                f"kinks in any of {_batches(first)}"
+            )
+        else:
+            scale = first["next_batch"]
+            small = first["largest"] < LITTLE * (1.0 if math.isnan(scale) else scale)
+            text = f"{'Hardly' if small else 'Yes'}: at {_name(first)} {_change(first)}"
+            if not math.isnan(scale):
+                text += f", where another mini-batch changes it by {scale:.2g}"
+        others = [f"{_name(row)} {_change(row)}" for row in rows[1:] if row["calls"]]
+        return "; ".join([text, *others]) + "." + self._reservations()
+
+    def _reservations(self) -> str:
+        names = dict.fromkeys(n for result in self.results.values() for n in result.not_reached)
+        not_finite = int(self.gradients["non_finite"].sum())
+        text = f" Not looked at: {', '.join(names)}." if names else ""
+        return text + (f" {not_finite} numbers of gradients are not finite." if not_finite else "")
+
+    def as_dict(self) -> dict[str, Any]:
+        """Answer and tables for JSON: lists of rows, None where nothing is known."""
+        tables = {name: getattr(self, name) for name in ("summary", "gradients", "sites")}
+        return {
+            "answer": self.answer,
+            **{name: _rows(table) for name, table in tables.items()},
+            "not_available": [c._asdict() | {"why": why} for c, why in self.not_available.items()],
+        }
+
+    def __str__(self) -> str:
+        parts = [self.answer, _text(self.summary), _text(self.sites)]
+        parts += [
+            f"{_name(c._asdict())}: not available, {w}" for c, w in self.not_available.items()
+        ]
+        return "\n\n".join(parts)
+
+    def _repr_html_(self) -> str:
+        tables = (self.summary, self.sites)
+        shown = (table.to_html(index=False, na_rep="", border=0) for table in tables)
+        return f"<p>{self.answer}</p>" + "".join(shown)
+
+    def plot(self):
+        """Exact hits a call at each site, by rounding and structural, of the first condition.
+
+        Returns matplotlib's Axes; matplotlib comes with `pip install reluprime[report]`.
+        """
+        from matplotlib import pyplot as plt
+
+        sites = self.sites
+        sites = sites[(sites[KEYS] == list(next(iter(self.results)))).all(axis=1)]
+        _, axes = plt.subplots(figsize=(7, 1 + 0.3 * len(sites)), layout="constrained")
+        names = sites["module"] + " " + sites["line"] + " " + sites["function"]
+        for kind, marker in (("structural", "s"), ("by_rounding", "o")):
+            share = sites[kind].astype("float64") / sites["calls"]
+            axes.plot(
+                share.where(share > 0), range(len(sites)), marker, label=kind.replace("_", " ")
+            )
+        axes.set_yticks(range(len(sites)), names)
+        axes.set(xscale="log", xlabel="share of calls that are exactly at a kink")
+        axes.invert_yaxis()
+        axes.legend()
+        return axes
+
+
+def _name(row: dict) -> str:
+    """A condition in words: its precision, and what is not PyTorch's own."""
+    name = row["precision"].replace("-", " ")
+    name += "" if row["arithmetic"] == "native" else f" ({row['arithmetic']})"
+    return name + (" with reduced-precision reductions" if row["reduced_precision"] else "")
+
+
+def _batches(row: dict) -> str:
+    bounds = f"95 % interval {row['low']:.0%} to {row['high']:.0%}"
+    return f"{row['mini_batches']} mini-batches ({bounds} of all)"
+
+
+def _change(row: dict) -> str:
+    return (
+        f"the gradient depends on the derivative at the kinks in {row['affected']} of "
+        f"{_batches(row)}, by {row['relative_l2']:.2g} of its length (median; at most "
+        f"{row['largest']:.2g})"
+    )
+
+
+def _rows(table: pd.DataFrame) -> list[dict]:
+    return table.astype(object).where(table.notna(), None).to_dict("records")
+
+
+def _text(table: pd.DataFrame) -> str:
+    constant = ["reduced_precision"] if not table["reduced_precision"].any() else []
+    return table.drop(columns=constant).to_string(
+        index=False, na_rep="", float_format="{:.2g}".format
+    )
