@@ -107,29 +107,30 @@ class Report:
 
         "Hardly" where the largest change is less than LITTLE of that to another mini-batch.
         """
-        rows = self.summary.to_dict("records")
-        first = rows[0]
+        first, *others = self.summary.to_dict("records")
         if first["calls"] == 0:
-            text = "No: the model calls no function with a kink that this tool knows"
-        elif first["affected"] == 0:
-            text = (
-                f"No: at {_name(first)} the gradient does not depend on the derivative at the "
-                f"kinks in any of {_batches(first)}"
+            return (
+                "No: the model calls no function with a kink that this tool knows." + self._rest()
             )
-        else:
-            scale = first["next_batch"]
-            small = first["largest"] < LITTLE * (1.0 if math.isnan(scale) else scale)
-            text = f"{'Hardly' if small else 'Yes'}: at {_name(first)} {_change(first)}"
-            if not math.isnan(scale):
-                text += f", where another mini-batch changes it by {scale:.2g}"
-        others = [f"{_name(row)} {_change(row)}" for row in rows[1:] if row["calls"]]
-        return "; ".join([text, *others]) + "." + self._reservations()
+        text = f"{_verdict(first)}: at {_name(first)} the gradient {_dependence(first)}"
+        if first["affected"]:
+            text += f", by {_percent(first['relative_l2'])} of its length"
+            if not math.isnan(first["next_batch"]):
+                text += f" (another mini-batch changes it by {_percent(first['next_batch'])})"
+        text += "." + self._rest()
+        short = [f"{_name(row)}: {_short(row)}" for row in others]
+        return text + (f" In other conditions, {'; '.join(short)}." if short else "")
 
-    def _reservations(self) -> str:
+    def _rest(self) -> str:
         names = dict.fromkeys(n for result in self.results.values() for n in result.not_reached)
         not_finite = int(self.gradients["non_finite"].sum())
         text = f" Not looked at: {', '.join(names)}." if names else ""
         return text + (f" {not_finite} numbers of gradients are not finite." if not_finite else "")
+
+    def _first_sites(self) -> pd.DataFrame:
+        """The sites under the first condition."""
+        sites = self.sites
+        return sites[(sites[KEYS] == list(next(iter(self.results)))).all(axis=1)].drop(columns=KEYS)
 
     def as_dict(self) -> dict[str, Any]:
         """Answer and tables for JSON: lists of rows, None where nothing is known."""
@@ -141,15 +142,15 @@ class Report:
         }
 
     def __str__(self) -> str:
-        parts = [self.answer, _text(self.summary), _text(self.sites)]
+        parts = [self.answer, _text(self.summary), _text(self._first_sites())]
         parts += [
             f"{_name(c._asdict())}: not available, {w}" for c, w in self.not_available.items()
         ]
         return "\n\n".join(parts)
 
     def _repr_html_(self) -> str:
-        tables = (self.summary, self.sites)
-        shown = (table.to_html(index=False, na_rep="", border=0) for table in tables)
+        tables = (self.summary, self._first_sites())
+        shown = (_shown(table).to_html(index=False, border=0) for table in tables)
         return f"<p>{self.answer}</p>" + "".join(shown)
 
     def plot(self):
@@ -159,8 +160,7 @@ class Report:
         """
         from matplotlib import pyplot as plt
 
-        sites = self.sites
-        sites = sites[(sites[KEYS] == list(next(iter(self.results)))).all(axis=1)]
+        sites = self._first_sites()
         _, axes = plt.subplots(figsize=(7, 1 + 0.3 * len(sites)), layout="constrained")
         names = sites["module"] + " " + sites["line"] + " " + sites["function"]
         for kind, marker in (("structural", "s"), ("by_rounding", "o")):
@@ -182,25 +182,44 @@ def _name(row: dict) -> str:
     return name + (" with reduced-precision reductions" if row["reduced_precision"] else "")
 
 
-def _batches(row: dict) -> str:
-    bounds = f"95 % interval {row['low']:.0%} to {row['high']:.0%}"
-    return f"{row['mini_batches']} mini-batches ({bounds} of all)"
+def _verdict(row: dict) -> str:
+    if not row["affected"]:
+        return "No"
+    scale = 1.0 if math.isnan(row["next_batch"]) else row["next_batch"]
+    return "Hardly" if row["largest"] < LITTLE * scale else "Yes"
 
 
-def _change(row: dict) -> str:
-    return (
-        f"the gradient depends on the derivative at the kinks in {row['affected']} of "
-        f"{_batches(row)}, by {row['relative_l2']:.2g} of its length (median; at most "
-        f"{row['largest']:.2g})"
-    )
+def _dependence(row: dict) -> str:
+    bounds = f"95 % interval {_percent(row['low'])} to {_percent(row['high'])} of all"
+    number = f"{row['affected'] or 'none'} of {row['mini_batches']}"
+    plural = "" if row["mini_batches"] == 1 else "es"
+    return f"depends on the derivative at kinks for {number} mini-batch{plural} ({bounds})"
+
+
+def _short(row: dict) -> str:
+    of = f"{row['affected']} of {row['mini_batches']}"
+    return of + (f", by {_percent(row['relative_l2'])}" if row["affected"] else "")
+
+
+def _percent(share: float) -> str:
+    """A share with two digits: 12 %, 0.00034 %."""
+    return f"{100 * share:.2g} %" if share < 1 else f"{100 * share:.0f} %"
 
 
 def _rows(table: pd.DataFrame) -> list[dict]:
     return table.astype(object).where(table.notna(), None).to_dict("records")
 
 
+def _shown(table: pd.DataFrame) -> pd.DataFrame:
+    """Two digits of each number that is not whole, and nothing where nothing is known."""
+
+    def cell(value) -> str:
+        if pd.isna(value):
+            return ""
+        return f"{value:.2g}" if isinstance(value, float) else f"{value}"
+
+    return table.map(cell)
+
+
 def _text(table: pd.DataFrame) -> str:
-    constant = ["reduced_precision"] if not table["reduced_precision"].any() else []
-    return table.drop(columns=constant).to_string(
-        index=False, na_rep="", float_format="{:.2g}".format
-    )
+    return _shown(table).to_string(index=False)
