@@ -49,7 +49,7 @@ class _Mode(TorchFunctionMode):
             if func in NOT_REACHED and torch.is_grad_enabled():
                 self._not_reached(NOT_REACHED[func])
             return func(*args, **kwargs)
-        if call.x.requires_grad and not torch.is_grad_enabled():
+        if call.x.grad_fn is not None and not torch.is_grad_enabled():
             self._not_reached(OWN_FUNCTION)
         if self._see is not None:
             with torch._C.DisableTorchFunction(), torch.no_grad():

@@ -7,6 +7,7 @@ python -m reluprime.check mypackage.module:build --shape 1,28,28 --data images/
 import argparse
 import importlib
 import json
+import pickle
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -41,8 +42,11 @@ def _torchvision():
 
 def load(model: nn.Module, path: Path) -> None:
     """Load the weights of a file that torch.save wrote; only tensors are read from it."""
-    state = torch.load(path, map_location="cpu", weights_only=True)
-    model.load_state_dict(state.get("state_dict", state))
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        model.load_state_dict(state.get("state_dict", state))
+    except (pickle.UnpicklingError, AttributeError, RuntimeError) as error:
+        raise ValueError(f"{path} does not hold the weights of this model, and no more") from error
 
 
 def random_batches(model: nn.Module, shape: tuple[int, ...], size: int, number: int) -> list[Batch]:
