@@ -330,7 +330,21 @@ def test_models_without_a_kink_get_no():
 
 def test_what_is_not_reached_is_named():
     model = nn.Sequential(nn.Linear(1, 4), nn.PReLU(), nn.Linear(4, 2))
-    assert "Not looked at: prelu." in check(model, (INPUT, TARGET)).answer
+    assert "Not reached: prelu." in check(model, (INPUT, TARGET)).answer
+
+
+def test_a_model_whose_course_depends_on_its_numbers_is_not_compared():
+    class Fickle(Planted):
+        def forward(self, x):
+            output = super().forward(x)
+            return output if x.dtype == torch.float32 else F.relu(output)
+
+    report = check(Fickle(), (INPUT, TARGET), arithmetic="native")
+    assert only(report.sites)["hits"] == 3
+    assert only(report.sites)[["structural", "by_rounding"]].isna().all()
+    assert only(report.summary)[["structural", "by_rounding"]].isna().all()
+    json.dumps(report.as_dict())
+    assert report._repr_html_()
 
 
 def made_up(changes, next_batch=math.nan):
@@ -345,20 +359,21 @@ def made_up(changes, next_batch=math.nan):
         (
             [0, 0, 0],
             1.0,
-            "No: at fp32 the gradient depends on the derivative at kinks for none of 3",
+            "No: at fp32 the gradient depends on the derivative at kinks for 0 of 3",
         ),
         (
             [0, 0.2, 0],
             1.0,
             "Yes: at fp32 the gradient depends on the derivative at kinks for 1 of 3",
         ),
+        ([0, 0.2, 0], 1.0, "by 20 % of its length"),
         ([0, 0.001], 1.0, "Hardly: "),
         ([0, 0.001], 0.01, "Yes: "),
         ([0.001], math.nan, "Hardly: "),
         (
             [0.2],
             math.nan,
-            "for 1 of 1 mini-batch (95 % interval 2.5 % to 100 % of all), by 20 % of",
+            "for 1 of 1 mini-batches (95 % interval 2.5 % to 100 % of all), by 20 % of",
         ),
         ([0.2, 0.2], 1.25, "(another mini-batch changes it by 125 %)"),
     ],
@@ -505,4 +520,4 @@ def test_torchvisions_models_go_through(name):
     calls = report.summary["calls"].item()
     smooth = ("convnext", "efficientnet", "maxvit", "swin_t")
     assert (calls == 0) == name.startswith(smooth)
-    assert "Not looked at" not in report.answer
+    assert "Not reached" not in report.answer

@@ -241,7 +241,9 @@ def test_max_pool_with_indices_has_the_same_gradient():
     for indices in (False, True):
         with kinks(0.25):
             y = nn.MaxPool2d(2, return_indices=indices)(x)
-        y = y[0] if indices else y
+        if indices:
+            y, where = y
+            assert where[0, 0].tolist() == [[0, 2], [8, 10]]
         found.append(torch.autograd.grad(y.sum(), x)[0])
     assert torch.equal(*found)
     assert found[0][0, 0, 0].tolist() == [0.25, 0.75, 0.25, 0.75]

@@ -83,23 +83,25 @@ class Report:
 
     @property
     def summary(self) -> pd.DataFrame:
-        """A row a condition: affected mini-batches with their interval, and sums over the sites."""
+        """A row a condition: affected mini-batches with their interval, and sums over the sites.
+
+        relative_l2 and largest: median and maximum over the affected ones.
+        """
         rows = []
         sites = self.sites
         for condition, group in self.gradients.groupby(KEYS, sort=False):
-            affected, n = int(group["depends"].sum()), len(group)
-            low, high = interval(affected, n)
+            changes = group["relative_l2"][group["depends"]]
+            affected, n = len(changes), len(group)
             own = sites[(sites[KEYS] == list(condition)).all(axis=1)]
             row = dict(zip(KEYS, condition, strict=True))
-            row |= {"mini_batches": n, "affected": affected, "low": low, "high": high}
-            row |= {"relative_l2": group["relative_l2"].median()}
-            row |= {
-                "largest": group["relative_l2"].max(),
-                "next_batch": group["next_batch"].median(),
-            }
-            sums = ("calls", "hits", "structural", "by_rounding", "units", "dead_units")
-            rows.append(row | {name: int(own[name].sum()) for name in sums})
-        return pd.DataFrame(rows)
+            row |= {"mini_batches": n, "affected": affected}
+            row |= dict(zip(("low", "high"), interval(affected, n), strict=True))
+            row |= {"relative_l2": changes.median(), "largest": changes.max()}
+            row |= {"next_batch": group["next_batch"].median()}
+            row |= {name: own[name].sum() for name in ("calls", "hits")}
+            row |= {name: own[name].sum(skipna=False) for name in ("structural", "by_rounding")}
+            rows.append(row | {name: own[name].sum() for name in ("units", "dead_units")})
+        return pd.DataFrame(rows).astype({"structural": "Int64", "by_rounding": "Int64"})
 
     @property
     def answer(self) -> str:
@@ -124,7 +126,7 @@ class Report:
     def _rest(self) -> str:
         names = dict.fromkeys(n for result in self.results.values() for n in result.not_reached)
         not_finite = int(self.gradients["non_finite"].sum())
-        text = f" Not looked at: {', '.join(names)}." if names else ""
+        text = f" Not reached: {', '.join(names)}." if names else ""
         return text + (f" {not_finite} numbers of gradients are not finite." if not_finite else "")
 
     def _first_sites(self) -> pd.DataFrame:
@@ -191,9 +193,8 @@ def _verdict(row: dict) -> str:
 
 def _dependence(row: dict) -> str:
     bounds = f"95 % interval {_percent(row['low'])} to {_percent(row['high'])} of all"
-    number = f"{row['affected'] or 'none'} of {row['mini_batches']}"
-    plural = "" if row["mini_batches"] == 1 else "es"
-    return f"depends on the derivative at kinks for {number} mini-batch{plural} ({bounds})"
+    number = f"{row['affected']} of {row['mini_batches']}"
+    return f"depends on the derivative at kinks for {number} mini-batches ({bounds})"
 
 
 def _short(row: dict) -> str:

@@ -68,23 +68,20 @@ class Counts:
 
 
 class Watcher:
-    """Counts at each site of a model, over the passes that run in its blocks.
-
-    exact: whether the model is the fp64 twin of another, whose passes it follows.
-    """
+    """Counts at each site of a model, over the passes that run in its blocks."""
 
     def __init__(self, model: nn.Module):
         self._model = model
-        self._path: list[str] = []
+        self._path: list[str] = []  # of the modules that are running, outermost first
         self._produced: _Produced | None = None
+        self._calls_of: dict[Site, int] = {}  # in this pass, the first is 0
         self.counts: dict[Site, Counts] = {}
         self.masks: list[tuple[Site, Tensor]] = []  # of the last pass: its calls' hits, in order
 
     @contextmanager
     def one_pass(self) -> Iterator[None]:
         """The model runs once in the block."""
-        self._path, self._produced, self.masks = [""], None, []
-        self._calls_of: dict[Site, int] = {}
+        self._path, self._produced, self._calls_of, self.masks = [""], None, {}, []
         with ExitStack() as stack:
             for name, module in self._model.named_modules():
                 for handle in self._hooks(name, module):
