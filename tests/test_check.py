@@ -18,7 +18,7 @@ from torch import nn
 import reluprime
 from reluprime import activations, data, mechanism, models, statistics
 from reluprime.arithmetic import emulate
-from reluprime.check import check
+from reluprime.check import _conditions, check
 from reluprime.check.__main__ import main
 from reluprime.check.passes import Condition, Gradients, Result
 from reluprime.check.report import Report, interval
@@ -235,6 +235,16 @@ def test_every_arithmetic_that_the_model_can_have():
         ("fp32", "separate"),
         *((("bf16-autocast"), a) for a in ("epilogue", "separate")),
     }
+
+
+def test_a_gpu_is_looked_at_with_and_without_reduced_precision_reductions():
+    gpu = torch.device("cuda")
+    found = _conditions(["fp32", "bf16", "fp16-autocast"], ["native", "separate"], gpu)
+    assert [c.precision for c in found if c.reduced_precision] == ["bf16", "fp16-autocast"]
+    assert [c.reduced_precision for c in found if c.precision == "bf16"] == [True, False, False]
+    assert not any(
+        c.reduced_precision for c in _conditions(["bf16"], ["native"], torch.device("cpu"))
+    )
 
 
 def test_an_arithmetic_is_that_of_the_emulated_model():

@@ -261,6 +261,18 @@ def test_ties_of_pairs_broadcast_and_promote():
     assert of_y.tolist() == [0.75, 1.5]
 
 
+def test_at_s_one_half_a_maximum_is_pytorchs_own():
+    random = torch.Generator().manual_seed(0)
+    x = torch.randint(-3, 3, (64, 50), generator=random).float().requires_grad_()
+    y = torch.randint(-3, 3, (50,), generator=random).bfloat16().requires_grad_()
+    upstream = torch.randn(64, 50, generator=random)
+    with kinks(0.5):
+        z = torch.maximum(x, y)
+    native = torch.autograd.grad(torch.maximum(x, y), (x, y), upstream)
+    for found, expected in zip(torch.autograd.grad(z, (x, y), upstream), native, strict=True):
+        assert torch.equal(found, expected)
+
+
 # ---- the block ----
 
 

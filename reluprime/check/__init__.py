@@ -42,8 +42,10 @@ def check(
 
     The model is copied, and looked at in the mode that it is in: `train()` it for the gradients of
     training. On a GPU a 16-bit precision is looked at with and without reduced-precision
-    reductions. At most three training steps a mini-batch and condition. Raises ValueError for an
-    unknown name, no mini-batch, and a model without weights that are trained.
+    reductions; a warning of PyTorch's that an operation has no deterministic algorithm means that
+    part of a difference may be its noise. At most three training steps a mini-batch and condition.
+    Raises ValueError for an unknown name, no mini-batch, a model without weights that are trained,
+    and a precision that the device lacks.
     """
     batches = [batch] if isinstance(batch, tuple) and isinstance(batch[0], Tensor) else list(batch)
     weights = [p for p in model.parameters() if p.requires_grad]

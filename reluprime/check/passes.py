@@ -168,7 +168,7 @@ def _differ(at_zero: list[Tensor], at_one: list[Tensor], before: list[Tensor] | 
         change += float((one - zero).square().sum())
         length += float(zero.square().sum())
         if before is not None:
-            other = before[number].double().masked_fill(~finite, 0)
+            other = before[number].double().nan_to_num(0.0, 0.0, 0.0).masked_fill(~finite, 0)
             to_next += float((other - zero).square().sum())
     relative, between = (_ratio(part, length) for part in (change, to_next))
     return Gradients(depends, relative, non_finite, float("nan") if before is None else between)
