@@ -247,6 +247,14 @@ def test_a_gpu_is_looked_at_with_and_without_reduced_precision_reductions():
     )
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+def test_on_a_gpu():
+    report = check(Planted().cuda(), [(INPUT, TARGET)] * 2, precision=["fp32", "bf16"])
+    assert report.gradients["depends"].all()
+    assert (report.sites["structural"] == 4).all()
+    assert [c.reduced_precision for c in report.results if c.precision == "bf16"].count(True) == 1
+
+
 def test_an_arithmetic_is_that_of_the_emulated_model():
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(20, 200), nn.ReLU(), nn.Linear(200, 5)).to(torch.bfloat16)
