@@ -304,17 +304,32 @@ def test_misuse_raises(arguments, message):
         check(**usual | arguments)
 
 
+class Drifting(nn.Module):
+    """Doubles its input, and more with each call."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("calls", torch.ones(()))
+
+    def forward(self, x):
+        self.calls += 1
+        return x * self.calls
+
+
 def test_the_model_and_the_random_numbers_stay_what_they_were():
-    model = nn.Sequential(nn.Linear(1, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(0.5))
+    model = nn.Sequential(nn.Linear(1, 8), nn.BatchNorm1d(8), Drifting(), nn.Dropout(), nn.ReLU())
     before = copy.deepcopy(model.state_dict())
     state = torch.get_rng_state()
     report = check(model, [(INPUT, TARGET)] * 2)
     assert torch.equal(torch.get_rng_state(), state)
     assert all(torch.equal(model.state_dict()[name], value) for name, value in before.items())
     assert all(p.grad is None for p in model.parameters())
-    # the same mini-batch twice: dropout and running statistics are the same too
+    # the same mini-batch twice: dropout and buffers are the same too
     assert report.gradients["next_batch"].dropna().tolist() == [0.0, 0.0]
     assert not report.gradients["depends"].any()
+    torch.manual_seed(1)
+    again = check(model, [(INPUT, TARGET)] * 2)
+    assert again.sites.equals(report.sites)
 
 
 def test_other_losses_and_frozen_weights():

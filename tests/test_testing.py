@@ -28,6 +28,7 @@ RIGHT = {
     "maximum": (lambda x: torch.maximum(x, torch.zeros_like(x)), (0.0,)),
     "ours, s=0.5": (lambda x: activations.relu(x, 0.5), (0.0,)),
     "ours, relu6": (lambda x: activations.relu6(x, 0.25, 0.75), (0.0, 6.0)),
+    "steep parabolas": (lambda x: 10 * x * x.abs(), (0.0,)),
     "nn.Softplus": (nn.Softplus(), (0.0,)),
 }
 
