@@ -7,7 +7,7 @@ JOBS ?= 2
 QUICK := Quick run: a few small networks on 5,000 images. No verdicts; the published book has them.
 
 .DEFAULT_GOAL := help
-.PHONY: help report test book records lint clean unit nbval cluster gpu
+.PHONY: help report test book records lint clean unit nbval cluster gpu wheel
 
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -50,6 +50,15 @@ cluster: .venv  ## the tests with Ray, in a network namespace that has nothing e
 
 gpu: .venv  ## count zeros of linear layers by shape on a GPU, about a minute, into records of their own
 	$(BIN)/python -m reluprime.mechanism_grids $(BUILD)/gpu
+
+wheel: .venv  ## build the wheel, install it into an empty environment, and check a model there
+	rm -rf $(BUILD)/wheel build
+	$(BIN)/pip wheel --quiet --no-deps --no-build-isolation --wheel-dir $(BUILD)/wheel .
+	rm -rf build
+	sed -n 's/^\([a-z0-9].*==.*[^ \]\) *\\$$/\1/p' requirements.lock > $(BUILD)/wheel/constraints.txt
+	$(PYTHON) -m venv $(BUILD)/wheel/env
+	$(BUILD)/wheel/env/bin/pip install --quiet --disable-pip-version-check -c $(BUILD)/wheel/constraints.txt "$$(ls $(BUILD)/wheel/*.whl)[vision]"
+	cd $(BUILD)/wheel && env/bin/python -m reluprime.check torchvision:resnet18 --batches 2 --batch-size 2
 
 lint: .venv  ## ruff: style and mistakes
 	$(BIN)/ruff check .

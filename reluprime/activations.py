@@ -55,7 +55,7 @@ class _Shape(NamedTuple):
         return (0.0,) if self.upper is None else (0.0, self.upper)
 
 
-class _Rule(NamedTuple):
+class Rule(NamedTuple):
     """The derivative at each kink, and how it meets the upstream gradient."""
 
     derivatives: tuple[float, ...]
@@ -98,7 +98,7 @@ def _hits(x: Tensor, shape: _Shape) -> tuple[Tensor, ...]:
     return tuple(_positions(x, kink) for kink in shape.kinks)
 
 
-def _replace(grad: Tensor, positions: Tensor, upstream: Tensor, rule: _Rule, kink: int) -> Tensor:
+def _replace(grad: Tensor, positions: Tensor, upstream: Tensor, rule: Rule, kink: int) -> Tensor:
     """`grad` with the rule's value at one kink's positions."""
     if positions.dtype == torch.bool:
         return torch.where(positions, rule.at_kink(kink, upstream), grad)
@@ -118,7 +118,7 @@ def _batch_first(tensors: tuple[Tensor, ...], dims: tuple[int | None, ...], size
     )
 
 
-def _input_gradient(grad: Tensor, output: Tensor, shape: _Shape, rule: _Rule, *positions: Tensor):
+def _input_gradient(grad: Tensor, output: Tensor, shape: _Shape, rule: Rule, *positions: Tensor):
     """The upstream gradient times the slope, and at each kink what the rule says."""
     result = shape.regular_gradient(grad, output)
     for kink, where in enumerate(positions):
@@ -143,7 +143,7 @@ class _Backward(torch.autograd.Function):
         output, *positions = ctx.saved_tensors
         rule = ctx.rule
         if rule.gradient_rule == "injected":  # the derivative of a constant
-            rule = _Rule((0.0,) * len(positions), "chain")
+            rule = Rule((0.0,) * len(positions), "chain")
         result = _Backward.apply(grad, output, ctx.shape, rule, *positions)
         return result, None, None, None, *(None for _ in positions)
 
@@ -191,7 +191,7 @@ class _Activation(torch.autograd.Function):
         return outputs, tuple(0 if o.dtype != torch.int64 else None for o in outputs)
 
 
-def _activate(x: Tensor, shape: _Shape, rule: _Rule) -> Tensor:
+def _activate(x: Tensor, shape: _Shape, rule: Rule) -> Tensor:
     native = rule.derivatives == (shape.left, 0.0)[: len(shape.kinks)]
     if native and not shape.width and (rule.gradient_rule == "chain" or not any(rule.derivatives)):
         return shape.value(x)
@@ -217,7 +217,7 @@ def relu(
     intervention of ours.
     """
     _check(gradient_rule, kink_width)
-    return _activate(x, _Shape(width=float(kink_width)), _Rule((float(s),), gradient_rule))
+    return _activate(x, _Shape(width=float(kink_width)), Rule((float(s),), gradient_rule))
 
 
 def relu6(
@@ -228,7 +228,7 @@ def relu6(
     Otherwise like :func:`relu`. Source: B21, Appendix B; M23, Section 4.5 (alpha, beta).
     """
     _check(gradient_rule)
-    return _activate(x, _Shape(upper=6.0), _Rule((float(s), float(s_upper)), gradient_rule))
+    return _activate(x, _Shape(upper=6.0), Rule((float(s), float(s_upper)), gradient_rule))
 
 
 def leaky_relu(
@@ -246,7 +246,7 @@ def leaky_relu(
     if negative_slope < 0:
         raise ValueError(f"negative_slope={negative_slope!r} must not be negative")
     s = negative_slope if s is None else s
-    return _activate(x, _Shape(left=float(negative_slope)), _Rule((float(s),), gradient_rule))
+    return _activate(x, _Shape(left=float(negative_slope)), Rule((float(s),), gradient_rule))
 
 
 def emulated_relu(x: Tensor, s: float) -> Tensor:

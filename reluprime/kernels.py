@@ -25,6 +25,7 @@ SLICES = {"split-2": 2, "split": 4, "split-8": 8}  # of the inputs
 BLOCKS = {"blocks-8": 8, "blocks-32": 32, "blocks-128": 128}  # inputs of each
 ORDERED = ("sequential", *BLOCKS)  # forms of a linear layer that say the order of every sum
 FP32_FORMS = ("tf32", "tf32-unfused", *ORDERED)
+NEAR = 0.02  # pre-activations within this share of their standard deviation give the density at 0
 
 
 def spacing(x: Tensor, dtype: torch.dtype) -> Tensor:
@@ -146,6 +147,20 @@ def linear_width(form: LinearForm, bias: Tensor) -> Tensor:
     return spacing(bias, dtype) + (underflow(bias.dtype) if dtype != bias.dtype else 0.0)
 
 
+def expected_zeros(z: Tensor, width: Tensor) -> float:
+    """Density at 0 times width, summed over z: how many exact zeros the model expects.
+
+    z: (batch, channels, ...); width: fp64, broadcasts over z. The density is the share of the
+    channel's values that are nearer to 0 than NEAR standard deviations of the layer.
+    """
+    near = NEAR * float(z.double().std())
+    if near == 0:
+        return 0.0
+    is_near = z.abs() < near
+    dims = [d for d in range(z.dim()) if d != 1]
+    return float((is_near.sum(dims) * width.flatten()).sum() / (2 * near))
+
+
 class Linear(nn.Module):
     """A linear layer or convolution with bias in one of LINEAR_FORMS; shares the weights.
 
@@ -194,6 +209,24 @@ NORM_FORMS = {
 }
 
 
+def norm_width(form: NormForm, layer: nn.Module, mean: Tensor, invstd: Tensor) -> Tensor:
+    """Width of the set of exact results that a form of a batch norm turns into 0, by channel, fp64.
+
+    mean, invstd: (channels,), what the layer normalises with. Source: as :func:`linear_width`.
+    """
+    scale = (layer.weight * invstd).detach()
+    shift = (layer.bias - mean * scale).detach()
+    if form == "affine":
+        return spacing(shift, torch.float32)
+    if form == "centred":  # without a bias the difference to the mean is the last sum
+        at_mean = spacing(mean, torch.float32) * scale.double().abs()
+        return torch.where(layer.bias == 0, at_mean, spacing(layer.bias.detach(), torch.float32))
+    # An exact product has twice the digits, and must meet the rounded shift.
+    dtype = accumulator(shift.dtype)
+    width = spacing(shift, dtype) * torch.finfo(dtype).eps
+    return width + (underflow(shift.dtype) if dtype != shift.dtype else 0.0)
+
+
 class BatchNorm(nn.Module):
     """A batch norm with the statistics of the mini-batch, in a form of NORM_FORMS or "native".
 
@@ -219,19 +252,7 @@ class BatchNorm(nn.Module):
         return NORM_FORMS[self.form](x, *(_by_channel(c, x) for c in columns))
 
     def width(self, output: Tensor) -> Tensor:
-        layer, fp32 = self.layer, torch.float32
-        scale = (layer.weight * self._invstd).detach()
-        shift = (layer.bias - self._mean * scale).detach()
-        if self.form == "affine":
-            width = spacing(shift, fp32)
-        elif self.form == "centred":  # without a bias the difference to the mean is the last sum
-            at_mean = spacing(self._mean, fp32) * scale.double().abs()
-            width = torch.where(layer.bias == 0, at_mean, spacing(layer.bias.detach(), fp32))
-        else:  # an exact product has twice the digits, and must meet the rounded shift
-            dtype = accumulator(shift.dtype)
-            width = spacing(shift, dtype) * torch.finfo(dtype).eps
-            width = width + (underflow(shift.dtype) if dtype != shift.dtype else 0.0)
-        return _by_channel(width, output)
+        return _by_channel(norm_width(self.form, self.layer, self._mean, self._invstd), output)
 
 
 def in_forms(network: nn.Module, linear: LinearForm, norm: NormForm) -> nn.Module:

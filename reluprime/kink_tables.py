@@ -4,7 +4,7 @@ from statistics import median
 
 import pandas as pd
 
-from reluprime import kinks
+from reluprime import other_kinks as kinks
 from reluprime.statistics import poisson_interval
 
 

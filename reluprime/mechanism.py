@@ -16,8 +16,6 @@ from reluprime.arithmetic import Arithmetic, emulate
 from reluprime.config import Config, DatasetName, study
 from reluprime.precision import Precision, best_device, numerics
 
-NEAR = 0.02  # pre-activations within this share of their standard deviation give the density at 0
-
 
 class ForwardZerosConfig(models.NetworkConfig):
     """Networks whose exact zeros are counted over forward passes, layers in a given form."""
@@ -58,21 +56,9 @@ class _Counts:
     def add(self, z: Tensor, width: Tensor | None) -> None:
         self.calls += z.numel()
         self.zeros += z.numel() - int(torch.count_nonzero(z))
-        self.predicted = None if width is None else self.predicted + _expected_zeros(z, width)
-
-
-def _expected_zeros(z: Tensor, width: Tensor) -> float:
-    """Density at 0 times width, summed over z: how many exact zeros the model expects.
-
-    z: (batch, channels, ...); width: fp64, broadcasts over z. The density is the share of the
-    channel's values that are nearer to 0 than NEAR standard deviations of the layer.
-    """
-    near = NEAR * float(z.double().std())
-    if near == 0:
-        return 0.0
-    is_near = z.abs() < near
-    dims = [d for d in range(z.dim()) if d != 1]
-    return float((is_near.sum(dims) * width.flatten()).sum() / (2 * near))
+        self.predicted = (
+            None if width is None else self.predicted + kernels.expected_zeros(z, width)
+        )
 
 
 def _sites(network: nn.Module) -> Iterator[tuple[str, nn.Module, nn.Module | None]]:

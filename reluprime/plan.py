@@ -32,10 +32,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from reluprime import (
     bifurcation,
     data,
-    kinks,
     mechanism,
     models,
     orders,
+    other_kinks,
     precision,
     records,
     speed,
@@ -295,8 +295,8 @@ STUDIES: dict[str, Callable] = {
     for study in (
         bifurcation.paired_run,
         bifurcation.weight_plane,
-        kinks.count,
-        kinks.pool_ties,
+        other_kinks.count,
+        other_kinks.pool_ties,
         mechanism.forward_zeros,
         mechanism.linear_zeros,
         orders.shares,

@@ -15,8 +15,8 @@ from reluprime import arithmetic, bifurcation, models, plan, records, training
 from reluprime.activations import GRADIENT_RULES, ReLU, count_kinks
 from reluprime.arithmetic import LAYERS, emulate
 from reluprime.bifurcation import PairedRunConfig
-from reluprime.kinks import KinksConfig, PoolTiesConfig
 from reluprime.mechanism import ForwardZerosConfig, forward_zeros
+from reluprime.other_kinks import KinksConfig, PoolTiesConfig
 from reluprime.training import TrainingConfig
 from reluprime.volume import VolumeConfig
 from reluprime.zeros import ZeroCountConfig

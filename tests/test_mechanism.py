@@ -40,9 +40,9 @@ def test_the_fused_form_makes_far_fewer():
 
 def test_density_times_width():
     z = torch.linspace(-1, 1, 100_001, dtype=torch.float64).unsqueeze(1)
-    expected = mechanism._expected_zeros(z, torch.tensor([1e-3], dtype=torch.float64))
+    expected = kernels.expected_zeros(z, torch.tensor([1e-3], dtype=torch.float64))
     assert math.isclose(expected, 100_001 * 1e-3 / 2, rel_tol=0.01)
-    assert mechanism._expected_zeros(torch.zeros(4, 1), torch.ones(1)) == 0.0
+    assert kernels.expected_zeros(torch.zeros(4, 1), torch.ones(1)) == 0.0
 
 
 def test_zeros_that_fp64_shares_are_structural():

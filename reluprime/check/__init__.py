@@ -1,0 +1,88 @@
+"""Does the derivative at kinks matter for my network?"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from reluprime.arithmetic import Arithmetic
+from reluprime.check.passes import AUTOCAST, PRECISIONS, Batch, Condition, Loss, run, unavailable
+from reluprime.check.report import Report
+from reluprime.precision import DTYPES
+
+__all__ = ["Report", "check"]
+
+ARITHMETICS = ("native", "epilogue", "separate")
+
+
+def cross_entropy(output: Any, target: Tensor) -> Tensor:
+    """Cross-entropy of the logits; summed over them where the model has auxiliary heads."""
+    logits = [output] if isinstance(output, Tensor) else [o for o in output if o is not None]
+    return sum(F.cross_entropy(o, target) for o in logits)
+
+
+def check(
+    model: nn.Module,
+    batch: Batch | Iterable[Batch],
+    *,
+    loss: Loss = cross_entropy,
+    precision: str | Sequence[str] | None = None,
+    arithmetic: Arithmetic | Sequence[Arithmetic] | None = None,
+) -> Report:
+    """Whether a model's gradient depends on the derivative at its kinks, and where it meets them.
+
+    - batch: one (inputs, target), or several; the uncertainty is over them. Inputs go to the
+      model's device and dtype.
+    - loss: (output, target) -> a number.
+    - precision: of PRECISIONS; "bf16" and "fp16" are of all weights and activations, with
+      "-autocast" of `torch.autocast`. None: that of the model's weights.
+    - arithmetic: how layers round (`reluprime.arithmetic`). None: all that the model can have.
+
+    The model is copied, and looked at in the mode that it is in: `train()` it for the gradients of
+    training. On a GPU a 16-bit precision is looked at with and without reduced-precision
+    reductions; a warning of PyTorch's that an operation has no deterministic algorithm means that
+    part of a difference may be its noise. At most three training steps a mini-batch and condition.
+    Raises ValueError for an unknown name, no mini-batch, a model without weights that are trained,
+    and a precision that the device lacks.
+    """
+    batches = [batch] if isinstance(batch, tuple) and isinstance(batch[0], Tensor) else list(batch)
+    weights = [p for p in model.parameters() if p.requires_grad]
+    if not batches or not weights:
+        raise ValueError(f"{len(batches)} mini-batches and {len(weights)} weights that are trained")
+    own = {dtype: name for name, dtype in DTYPES.items() if name != "tf32"}[weights[0].dtype]
+    precisions = _names("precision", precision, PRECISIONS, (own,))
+    arithmetics = _names("arithmetic", arithmetic, ARITHMETICS, ARITHMETICS)
+    results, left_out = {}, {}
+    for condition in _conditions(precisions, arithmetics, weights[0].device):
+        why = unavailable(model, condition)
+        if why is not None:
+            left_out[condition] = why
+        else:
+            results[condition] = run(model, batches, loss, condition)
+    if not results:
+        raise ValueError(f"nothing to look at: {'; '.join(left_out.values())}")
+    return Report(results, left_out)
+
+
+def _names(
+    option: str, asked: str | Sequence[str] | None, known: Sequence[str], default: Sequence[str]
+) -> Sequence[str]:
+    names = default if asked is None else [asked] if isinstance(asked, str) else list(asked)
+    if not names or not set(names) <= set(known):
+        raise ValueError(f"{option}={asked!r}; choose of {tuple(known)}")
+    return names
+
+
+def _conditions(
+    precisions: Sequence[str], arithmetics: Sequence[str], device: torch.device
+) -> list[Condition]:
+    found = []
+    for precision in precisions:
+        for arithmetic in arithmetics:
+            short = precision.removesuffix(AUTOCAST) in ("bf16", "fp16")
+            reducible = device.type == "cuda" and short and arithmetic == "native"
+            for reduced in (True, False) if reducible else (False,):  # PyTorch's default first
+                found.append(Condition(precision, arithmetic, reduced))
+    return found
