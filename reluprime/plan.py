@@ -42,6 +42,7 @@ from reluprime import (
     training,
     tuning,
     volume,
+    your_network,
     zeros,
     zone,
 )
@@ -304,6 +305,7 @@ STUDIES: dict[str, Callable] = {
         training.fit,
         tuning.search,
         volume.estimate,
+        your_network.check_network,
         zeros.count,
         zone.first_affected,
     )

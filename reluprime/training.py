@@ -176,6 +176,26 @@ def fit(
         return _fit(config, make(config, device, dtype), device, dtype, stop)
 
 
+def trained(
+    config: TrainingConfig, device: torch.device | None = None
+) -> tuple[nn.Module, Tensor, Tensor]:
+    """The network of a run of one, as :func:`fit` leaves it, and its images of evaluation.
+
+    -> network (in evaluation mode), images (n, channels, height, width) as it takes them, labels
+    (n,). Nothing is recorded and no checkpoint kept.
+    """
+    device = best_device() if device is None else torch.device(device)
+    with numerics(config.precision, device) as dtype:
+        batches = _batches(config, device, dtype)
+        (network,) = _networks(config, batches, device, dtype)
+        run = _Single(network)
+        trainer = _Trainer(config, run, _optimizer(config, run.weights, device), device)
+        for epoch in range(config.epochs):
+            trainer.epoch(batches, epoch)
+        images, labels = zip(*((x[0], y[0]) for x, y in batches.evaluation()), strict=True)
+        return network, torch.cat(images), torch.cat(labels)
+
+
 def _batches(config: TrainingConfig, device: torch.device, dtype: torch.dtype) -> Batches:
     dataset = data.load(config.dataset, device=device)
     return Batches(
