@@ -208,7 +208,7 @@ def _check(gradient_rule: str, kink_width: float = 0.0) -> None:
 def relu(
     x: Tensor, s: float = 0.0, gradient_rule: GradientRule = "chain", kink_width: float = 0.0
 ) -> Tensor:
-    """max(x, 0) with derivative `s` at exactly 0, or wherever |x| <= kink_width.
+    """max(x, 0) with derivative `s` at exactly 0, or wherever ``|x| <= kink_width``.
 
     x: floating point (any precision, shape and device); the result has its shape and dtype.
     NaN passes through, forward and backward, as in `torch.relu`. Twice differentiable under
