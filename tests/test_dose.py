@@ -218,6 +218,25 @@ def test_the_dose_that_costs_a_loss(doses, losses, loss, expected):
 
 
 @pytest.mark.parametrize(
+    ("doses", "losses", "expected"),
+    [
+        pytest.param([10, 100, 1000], [0.0, 0.02, 0.03], (10, 100), id="the first that loses it"),
+        pytest.param([1000, 10, 100], [0.03, 0.0, 0.02], (10, 100), id="in no order"),
+        pytest.param([10, 100], [0.0, 0.01], (10, 100), id="just it"),
+        pytest.param([10, 100, 1000], [0.02, 0.0, 0.02], (0, 10), id="the least already"),
+        pytest.param([10, 20, 30, 40], [0, 0.02, 0, 0.02], (10, 20), id="the first of two"),
+        pytest.param([10, 1000], [0.0, 0.009], (1000, math.inf), id="never"),
+        pytest.param([0, 10, 100], [0.5, 0.0, 0.02], (10, 100), id="a dose of 0 is left out"),
+        pytest.param([0, 10], [0.0, 0.02], (0, 10), id="0 was not tried"),
+        pytest.param([0], [0.5], (0, math.inf), id="no dose"),
+        pytest.param([], [], (0, math.inf), id="nothing"),
+    ],
+)
+def test_the_doses_between_which_a_loss_sets_in(doses, losses, expected):
+    assert dose.bracket(doses, losses, 0.01) == expected
+
+
+@pytest.mark.parametrize(
     ("at", "expected"),
     [(100, 0.01), (10**1.5, 0.005), (10, 0.0), (1000, 0.02), (10**3.5, 0.41), (10**4, 0.8)],
 )
@@ -244,6 +263,8 @@ def test_without_a_dose_no_loss_is_known():
 def test_lists_of_two_lengths_are_refused():
     with pytest.raises(ValueError, match="zip"):
         dose.threshold([1, 2], [0.1], 0.01)
+    with pytest.raises(ValueError, match="zip"):
+        dose.bracket([1, 2], [0.0], 0.01)
     with pytest.raises(ValueError, match="zip"):
         dose.loss_at([1, 2], [0.1], 1)
 
