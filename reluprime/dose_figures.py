@@ -141,7 +141,8 @@ def mitigation_figure(pairs: pd.DataFrame) -> Figure:
     axes.axhline(0, color=PUBLISHED, linewidth=0.8)
     _log_doses(axes)
     axes.set_ylabel("points against s=0")
-    axes.legend(loc="lower left", ncols=2)
+    if axes.lines[:-1]:
+        axes.legend(loc="lower left", ncols=2)
     return closed(figure)
 
 

@@ -102,7 +102,7 @@ def band_table(evidence: Evidence) -> pd.DataFrame:
         rows += [
             {"network": network, "width of the band": f"{width:g}"}
             | {"points against plain s=0": learning.signed(100 * cost)}
-            for width, cost in alone.drop(0.0, errors="ignore").dropna().items()
+            for width, cost in alone.dropna().items()
         ]
     return pd.DataFrame(rows, columns=["network", "width of the band", "points against plain s=0"])
 
