@@ -130,8 +130,8 @@ def table(cells: pd.DataFrame) -> pd.DataFrame:
             | {"mini-batches that depend on s": f"{own['affected']} of {n}"}
             | {"by (of the gradient's length)": _share(own["relative_l2"])}
             | {"another mini-batch changes it by": _share(own["next_batch"])}
-            | {"calls": f"{own['calls']:,}", "at a kink by rounding": _or(rounding, "–")}
-            | {"also in fp64": _or(own["structural"], "–")}
+            | {"calls": _count(own["calls"]), "at a kink by rounding": _count(rounding)}
+            | {"also in fp64": _count(own["structural"])}
             | {"seconds": f"{cell['check_seconds']:.0f}"}
         )
     return pd.DataFrame(rows)
@@ -144,6 +144,12 @@ def _precision(cell: dict) -> str:
 def _or(value: Any, otherwise: str) -> Any:
     """The value, or a word where there is none (None, or NaN of an older record)."""
     return otherwise if value is None or value != value else value
+
+
+def _count(value: Any) -> str:
+    """A whole number with commas; a name as it is, and a dash for nothing."""
+    value = _or(value, "–")
+    return value if isinstance(value, str) else f"{value:,.0f}"
 
 
 def _share(value: float | None) -> str:
@@ -207,7 +213,7 @@ def sites(cells: pd.DataFrame) -> pd.DataFrame:
     (cell,) = cells.head(1).to_dict("records")
     words = {"by_rounding": "by rounding", "dead_units": "dead units", "structural": "also in fp64"}
     columns = ["module", "function", "calls", "hits", *words, "units"]
-    rows = [{c: _or(site[c], "–") for c in columns} for site in cell["sites"]]
+    rows = [{c: _count(site[c]) for c in columns} for site in cell["sites"]]
     return pd.DataFrame(rows, dtype=object).rename(columns=words)
 
 

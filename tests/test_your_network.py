@@ -119,4 +119,4 @@ def test_a_site_without_a_count_has_a_dash():
     site = {"module": "a", "function": "relu", "calls": 3, "hits": 1, "by_rounding": None}
     site |= {"dead_units": 2.0, "structural": float("nan"), "units": None}
     table = your_network.sites(pd.DataFrame([{"sites": [site]}]))
-    assert table.iloc[0].tolist() == ["a", "relu", 3, 1, "–", 2.0, "–", "–"]
+    assert table.iloc[0].tolist() == ["a", "relu", "3", "1", "–", "2", "–", "–"]
