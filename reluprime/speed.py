@@ -20,16 +20,18 @@ import torch.nn.functional as F
 from pydantic import PositiveFloat, PositiveInt
 from torch import Tensor
 
-from reluprime import data, graphs, models, released, training, volume
+from reluprime import data, graphs, models, released, training, volume, your_network
 from reluprime.activations import relu
+from reluprime.check import check
 from reluprime.config import Config, study
 from reluprime.precision import DTYPES, best_device, numerics
 from reluprime.training import TrainingConfig
 from reluprime.volume import VolumeConfig
+from reluprime.your_network import NetworkCheckConfig
 
 TaskName = Literal[
     "monte-carlo", "activation-images", "activation-features", "mlp-256", "mlp-2048", "vgg11",
-    "resnet18", "monte-carlo-fp16", "vgg11-bf16", "mlp-256-band",
+    "resnet18", "monte-carlo-fp16", "vgg11-bf16", "mlp-256-band", "check-fp32", "check-bf16",
 ]  # fmt: skip
 
 
@@ -63,6 +65,7 @@ class Task(NamedTuple):
 RELEASED, IN_MEMORY = "released", "released, data on the device"
 TORCH, PRODUCTS = "F.relu", "matrix products"
 FP32, BF16, EXACT = "native fp32", "native bf16", "exact zeros alone"
+STEP = "a training step"
 # Least speed relative to a contender, and share of the rate of matrix products, on each device.
 GOALS = {
     ("monte-carlo", RELEASED): {"cpu": 15.0, "cuda": 500.0},
@@ -77,6 +80,9 @@ GOALS = {
     ("monte-carlo-fp16", FP32): {"cpu": 1 / 1.5},
     ("vgg11-bf16", BF16): {"cpu": 1 / 1.3},
     ("mlp-256-band", EXACT): {"cpu": 1 / 1.3},
+    # Three steps for each of two values of s.
+    ("check-fp32", STEP): {"cpu": 1 / 6},
+    ("check-bf16", STEP): {"cpu": 1 / 6},
 }
 
 
@@ -272,6 +278,30 @@ def _band(config: SpeedConfig, device: torch.device) -> Task:
     return Task("epoch", {"ours": epochs(0.01), EXACT: epochs(0.0)})
 
 
+def _check(precision: str) -> Callable[[SpeedConfig, torch.device], Task]:
+    """`reluprime.check` of torchvision's ResNet-18 at s=0 and s=1; unit: a mini-batch of 8."""
+
+    def task(config: SpeedConfig, device: torch.device) -> Task:
+        own = NetworkCheckConfig(network="resnet18", image_size=224, batch_size=8, n_batches=2)
+        network, batches = your_network.initialised(own, device)
+        network = network.train().to(DTYPES[precision])
+        batches = [(x.to(DTYPES[precision]), y) for x, y in batches]
+
+        def step() -> None:
+            for x, y in batches:
+                network.zero_grad()
+                F.cross_entropy(network(x), y).backward()
+
+        def ours() -> None:
+            check(network, batches, precision=precision, arithmetic="native")
+
+        return Task(
+            "mini-batch", {"ours": Contender(ours, 2, False), STEP: Contender(step, 2, False)}
+        )
+
+    return task
+
+
 TASKS: dict[str, Callable[[SpeedConfig, torch.device], Task]] = {
     "monte-carlo": _monte_carlo,
     "activation-images": _activation(128, 64, 32, 32),
@@ -283,6 +313,8 @@ TASKS: dict[str, Callable[[SpeedConfig, torch.device], Task]] = {
     "monte-carlo-fp16": _monte_carlo_fp16,
     "vgg11-bf16": _vgg11_bf16,
     "mlp-256-band": _band,
+    "check-fp32": _check("fp32"),
+    "check-bf16": _check("bf16"),
 }
 
 

@@ -55,7 +55,7 @@ def check_network(config: NetworkCheckConfig, device: torch.device | None = None
     among the classes; a trained network sees the first images of its test set.
     """
     device = best_device() if device is None else device
-    network, batches = _trained(config, device) if config.trained else _initialised(config, device)
+    network, batches = _trained(config, device) if config.trained else initialised(config, device)
     precision = f"{config.precision}-autocast" if config.autocast else config.precision
     began = time.perf_counter()
     report = check(network.train(), batches, precision=precision, arithmetic=config.arithmetic)
@@ -76,7 +76,10 @@ def _plain(table: pd.DataFrame) -> list[dict[str, Any]]:
     return whole.where(whole.notna(), None).to_dict("records")
 
 
-def _initialised(config: NetworkCheckConfig, device: torch.device):
+def initialised(
+    config: NetworkCheckConfig, device: torch.device
+) -> tuple[nn.Module, list[tuple[Tensor, Tensor]]]:
+    """A network of torchvision with weights from the seed, and random mini-batches."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(config.seed)
         sized = {"image_size": config.image_size} if config.network.startswith("vit") else {}

@@ -8,9 +8,10 @@ import torch
 
 from reluprime import data, released, speed, volume
 from reluprime.activations import relu
-from reluprime.precision import numerics
+from reluprime.precision import DTYPES, numerics
 from reluprime.speed import IN_MEMORY, PRODUCTS, RELEASED, TORCH, Contender, SpeedConfig, Task
 from reluprime.volume import VolumeConfig
+from reluprime.your_network import NetworkCheckConfig
 
 CPU = torch.device("cpu")
 
@@ -259,6 +260,24 @@ def test_a_band_trains_as_exact_zeros_do(monkeypatch):
     assert asked[0].model_copy(update={"kink_width": 0.0}) == asked[1]
     assert (asked[1].hidden_sizes, asked[1].epochs, asked[1].n_train) == ((256,) * 3, 2, 50)
     assert {contender.units for contender in task.contenders.values()} == {2}
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_check_is_measured_against_a_step_in_its_precision(monkeypatch, precision):
+    asked = []
+    monkeypatch.setattr(speed, "check", lambda *args, **named: asked.append((args, named)))
+    monkeypatch.setattr(
+        speed, "NetworkCheckConfig", lambda **c: NetworkCheckConfig(**c | {"image_size": 32})
+    )
+    task = speed.TASKS[f"check-{precision}"](SpeedConfig(task=f"check-{precision}"), CPU)
+    for contender in task.contenders.values():
+        contender.run()
+    (((network, batches), named),) = asked
+    assert named == {"precision": precision, "arithmetic": "native"}
+    assert {w.dtype for w in network.parameters()} == {DTYPES[precision]}
+    assert {len(y) for _, y in batches} == {8}
+    assert all(w.grad is not None for w in network.parameters())
+    assert {contender.units for contender in task.contenders.values()} == {len(batches)}
 
 
 def test_two_arithmetics_screen_the_same(monkeypatch):

@@ -51,7 +51,7 @@ def test_an_unknown_network_is_refused_before_anything_is_built():
 def test_the_study_says_what_the_check_says():
     config = NetworkCheckConfig(network="mobilenet_v3_small", precision="bf16", **SMALL)
     found = check_network(config, torch.device("cpu"))
-    network, batches = your_network._initialised(config, torch.device("cpu"))
+    network, batches = your_network.initialised(config, torch.device("cpu"))
     report = reluprime.check(network.train(), batches, precision="bf16", arithmetic="native")
     assert found["answer"] == report.answer
     assert found["summary"]["affected"] == report.summary["affected"].item()
@@ -63,7 +63,7 @@ def test_the_study_says_what_the_check_says():
 def test_the_same_seed_is_the_same_network_and_another_another():
     def weights(seed):
         config = NetworkCheckConfig(network="resnet18", seed=seed, **SMALL)
-        return your_network._initialised(config, torch.device("cpu"))[0].fc.weight
+        return your_network.initialised(config, torch.device("cpu"))[0].fc.weight
 
     assert torch.equal(weights(1), weights(1))
     assert not torch.equal(weights(1), weights(2))
