@@ -650,25 +650,38 @@ def test_a_band_far_above_counts_where_both_are_at_chance():
     assert outcome("D7", **ends(0.13)) == "open"
 
 
-@pytest.mark.parametrize("of", ["real", "band"])
-def test_one_precision_that_did_not_learn_is_open_alone(of):
-    """Where a run at s=0 at 16 bits is near chance, or the band beside it."""
+def near_chance_where(is_it, lost):
+    """The finding of D7 where the runs that is_it(config) are at chance, whatever s."""
+    example = trained(**between_two(lost))
+    return finding(
+        "D7",
+        "injected",
+        lambda cell: (at_chance(example) if is_it(cell.config) else example)(cell),
+    )
 
-    def finds(lost):
-        example = trained(**between_two(lost))
 
-        def near_chance(cell):
-            own = cell.config
-            at_bf16 = of == "real" and own.precision == "bf16" and own.seed == 1
-            above = of == "band" and own.precision == "fp32" and own.kink_width == 3e-6
-            near = not own.s and (at_bf16 or (above and own.seed == 1))
-            return (at_chance(example) if near else example)(cell)
+def test_one_precision_that_did_not_learn_is_open_alone():
+    """It lost nothing, which lies between the bands; the other is judged at each s."""
 
-        return finding("D7", "injected", near_chance)
+    def is_it(config):
+        return config.precision == "bf16"
 
-    assert finds(0.05).outcome == "open"
-    assert finds(0.2).outcome == ("fails" if of == "real" else "open")
-    assert finds(0.05).value.count(": holds") == (3 if of == "real" else 0)
+    held = near_chance_where(is_it, 0.05)
+    assert held.outcome == "open"
+    assert held.value.count(": holds") == held.value.count(": open") == 3
+    assert near_chance_where(is_it, 0.2).outcome == "fails"
+    assert near_chance_where(lambda c: is_it(c) and c.seed == 1, 0.05).outcome == "open"
+
+
+def test_a_band_that_did_not_learn_is_none_beside_real_zeros():
+    """It lost nothing as well: else each seed would lose more than both bands."""
+
+    def is_it(config):
+        return config.precision == "fp32" and config.kink_width >= 3e-6
+
+    assert near_chance_where(is_it, 0.02).outcome == "open"
+    assert near_chance_where(lambda c: False, 0.105).outcome == "fails"
+    assert near_chance_where(lambda c: is_it(c) and c.seed == 1, 0.105).outcome == "open"
 
 
 @pytest.mark.parametrize("rule", GRADIENT_RULES)
