@@ -66,11 +66,6 @@ MITIGATIONS: dict[str, dict] = {
 MITIGATED = WIDTHS[2:8]
 
 
-def changed(base: TrainingConfig, **changes) -> TrainingConfig:
-    """A config with other values, validated."""
-    return TrainingConfig.model_validate(base.model_dump() | changes)
-
-
 def bands(
     base: TrainingConfig,
     widths: Iterable[float],
@@ -83,10 +78,10 @@ def bands(
     found = []
     for width in widths:
         for seed in seeds:
-            own = changed(base, kink_width=width, seed=seed, **changes)
+            own = base.replace(kink_width=width, seed=seed, **changes)
             found.append(Cell(training.fit, own))
             found += [
-                Cell(training.fit, changed(own, s=s, gradient_rule=gradient_rule)) for s in s_values
+                Cell(training.fit, own.replace(s=s, gradient_rule=gradient_rule)) for s in s_values
             ]
     return found
 
@@ -118,7 +113,7 @@ def own_grid(
         changes |= MITIGATIONS["Adam"]
     elif optimizer != "sgd":
         raise ValueError(f"dose_optimizer={optimizer!r}; choose sgd or adam")
-    own = changed(base, **changes)
+    own = base.replace(**changes)
     cells = [c for rule in gradient_rules for c in bands(own, widths, s_values, rule, range(seeds))]
     return list(dict.fromkeys(cell.config for cell in cells))
 
@@ -589,11 +584,11 @@ def mitigation_grid(gradient_rule: str) -> list[Cell]:
     """Each way to train at s=1, and without a band how many exact zeros it leaves."""
     cells = []
     for changes in MITIGATIONS.values():
-        own = changed(MLP, **changes)
+        own = MLP.replace(**changes)
         cells += bands(own, MITIGATED, (1.0,), gradient_rule)
         cells += bands(own, (0.0,), (), gradient_rule)
-        cells += bands(changed(own, arithmetic="epilogue"), (0.0,), (), gradient_rule)
-    return cells + bands(changed(MLP, arithmetic="epilogue"), (0.0,), (), gradient_rule)
+        cells += bands(own.replace(arithmetic="epilogue"), (0.0,), (), gradient_rule)
+    return cells + bands(MLP.replace(arithmetic="epilogue"), (0.0,), (), gradient_rule)
 
 
 def _d8_grid(gradient_rule: str, _: str) -> list[Cell]:
@@ -604,9 +599,7 @@ def _d8_grid(gradient_rule: str, _: str) -> list[Cell]:
 
 def _d8(evidence: Evidence, gradient_rule: str, _: str) -> Finding:
     table = dose.measured(evidence, _d8_grid(gradient_rule, ""))
-    ways = {"as released": MLP} | {
-        n: changed(MLP, **MITIGATIONS[n]) for n in ("Adam", "batch norm")
-    }
+    ways = {"as released": MLP} | {n: MLP.replace(**MITIGATIONS[n]) for n in ("Adam", "batch norm")}
     own = {name: rows_of(table, config, s=1.0) for name, config in ways.items()}
     released = own.pop("as released")
     if not learnt(released, TEN_POINTS):
@@ -695,7 +688,7 @@ def _d9_grid(gradient_rule: str, _: str) -> list[Cell]:
 
 def strengths(table: pd.DataFrame) -> dict[str, dict[float, pd.DataFrame]]:
     """Runs at s=1 and others by what is varied and its value: by s, and by learning rate."""
-    rates = (changed(MLP, **VARIANTS[RATES[0]]), MLP, changed(MLP, **VARIANTS[RATES[1]]))
+    rates = (MLP.replace(**VARIANTS[RATES[0]]), MLP, MLP.replace(**VARIANTS[RATES[1]]))
     return {
         "s": {s: rows_of(table, MLP, s=s) for s in SCALED_S},
         "learning rate": {c.lr: rows_of(table, c, s=1.0) for c in rates},

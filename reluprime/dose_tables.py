@@ -10,7 +10,7 @@ from scipy import stats
 
 from reluprime import dose, dose_claims, learning, models, training
 from reluprime.activations import ReLU
-from reluprime.dose_claims import MITIGATIONS, MLP, POINT, TEN_POINTS, changed
+from reluprime.dose_claims import MITIGATIONS, MLP, POINT, TEN_POINTS
 from reluprime.evidence.claim import Cell, Evidence
 from reluprime.records import Store, sweep, table
 from reluprime.statistics import poisson_interval
@@ -59,7 +59,7 @@ def _split(changes: dict):
     """-> the network, and what differs only where there is a band."""
     band = {name: value for name, value in changes.items() if name == "kink_layer"}
     rest = {name: value for name, value in changes.items() if name not in band}
-    return changed(MLP, **rest), band
+    return MLP.replace(**rest), band
 
 
 def cells_of(store: Store, cells: Iterable[Cell]) -> pd.DataFrame:
@@ -203,8 +203,8 @@ def zeros_left(evidence: Evidence) -> pd.DataFrame:
     for name, changes in ({RELEASED: {}} | MITIGATIONS).items():
         row = {"condition": name}
         for arithmetic in ("native", "epilogue"):
-            own = changed(MLP, **changes, arithmetic=arithmetic)
-            configs = [changed(own, seed=seed) for seed in dose_claims.SEEDS]
+            own = MLP.replace(**changes, arithmetic=arithmetic)
+            configs = [own.replace(seed=seed) for seed in dose_claims.SEEDS]
             runs = learning.runs(evidence.table(training.fit, configs))
             zeros = runs["exact_zeros"].sum()
             low, high = (float(bound) for bound in poisson_interval(np.array(zeros)))

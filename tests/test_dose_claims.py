@@ -122,7 +122,7 @@ def test_each_claim_is_shown_in_the_notebook_of_kinks():
 
 def test_a_change_that_no_config_takes_is_refused():
     with pytest.raises(ValueError, match="momentum"):
-        claims.changed(claims.MLP, optimizer="adam")
+        claims.MLP.replace(optimizer="adam")
 
 
 def test_bands_give_each_width_and_seed_a_reference():
@@ -155,7 +155,7 @@ def is_mlp(config):
 
 
 def is_of(config, *names):
-    ways = [claims.changed(claims.MLP, **claims.MITIGATIONS[n]) for n in names]
+    ways = [claims.MLP.replace(**claims.MITIGATIONS[n]) for n in names]
     arm = {n: getattr(claims.MLP, n) for n in ("kink_width", "s", "gradient_rule", "seed")}
     return config.model_copy(update=arm) in ways
 
