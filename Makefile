@@ -58,7 +58,7 @@ wheel: .venv  ## build the wheel, install it into an empty environment, and chec
 	sed -n 's/^\([a-z0-9].*==.*[^ \]\) *\\$$/\1/p' requirements.lock > $(BUILD)/wheel/constraints.txt
 	$(PYTHON) -m venv $(BUILD)/wheel/env
 	$(BUILD)/wheel/env/bin/pip install --quiet --disable-pip-version-check -c $(BUILD)/wheel/constraints.txt "$$(ls $(BUILD)/wheel/*.whl)[vision]"
-	cd $(BUILD)/wheel && env/bin/python -m reluprime.check torchvision:resnet18 --batches 2 --batch-size 2
+	cd $(BUILD)/wheel && env/bin/reluprime check torchvision:resnet18 --batches 2 --batch-size 2
 
 lint: .venv  ## ruff: style and mistakes
 	$(BIN)/ruff check .

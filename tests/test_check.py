@@ -19,10 +19,10 @@ import reluprime
 from reluprime import activations, data, mechanism, models, statistics
 from reluprime.arithmetic import emulate
 from reluprime.check import _conditions, check
-from reluprime.check.__main__ import main
 from reluprime.check.passes import Condition, Gradients, Result
 from reluprime.check.report import Report, interval
 from reluprime.check.sites import Counts, Site
+from reluprime.cli import main
 
 
 class Planted(nn.Module):
@@ -443,7 +443,7 @@ def build_planted():
 
 
 def run_main(capsys, *arguments):
-    code = main([*arguments])
+    code = main(["check", *arguments])
     return code, capsys.readouterr()
 
 
@@ -515,8 +515,8 @@ model = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.ReLU(), torch.nn.Lin
 with reluprime.kinks(0.5):
     model(torch.zeros(1, 2))
 print(reluprime.check(model, (torch.randn(4, 2), torch.tensor([0, 1, 0, 1]))).answer)
-from reluprime.check.__main__ import main
-assert main(["torchvision:resnet18"]) == 2
+from reluprime.cli import main
+assert main(["check", "torchvision:resnet18"]) == 2
 """
 
 

@@ -1,7 +1,7 @@
-"""The command: does the derivative at kinks matter for a model of torchvision, or of one's own?
+"""Does the derivative at kinks matter for a model of torchvision, or of one's own?
 
-python -m reluprime.check torchvision:resnet18 --random --precision bf16 --batches 4
-python -m reluprime.check mypackage.module:build --shape 1,28,28 --data images/
+reluprime check torchvision:resnet18 --random --precision bf16 --batches 4
+reluprime check mypackage.module:build --shape 1,28,28 --data images/
 """
 
 import argparse
@@ -84,10 +84,11 @@ def folder_batches(folder: Path, shape: tuple[int, ...], size: int, number: int)
         yield torch.stack([x for x, _ in pairs]), torch.tensor([label for _, label in pairs])
 
 
-def _options(arguments: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        "python -m reluprime.check", description=__doc__.split("\n")[0]
-    )
+DOC = __doc__.split("\n")[0]
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """What the command takes."""
     parser.add_argument("model", help="torchvision:NAME or package.module:factory")
     parser.add_argument("--weights", type=Path, help="a state_dict that torch.save wrote")
     source = parser.add_mutually_exclusive_group()
@@ -98,12 +99,10 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--batch-size", type=int, default=16, help="images of each (16)")
     parser.add_argument("--shape", default="3,224,224", help="of an image (3,224,224)")
     parser.add_argument("--json", action="store_true", help="answer and tables as JSON")
-    return parser.parse_args(arguments)
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main(options: argparse.Namespace) -> int:
     """Print the report; 2 for a model, file or folder that cannot be used."""
-    options = _options(arguments)
     torch.manual_seed(0)
     try:
         shape = tuple(int(size) for size in options.shape.split(","))
@@ -118,11 +117,7 @@ def main(arguments: list[str] | None = None) -> int:
         )
         report = check(model.to(best_device()), batches, precision=options.precision)
     except (ValueError, OSError, ImportError, AttributeError) as error:
-        print(f"reluprime.check: {error}", file=sys.stderr)
+        print(f"reluprime check: {error}", file=sys.stderr)
         return 2
     print(json.dumps(report.as_dict(), indent=2) if options.json else report)
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

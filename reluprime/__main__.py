@@ -1,0 +1,5 @@
+import sys
+
+from reluprime.cli import main
+
+sys.exit(main())
