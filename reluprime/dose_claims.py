@@ -1,7 +1,7 @@
 """How many kinks does it take: the grid of widened kinks, and our sentences about it.
 
 No paper claims these; they are registered and computed like the papers' claims. The numbers in
-them are from pilots of a few minutes, on other seeds and grids.
+them are from pilots.
 """
 
 import math

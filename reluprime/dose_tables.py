@@ -12,7 +12,7 @@ from reluprime import dose, dose_claims, learning, models, training
 from reluprime.activations import ReLU
 from reluprime.dose_claims import MITIGATIONS, MLP, POINT, TEN_POINTS
 from reluprime.evidence.claim import Cell, Evidence
-from reluprime.records import Store, sweep, table
+from reluprime.records import Store, table
 from reluprime.statistics import poisson_interval
 from reluprime.training import TrainingConfig
 from reluprime.units import UnitRanges
@@ -66,18 +66,6 @@ def cells_of(store: Store, cells: Iterable[Cell]) -> pd.DataFrame:
     """The records of a grid, for their source."""
     found = evidence_of(store)
     return found.table(training.fit, dict.fromkeys(cell.config for cell in cells))
-
-
-def swept(
-    configs: list[TrainingConfig], store: Store, compute: str, max_seconds: float
-) -> pd.DataFrame:
-    """The runs of a reader's own grid, computed where the store lacks them."""
-    return sweep(training.fit, configs, store, compute, max_seconds)
-
-
-def pairs_of(cells: pd.DataFrame) -> pd.DataFrame:
-    """`dose.pairs` of cells of `training.fit`."""
-    return dose.pairs(dose.runs(cells))
 
 
 def progress(evidence: Evidence) -> pd.DataFrame:
