@@ -32,6 +32,11 @@ def toy(config: ToyConfig, device=None) -> dict:
     return {"exact_zeros": {"activation": [[config.zeros]]}, "process": os.getpid()}
 
 
+@study("test_compute.count", version=1)
+def count(config: ToyConfig, device=None) -> dict:
+    return {"exact_zeros": {"activation": config.zeros}}  # a number, as in zone.first_affected
+
+
 @pytest.fixture
 def store(tmp_path):
     return Store(tmp_path)
@@ -67,6 +72,12 @@ def test_arms_are_computed_after_their_reference_if_it_met_a_zero(store):
     compute.work(cells, store, soon())
     found = [(r["config"]["seed"], r["config"]["s"]) for r in lines(store)]
     assert found == [(0, 0.0), (0, 1.0), (1, 0.0), (1, 1.0), (2, 0.0)]
+
+
+def test_results_for_which_nothing_waits_may_have_any_form(store):
+    compute.work([Cell(count, ToyConfig())], store, soon())
+    compute.work([Cell(count, ToyConfig()), Cell(count, ToyConfig(seed=1))], store, soon())
+    assert len(store.since(records.study_name(count), 0)[0]) == 2
 
 
 def test_an_arm_that_comes_before_its_reference_waits_for_it(store):

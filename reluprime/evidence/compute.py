@@ -61,7 +61,7 @@ def work(cells: list[Cell], store: records.Store, end: float) -> None:
     """Compute cells that no other process has, in their order, until `end` (of time.time())."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     todo = {records.cell_key(cell.study, cell.config, device): cell for cell in cells}
-    known = _Known(store)
+    known = _Known(store, {_before(cell, device) for cell in cells if cell.after})
     while todo and time.time() < end:
         known.update({records.study_name(cell.study) for cell in todo.values()})
         todo = {key: cell for key, cell in todo.items() if known.wants(key, cell, device)}
@@ -94,15 +94,19 @@ def _one(todo: dict[str, Cell], known: "_Known", store: records.Store, device: s
 class _Known:
     """What a store has, read on from where the last reading ended."""
 
-    def __init__(self, store: records.Store):
-        self._store = store
+    def __init__(self, store: records.Store, awaited: set[str]):
+        """`awaited`: the keys for which cells wait; only these are asked, the others need no
+        exact zeros that are counted as a training counts them."""
+        self._store, self._awaited = store, awaited
         self._ends: dict[str, int] = {}
         self._asks: dict[str, bool] = {}  # by key: whether its result asks for more
 
     def update(self, studies: Iterable[str]) -> None:
         for name in studies:
             found, self._ends[name] = self._store.since(name, self._ends.get(name, 0))
-            self._asks |= {r["key"]: asks_for_more(name, r["result"]) for r in found}
+            for record in found:
+                key = record["key"]
+                self._asks[key] = key in self._awaited and asks_for_more(name, record["result"])
 
     def wants(self, key: str, cell: Cell, device: str) -> bool:
         """Whether a cell has no record, and may still be due."""
