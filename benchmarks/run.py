@@ -11,7 +11,9 @@ import argparse
 
 import torch
 
-from reluprime import precision, records, speed
+from reluprime import records
+from reluprime.instruments import precision
+from reluprime.speed import study as speed
 
 
 def main() -> None:

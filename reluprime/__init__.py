@@ -5,7 +5,9 @@ Importing this needs torch, numpy, pandas and pydantic alone; the report's modul
 
 __version__ = "0.1.0"
 
-from reluprime.activations import (
+from reluprime.check import check  # the function from here on, and the package by `import from`
+from reluprime.check.watch import kinks
+from reluprime.instruments.activations import (
     LeakyReLU,
     ReLU,
     ReLU6,
@@ -14,8 +16,6 @@ from reluprime.activations import (
     relu,
     relu6,
 )
-from reluprime.check import check  # the function from here on, and the package by `import from`
-from reluprime.watch import kinks
 
 __all__ = [
     "LeakyReLU",

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from reluprime import training
+from reluprime.training import study as training
 
 
 @pytest.fixture

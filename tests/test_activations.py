@@ -16,8 +16,8 @@ from torch.autograd.functional import hessian
 from torch.autograd.graph import saved_tensors_hooks
 from torch.func import functional_call, grad, jacrev, stack_module_state, vjp, vmap
 
-from reluprime import activations
-from reluprime.activations import (
+from reluprime.instruments import activations
+from reluprime.instruments.activations import (
     GRADIENT_RULES,
     LeakyReLU,
     ReLU,

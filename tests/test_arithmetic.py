@@ -11,15 +11,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from reluprime import arithmetic, bifurcation, models, plan, records, training
-from reluprime.activations import GRADIENT_RULES, ReLU, count_kinks
-from reluprime.arithmetic import LAYERS, emulate
-from reluprime.bifurcation import PairedRunConfig
-from reluprime.mechanism import ForwardZerosConfig, forward_zeros
-from reluprime.other_kinks import KinksConfig, PoolTiesConfig
-from reluprime.training import TrainingConfig
-from reluprime.volume import VolumeConfig
-from reluprime.zeros import ZeroCountConfig
+from reluprime import records
+from reluprime.bifurcation import study as bifurcation
+from reluprime.bifurcation.study import PairedRunConfig
+from reluprime.instruments import arithmetic, models
+from reluprime.instruments.activations import GRADIENT_RULES, ReLU, count_kinks
+from reluprime.instruments.arithmetic import LAYERS, emulate
+from reluprime.mechanism.kinks import KinksConfig, PoolTiesConfig
+from reluprime.mechanism.study import ForwardZerosConfig, forward_zeros
+from reluprime.report import plan
+from reluprime.training import study as training
+from reluprime.training.study import TrainingConfig
+from reluprime.training.zeros import ZeroCountConfig
+from reluprime.volume.study import VolumeConfig
 
 DTYPES = {
     "fp64": torch.float64,

@@ -2,8 +2,8 @@
 
 import pytest
 
-from reluprime import audit
-from reluprime.activations import count_kinks
+from reluprime.instruments.activations import count_kinks
+from reluprime.report import demonstrations as audit
 
 
 def test_one_zero_gets_s_times_upstream_or_s():

@@ -3,9 +3,9 @@ import pytest
 import torch
 from torchvision import transforms
 
-from reluprime import data
-from reluprime.batches import Batches, channel_statistics, generator
-from reluprime.data import Dataset
+from reluprime.instruments import data
+from reluprime.instruments.batches import Batches, channel_statistics, generator
+from reluprime.instruments.data import Dataset
 
 
 def images(n, channels=3, size=32, seed=0):

@@ -4,9 +4,8 @@ import torch
 import torch.nn.functional as F
 from pydantic import ValidationError
 
-from reluprime import bifurcation, data, models
-from reluprime.activations import ReLU
-from reluprime.bifurcation import (
+from reluprime.bifurcation import study as bifurcation
+from reluprime.bifurcation.study import (
     PairedRunConfig,
     Variant,
     WeightPlaneConfig,
@@ -14,6 +13,8 @@ from reluprime.bifurcation import (
     paired_run,
     weight_plane,
 )
+from reluprime.instruments import data, models
+from reluprime.instruments.activations import ReLU
 
 CPU = torch.device("cpu")
 DTYPES = {

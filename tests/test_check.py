@@ -16,13 +16,15 @@ from PIL import Image
 from torch import nn
 
 import reluprime
-from reluprime import activations, data, mechanism, models, statistics
-from reluprime.arithmetic import emulate
 from reluprime.check import _conditions, check
 from reluprime.check.passes import Condition, Gradients, Result
 from reluprime.check.report import Report, interval
 from reluprime.check.sites import Counts, Site
 from reluprime.cli import main
+from reluprime.evidence import statistics
+from reluprime.instruments import activations, data, models
+from reluprime.instruments.arithmetic import emulate
+from reluprime.mechanism import study as mechanism
 
 
 class Planted(nn.Module):

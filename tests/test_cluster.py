@@ -9,10 +9,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from reluprime import cluster, records, training, tuning
-from reluprime.data import DataError
-from reluprime.training import TrainingConfig
-from reluprime.tuning import SearchConfig, Space
+from reluprime import records
+from reluprime.instruments.data import DataError
+from reluprime.records import cluster
+from reluprime.search import study as tuning
+from reluprime.search.study import SearchConfig, Space
+from reluprime.training import study as training
+from reluprime.training.study import TrainingConfig
 
 ray = pytest.importorskip("ray")
 # No route but loopback's, which this table does not list: a header alone.

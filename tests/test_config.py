@@ -5,11 +5,13 @@ import re
 import pytest
 from pydantic import ValidationError
 
-from reluprime import claims, notebook, records
+from reluprime import records
 from reluprime.records import cell_key
-from reluprime.training import TrainingConfig, conditions, fit
-from reluprime.tuning import SearchConfig, Space, arms
-from reluprime.volume import VolumeConfig
+from reluprime.report import run as notebook
+from reluprime.report import scorecard as claims
+from reluprime.search.study import SearchConfig, Space, arms
+from reluprime.training.study import TrainingConfig, conditions, fit
+from reluprime.volume.study import VolumeConfig
 
 TRAINING = TrainingConfig(dataset="mnist-5k", hidden_sizes=(16,), epochs=1)
 

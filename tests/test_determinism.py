@@ -18,7 +18,9 @@ DEVICES = [
 PROGRAM = """
 import json, os, sys
 import torch
-from reluprime import bifurcation, precision, volume
+from reluprime.bifurcation import study as bifurcation
+from reluprime.instruments import precision
+from reluprime.volume import study as volume
 
 matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
 

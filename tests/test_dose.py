@@ -7,10 +7,11 @@ import math
 import pandas as pd
 import pytest
 
-from reluprime import arms, dose
+from reluprime.dose import study as dose
 from reluprime.evidence import made_up
 from reluprime.evidence.claim import Cell
-from reluprime.training import TrainingConfig, fit
+from reluprime.training import arms
+from reluprime.training.study import TrainingConfig, fit
 
 MACHINE = {"device_name": "made up", "threads": 1}
 

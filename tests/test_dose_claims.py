@@ -7,13 +7,14 @@ import math
 import pandas as pd
 import pytest
 
-from reluprime import dose_claims as claims
-from reluprime import records, training
-from reluprime.activations import GRADIENT_RULES
+from reluprime import records
+from reluprime.dose import claims
 from reluprime.evidence import made_up
 from reluprime.evidence.claim import Evidence
 from reluprime.evidence.registry import of_condition, read
-from reluprime.training import TrainingConfig
+from reluprime.instruments.activations import GRADIENT_RULES
+from reluprime.training import study as training
+from reluprime.training.study import TrainingConfig
 
 # Grids are built once.
 BY_ID = {c.id: dataclasses.replace(c, grid=functools.cache(c.grid)) for c in claims.CLAIMS}

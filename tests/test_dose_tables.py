@@ -8,10 +8,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from reluprime import dose_claims, dose_figures, dose_tables, records, training
+from reluprime import records
+from reluprime.dose import claims as dose_claims
+from reluprime.dose import figures as dose_figures
+from reluprime.dose import tables as dose_tables
 from reluprime.evidence import made_up
 from reluprime.evidence.claim import Evidence
 from reluprime.records import Store
+from reluprime.training import study as training
 
 EXAMPLES = dose_claims.D1.examples
 NONE = Evidence([])

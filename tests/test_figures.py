@@ -6,10 +6,12 @@ import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
 
-from reluprime import figures, learning_figures, replication_figures
-from reluprime.activations import GRADIENT_RULES
-from reluprime.kernels import LinearForm
-from reluprime.precision import Precision
+from reluprime.evidence import style as figures
+from reluprime.instruments.activations import GRADIENT_RULES
+from reluprime.instruments.kernels import LinearForm
+from reluprime.instruments.precision import Precision
+from reluprime.training import figures as learning_figures
+from reluprime.training import published_figures as replication_figures
 
 PRECISIONS = get_args(Precision)
 FORMS = get_args(LinearForm)

@@ -8,11 +8,11 @@ import torch
 from PIL import Image
 from pydantic import ValidationError
 
-from reluprime import data
-from reluprime.batches import FolderBatches, generator
-from reluprime.data import DataError
+from reluprime.instruments import data
+from reluprime.instruments.batches import FolderBatches, generator
+from reluprime.instruments.data import DataError
 from reluprime.records import cell_key
-from reluprime.training import TrainingConfig, fit
+from reluprime.training.study import TrainingConfig, fit
 
 CPU = torch.device("cpu")
 SIZES = [(300, 260), (230, 410), (40, 30), (256, 256)]
@@ -213,7 +213,7 @@ def test_fit_trains_a_resnet50(folder, threads):
 
 def test_fit_goes_on_with_the_same_bits_where_it_was_killed(folder, monkeypatch, threads):
     threads(1)
-    monkeypatch.setattr("reluprime.training.SAVE_SECONDS", 0.0)
+    monkeypatch.setattr("reluprime.training.study.SAVE_SECONDS", 0.0)
     whole = fit(config(folder), CPU)
     train, begun = FolderBatches.train, []
 

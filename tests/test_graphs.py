@@ -7,12 +7,15 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from reluprime import activations, graphs, models, stacks, training, volume
-from reluprime.activations import ReLU
-from reluprime.precision import DTYPES
-from reluprime.training import TrainingConfig, fit
-from reluprime.volume import VolumeConfig
-from reluprime.zone import ZoneConfig, first_affected
+from reluprime.instruments import activations, graphs, models
+from reluprime.instruments.activations import ReLU
+from reluprime.instruments.precision import DTYPES
+from reluprime.training import study as training
+from reluprime.training.study import TrainingConfig, fit
+from reluprime.volume import stacks
+from reluprime.volume import study as volume
+from reluprime.volume.study import VolumeConfig
+from reluprime.volume.zone import ZoneConfig, first_affected
 
 SMALL = {"dataset": "mnist-5k", "hidden_sizes": (16, 8), "n_train": 1000, "epochs": 3, "lr": 0.0625}
 ADAM = {"optimizer": "adam", "momentum": 0.0}

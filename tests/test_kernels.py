@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from reluprime import kernels, models, sums
-from reluprime.activations import ReLU
+from reluprime.instruments import kernels, models, sums
+from reluprime.instruments.activations import ReLU
 
 DTYPES = [torch.float64, torch.float32, torch.float16, torch.bfloat16]
 

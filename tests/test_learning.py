@@ -6,13 +6,8 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from reluprime import (
-    learning,
-    learning_figures,
-    records,
-)
-from reluprime.activations import GRADIENT_RULES
-from reluprime.statistics import (
+from reluprime import records
+from reluprime.evidence.statistics import (
     bootstrap_mean,
     conv_shares,
     conv_shares_by_rule,
@@ -23,9 +18,12 @@ from reluprime.statistics import (
     zero_rates,
     zeros_by_layer,
 )
-from reluprime.training import TrainingConfig
-from reluprime.volume import VolumeConfig
-from reluprime.zeros import ZeroCountConfig
+from reluprime.instruments.activations import GRADIENT_RULES
+from reluprime.training import figures as learning_figures
+from reluprime.training import tables as learning
+from reluprime.training.study import TrainingConfig
+from reluprime.training.zeros import ZeroCountConfig
+from reluprime.volume.study import VolumeConfig
 
 PROVENANCE = {"device_name": "made up", "threads": 1}
 # ---- synthetic records of training ----

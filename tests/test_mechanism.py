@@ -6,10 +6,17 @@ import pytest
 import torch
 from torch import nn
 
-from reluprime import kernels, mechanism, records
-from reluprime.activations import ReLU
-from reluprime.mechanism import ForwardZerosConfig, LinearZerosConfig, forward_zeros, linear_zeros
-from reluprime.precision import DTYPES
+from reluprime import records
+from reluprime.instruments import kernels
+from reluprime.instruments.activations import ReLU
+from reluprime.instruments.precision import DTYPES
+from reluprime.mechanism import study as mechanism
+from reluprime.mechanism.study import (
+    ForwardZerosConfig,
+    LinearZerosConfig,
+    forward_zeros,
+    linear_zeros,
+)
 
 SMALL = {"dataset": "mnist-5k", "hidden_sizes": (32, 32), "n_images": 1000}
 

@@ -6,7 +6,11 @@ from collections import Counter
 import pytest
 import torch
 
-from reluprime import kernels, mechanism, mechanism_grids, records, volume_claims
+from reluprime import records
+from reluprime.instruments import kernels
+from reluprime.mechanism import grids as mechanism_grids
+from reluprime.mechanism import study as mechanism
+from reluprime.volume import claims as volume_claims
 
 
 def test_panels_are_those_of_the_claims():

@@ -3,8 +3,8 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from reluprime import mechanism_grids
-from reluprime import mechanism_tables as tables
+from reluprime.mechanism import grids as mechanism_grids
+from reluprime.mechanism import tables
 from reluprime.records import REPOSITORY, Store
 
 GPU, CPU = {"device": "cuda"}, {"device": "cpu"}

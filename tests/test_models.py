@@ -4,8 +4,8 @@ import torchvision
 from scipy import stats
 from torch import nn
 
-from reluprime.activations import LeakyReLU, ReLU, ReLU6
-from reluprime.models import (
+from reluprime.instruments.activations import LeakyReLU, ReLU, ReLU6
+from reluprime.instruments.models import (
     NetworkConfig,
     build,
     mlp,

@@ -18,8 +18,12 @@ import pytest
 import yaml
 from PIL import Image
 
-from reluprime import claims, notebook, parameters, plan, records
-from reluprime.notebook import PROFILES, Page, as_html, check_parameters, paths
+from reluprime import records
+from reluprime.report import page as parameters
+from reluprime.report import plan
+from reluprime.report import run as notebook
+from reluprime.report import scorecard as claims
+from reluprime.report.run import PROFILES, Page, as_html, check_parameters, paths
 
 ANNOTATIONS = {"profile": str, "n_networks": int, "precisions": list[str], "caps": dict[str, int]}
 GOOD = {"profile": "report", "n_networks": 20, "precisions": ["fp32"], "caps": {}}
@@ -401,7 +405,7 @@ def test_missing_data_with_no_download_says_what_to_do(tmp_path, monkeypatch):
     given = ("-p", "store", str(tmp_path / "store"), "-p", "n_networks", "1")
     done = run_papermill("02_relative_volume.ipynb", tmp_path / "out.ipynb", *given)
     assert done.returncode != 0
-    assert "python -m reluprime.data mnist" in done.stderr
+    assert "python -m reluprime.instruments.data mnist" in done.stderr
 
 
 @pytest.mark.parametrize(

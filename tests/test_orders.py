@@ -4,10 +4,12 @@ import pytest
 import torch
 from torch import nn
 
-from reluprime import data, kernels, models, orders, zone
-from reluprime.activations import ReLU
-from reluprime.mechanism import ForwardZerosConfig, forward_zeros
-from reluprime.orders import SharesConfig, shares
+from reluprime.instruments import data, kernels, models
+from reluprime.instruments.activations import ReLU
+from reluprime.mechanism import orders
+from reluprime.mechanism.orders import SharesConfig, shares
+from reluprime.mechanism.study import ForwardZerosConfig, forward_zeros
+from reluprime.volume import zone
 
 CPU = torch.device("cpu")
 SMALL = {"dataset": "mnist-5k", "hidden_sizes": (32, 16)}

@@ -5,9 +5,8 @@ import pytest
 import torch
 from torch import nn
 
-from reluprime import kink_tables
-from reluprime import other_kinks as kinks
-from reluprime.other_kinks import KinksConfig, PoolTiesConfig
+from reluprime.mechanism import kink_tables, kinks
+from reluprime.mechanism.kinks import KinksConfig, PoolTiesConfig
 
 
 @pytest.mark.parametrize("s", [0.0, 0.5, 1.0, -2.0])

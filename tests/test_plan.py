@@ -7,19 +7,24 @@ import matplotlib.pyplot as plt
 import pytest
 import torch
 
-from reluprime import bifurcation, plan, records, tuning, volume
-from reluprime.mechanism import LinearZerosConfig, linear_zeros
-from reluprime.plan import Arithmetic
+from reluprime import records
+from reluprime.bifurcation import study as bifurcation
+from reluprime.mechanism.study import LinearZerosConfig, linear_zeros
 from reluprime.records import Store
-from reluprime.training import TrainingConfig
-from reluprime.volume import VolumeConfig
+from reluprime.report import plan
+from reluprime.report.plan import Arithmetic
+from reluprime.search import study as tuning
+from reluprime.training.study import TrainingConfig
+from reluprime.volume import study as volume
+from reluprime.volume.study import VolumeConfig
 
 SMALL = {"dataset": "mnist-5k", "hidden_sizes": (8,), "max_batches": 2, "n_networks": 2}
 IMPORTS = """
-from reluprime import training, volume
+from reluprime.training import study as training
+from reluprime.volume import study as volume
 from reluprime.records import Store, sweep
-from reluprime.training import TrainingConfig, conditions
-from reluprime.volume import VolumeConfig
+from reluprime.training.study import TrainingConfig, conditions
+from reluprime.volume.study import VolumeConfig
 records = Store(store)
 small = VolumeConfig(dataset="mnist-5k", hidden_sizes=(8,), max_batches=2, n_networks=2)
 """

@@ -3,7 +3,7 @@ import os
 import pytest
 import torch
 
-from reluprime.precision import DTYPES, describe, numerics, require
+from reluprime.instruments.precision import DTYPES, describe, numerics, require
 
 CPU = torch.device("cpu")
 CUDA = torch.device("cuda")  # a name: flags can be set without such a device

@@ -4,10 +4,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from reluprime import figures, predictions, volume_tables
 from reluprime.evidence import made_up
+from reluprime.evidence import style as figures
 from reluprime.evidence.claim import Evidence
-from reluprime.volume_claims import P7, PUBLISHED_QUARTILES
+from reluprime.volume import predictions
+from reluprime.volume import tables as volume_tables
+from reluprime.volume.claims import P7, PUBLISHED_QUARTILES
 
 CLAIM = predictions.CLAIM
 EPILOGUE = ("injected", "epilogue")

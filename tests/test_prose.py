@@ -6,8 +6,8 @@ import nbformat
 import pytest
 import yaml
 
-from reluprime.notebook import paths
 from reluprime.records import REPOSITORY
+from reluprime.report.run import paths
 
 ALLOWED = yaml.safe_load((REPOSITORY / "tests" / "allowed_numbers.yaml").read_text())
 

@@ -19,8 +19,9 @@ import pytest
 import torch
 from pydantic import BaseModel
 
-from reluprime import precision, records
+from reluprime import records
 from reluprime.config import study as named
+from reluprime.instruments import precision
 
 HERE = Path(__file__).resolve().parent
 NAME = "test_records.toy"

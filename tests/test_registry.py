@@ -7,9 +7,12 @@ from datetime import datetime, timedelta
 import pandas as pd
 import pytest
 
-from reluprime import arms, bifurcation_claims, claims, records
+from reluprime import records
+from reluprime.bifurcation import claims as bifurcation_claims
 from reluprime.evidence import made_up, registry
 from reluprime.evidence.claim import Evidence
+from reluprime.report import scorecard as claims
+from reluprime.training import arms
 
 R4 = claims.BY_ID["R4"]
 CONDITION = ("chain", "native")
@@ -78,7 +81,7 @@ CHANGES = {
 def test_code_that_answers_otherwise_is_noticed(monkeypatch, changes):
     """Each of these went unnoticed while every example was alike at both scales."""
     for name, value in changes.items():
-        monkeypatch.setattr(f"reluprime.{name}", value)
+        monkeypatch.setattr(f"reluprime.training.{name}", value)
     wanted = [claims.BY_ID[i] for i in ("P9", "R4")]
     assert registry.unregistered(wanted, registry.read())
 

@@ -8,9 +8,11 @@ import pandas as pd
 import pytest
 from test_learning import PROVENANCE, cell, experiment
 
-from reluprime import learning, replication, replication_figures
-from reluprime.training import TrainingConfig
-from reluprime.tuning import SearchConfig, Space, arms
+from reluprime.search.study import SearchConfig, Space, arms
+from reluprime.training import published as replication
+from reluprime.training import published_figures as replication_figures
+from reluprime.training import tables as learning
+from reluprime.training.study import TrainingConfig
 
 FC = {
     "dataset": "mnist",

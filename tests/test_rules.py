@@ -3,15 +3,18 @@
 import pandas as pd
 import pytest
 
-from reluprime import arms, claims, records, training_claims
-from reluprime.arms import Arm
+from reluprime import records
 from reluprime.evidence import made_up
 from reluprime.evidence.claim import Cell, Evidence
 from reluprime.evidence.compute import cells_of
 from reluprime.evidence.registry import of_condition, read
-from reluprime.statistics import conv_shares
-from reluprime.volume_claims import _medians, _networks, _pair_networks, networks
-from reluprime.zero_claims import proportional
+from reluprime.evidence.statistics import conv_shares
+from reluprime.report import scorecard as claims
+from reluprime.training import arms
+from reluprime.training import claims as training_claims
+from reluprime.training.arms import Arm
+from reluprime.training.zero_claims import proportional
+from reluprime.volume.claims import _medians, _networks, _pair_networks, networks
 
 CONDITIONS = [(claim.id, c) for claim in claims.CLAIMS for c in claim.conditions()]
 # Where a rule has no test that could leave it open, or is about the absence of zeros.

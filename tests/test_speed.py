@@ -6,12 +6,15 @@ import pandas as pd
 import pytest
 import torch
 
-from reluprime import data, released, speed, volume
-from reluprime.activations import relu
-from reluprime.precision import DTYPES, numerics
-from reluprime.speed import IN_MEMORY, PRODUCTS, RELEASED, TORCH, Contender, SpeedConfig, Task
-from reluprime.volume import VolumeConfig
-from reluprime.your_network import NetworkCheckConfig
+from reluprime.instruments import data
+from reluprime.instruments.activations import relu
+from reluprime.instruments.precision import DTYPES, numerics
+from reluprime.network.study import NetworkCheckConfig
+from reluprime.speed import released
+from reluprime.speed import study as speed
+from reluprime.speed.study import IN_MEMORY, PRODUCTS, RELEASED, TORCH, Contender, SpeedConfig, Task
+from reluprime.volume import study as volume
+from reluprime.volume.study import VolumeConfig
 
 CPU = torch.device("cpu")
 

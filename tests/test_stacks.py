@@ -4,9 +4,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from reluprime import models, stacks, volume
-from reluprime.activations import GRADIENT_RULES, ReLU
-from reluprime.volume import VolumeConfig
+from reluprime.instruments import models
+from reluprime.instruments.activations import GRADIENT_RULES, ReLU
+from reluprime.volume import stacks
+from reluprime.volume import study as volume
+from reluprime.volume.study import VolumeConfig
 
 SIZES = (6, 5, 4, 3)
 

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from reluprime import statistics
+from reluprime.evidence import statistics
 
 # One cell of three networks and 4 mini-batches: networks 10 and 12 are in the zone.
 CELL = {

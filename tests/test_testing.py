@@ -5,10 +5,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from reluprime import activations
-from reluprime.released import InjectedReLU
+from reluprime.check.watch import kinks
+from reluprime.instruments import activations
+from reluprime.speed.released import InjectedReLU
 from reluprime.testing import assert_derivative_at_kinks
-from reluprime.watch import kinks
 
 RIGHT = {
     "F.relu": (F.relu, (0.0,)),

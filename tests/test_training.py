@@ -12,11 +12,13 @@ import torch.nn.functional as F
 from pydantic import ValidationError
 from torch import nn
 
-from reluprime import models, precision, records, training
-from reluprime.activations import ReLU
-from reluprime.batches import Batches
-from reluprime.data import as_rgb_32, load
-from reluprime.training import TrainingConfig, conditions, fit
+from reluprime import records
+from reluprime.instruments import models, precision
+from reluprime.instruments.activations import ReLU
+from reluprime.instruments.batches import Batches
+from reluprime.instruments.data import as_rgb_32, load
+from reluprime.training import study as training
+from reluprime.training.study import TrainingConfig, conditions, fit
 
 SMALL = {"dataset": "mnist-5k", "hidden_sizes": (16, 8), "n_train": 600, "epochs": 3, "lr": 0.05}
 ADAM = {"optimizer": "adam", "momentum": 0.0, "lr": 0.01}
@@ -760,8 +762,8 @@ def test_a_run_killed_after_its_last_epoch_trains_no_more(monkeypatch, own_folde
 
 KILLED = """
 import json, sys
-from reluprime import training
-from reluprime.training import TrainingConfig, fit
+from reluprime.training import study as training
+from reluprime.training.study import TrainingConfig, fit
 training.SAVE_SECONDS = 0.0
 print(json.dumps(fit(TrainingConfig(**json.loads(sys.argv[1])))))
 """

@@ -3,9 +3,9 @@ import math
 import optuna
 import pytest
 
-from reluprime import tuning
-from reluprime.training import TrainingConfig
-from reluprime.tuning import SearchConfig, Space, search
+from reluprime.search import study as tuning
+from reluprime.search.study import SearchConfig, Space, search
+from reluprime.training.study import TrainingConfig
 
 TRAINING = TrainingConfig(
     dataset="mnist-5k", hidden_sizes=(16,), epochs=1, n_train=500, evaluate_on="validation"
@@ -133,7 +133,7 @@ def test_a_killed_search_goes_on_as_an_unbroken_one(
 
 
 def test_a_search_killed_within_a_training_goes_on_as_an_unbroken_one(tmp_path, monkeypatch):
-    monkeypatch.setattr("reluprime.training.SAVE_SECONDS", 0.0)
+    monkeypatch.setattr("reluprime.training.study.SAVE_SECONDS", 0.0)
     training = TRAINING.model_copy(update={"epochs": 4})
     config = SearchConfig(training=training, n_trials=3, sampler="random", grace_epochs=1)
     unbroken, epochs = search(config), 0

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from reluprime.activations import ReLU
-from reluprime.units import UnitRanges
+from reluprime.instruments.activations import ReLU
+from reluprime.instruments.units import UnitRanges
 
 
 class Twice(nn.Module):

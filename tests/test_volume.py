@@ -5,9 +5,10 @@ import torch
 import torch.nn.functional as F
 from pydantic import ValidationError
 
-from reluprime import data, models, volume
-from reluprime.activations import GRADIENT_RULES, ReLU
-from reluprime.volume import VolumeConfig, cells, estimate
+from reluprime.instruments import data, models
+from reluprime.instruments.activations import GRADIENT_RULES, ReLU
+from reluprime.volume import study as volume
+from reluprime.volume.study import VolumeConfig, cells, estimate
 
 CPU = torch.device("cpu")
 DTYPES = {

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.utils.checkpoint import CheckpointError, checkpoint
 
-from reluprime import activations
-from reluprime.activations import GRADIENT_RULES
-from reluprime.functions import NOT_REACHED
-from reluprime.watch import NotReachedWarning, kinks
+from reluprime.check.functions import NOT_REACHED
+from reluprime.check.watch import NotReachedWarning, kinks
+from reluprime.instruments import activations
+from reluprime.instruments.activations import GRADIENT_RULES
 
 
 def gradient(function, x, upstream=1.0, dtype=torch.float64):

@@ -4,10 +4,11 @@ import torch
 from pydantic import ValidationError
 
 import reluprime
-from reluprime import training, your_network
+from reluprime.network import study as your_network
+from reluprime.network.study import NetworkCheckConfig, check_network
 from reluprime.records import Store, sweep
-from reluprime.training import TrainingConfig
-from reluprime.your_network import NetworkCheckConfig, check_network
+from reluprime.training import study as training
+from reluprime.training.study import TrainingConfig
 
 SMALL = {"image_size": 32, "batch_size": 2, "n_batches": 2}
 TRAINING = {

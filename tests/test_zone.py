@@ -7,11 +7,13 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from reluprime import data, models, volume, zone
-from reluprime.activations import GRADIENT_RULES, ReLU
-from reluprime.arithmetic import emulate
-from reluprime.batches import Batches
-from reluprime.zone import ZoneConfig, first_affected
+from reluprime.instruments import data, models
+from reluprime.instruments.activations import GRADIENT_RULES, ReLU
+from reluprime.instruments.arithmetic import emulate
+from reluprime.instruments.batches import Batches
+from reluprime.volume import study as volume
+from reluprime.volume import zone
+from reluprime.volume.zone import ZoneConfig, first_affected
 
 CPU = torch.device("cpu")
 DTYPES = {

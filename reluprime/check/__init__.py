@@ -7,10 +7,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from reluprime.arithmetic import Arithmetic
 from reluprime.check.passes import AUTOCAST, PRECISIONS, Batch, Condition, Loss, run, unavailable
 from reluprime.check.report import Report
-from reluprime.precision import DTYPES
+from reluprime.instruments.arithmetic import Arithmetic
+from reluprime.instruments.precision import DTYPES
 
 __all__ = ["Report", "check"]
 
@@ -38,7 +38,8 @@ def check(
     - loss: (output, target) -> a number.
     - precision: of PRECISIONS; "bf16" and "fp16" are of all weights and activations, with
       "-autocast" of `torch.autocast`. None: that of the model's weights.
-    - arithmetic: how layers round (`reluprime.arithmetic`). None: all that the model can have.
+    - arithmetic: how layers round (`reluprime.instruments.arithmetic`). None: all that the model
+      can have.
 
     The model is copied, and looked at in the mode that it is in: `train()` it for the gradients of
     training. On a GPU a 16-bit precision is looked at with and without reduced-precision

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from reluprime.check import check
 from reluprime.check.passes import PRECISIONS, Batch
-from reluprime.precision import best_device
+from reluprime.instruments.precision import best_device
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, as torchvision's weights
 

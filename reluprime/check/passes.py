@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from reluprime.arithmetic import LAYERS, Arithmetic, available, emulate
 from reluprime.check.sites import Counts, Site, Watcher, compare
-from reluprime.precision import DTYPES, numerics
-from reluprime.watch import watching
+from reluprime.check.watch import watching
+from reluprime.instruments.arithmetic import LAYERS, Arithmetic, available, emulate
+from reluprime.instruments.precision import DTYPES, numerics
 
 AUTOCAST = "-autocast"  # ends a precision whose weights are fp32: torch.autocast rounds in layers
 PRECISIONS = (*DTYPES, f"bf16{AUTOCAST}", f"fp16{AUTOCAST}")

@@ -10,11 +10,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from reluprime import kernels, watch
-from reluprime.calls import Call, Elementwise
+from reluprime.check import watch
+from reluprime.check.calls import Call, Elementwise
+from reluprime.instruments import kernels
 
 _TORCH = os.path.dirname(torch.__file__) + os.sep
 _HERE = os.path.dirname(__file__) + os.sep
+_WATCHING = (__file__, watch.__file__)
 _LINEAR, _NORM = (nn.Linear, nn.Conv2d), (nn.BatchNorm1d, nn.BatchNorm2d)
 
 
@@ -31,10 +33,10 @@ def _line() -> str:
     frame = sys._getframe(1)
     while frame is not None:
         name = frame.f_code.co_filename
-        if name.startswith(_HERE) and name != __file__:
-            return ""  # the model itself was called from here
-        if name not in (__file__, watch.__file__) and not name.startswith(_TORCH):
-            return f"{os.path.basename(name)}:{frame.f_lineno}"
+        if name not in _WATCHING and not name.startswith(_TORCH):
+            # The model itself was called from another file of this tool.
+            called_here = name.startswith(_HERE)
+            return "" if called_here else f"{os.path.basename(name)}:{frame.f_lineno}"
         frame = frame.f_back
     return ""
 

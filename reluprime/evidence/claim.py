@@ -10,9 +10,9 @@ import pandas as pd
 from pydantic import BaseModel
 
 from reluprime import records
-from reluprime.activations import GRADIENT_RULES
-from reluprime.arithmetic import Arithmetic
 from reluprime.evidence.finding import Condition, Finding
+from reluprime.instruments.activations import GRADIENT_RULES
+from reluprime.instruments.arithmetic import Arithmetic
 
 DEVICES = ("cpu", "cuda")
 ARITHMETICS: tuple[str, ...] = get_args(Arithmetic)

@@ -1,0 +1,174 @@
+"""Figures of the page "How many kinks does it take?"."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, NullLocator
+
+from reluprime.dose import tables as dose_tables
+from reluprime.evidence.style import PUBLISHED, RULE_COLOURS, closed
+from reluprime.training.figures import MARKERS
+
+NAMES = {"mlp": "MLP 3x256, MNIST", "vgg11": "VGG11, CIFAR-10", "resnet18": "ResNet-18, CIFAR-10"}
+GREYS = ("#222222", "#777777", "#aaaaaa")
+
+
+def _count(value: float, _) -> str:
+    """1, 10, ... 1,000, then 10k, 1M."""
+    for size, letter in ((1e9, "G"), (1e6, "M"), (1e4, "k")):
+        if value >= size:
+            return f"{value / min(size, size if letter != 'k' else 1e3):g}{letter}"
+    return f"{value:,g}"
+
+
+def _log_doses(axes: Axes, label: str = "dose: kinks that the run at s=0 meets") -> None:
+    axes.set_xscale("log")
+    axes.xaxis.set_major_formatter(FuncFormatter(_count))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.set_xlabel(label)
+
+
+def _line(axes: Axes, curve: pd.DataFrame, rule: str, label: str, style: str = "-") -> None:
+    """Mean points against the dose, and the range of the runs."""
+    own = curve[curve["dose"] > 0].sort_values("dose")
+    if own.empty:
+        return
+    colour = RULE_COLOURS[rule]
+    axes.plot(own["dose"], 100 * own["difference"], style, marker=MARKERS[rule], color=colour)
+    axes.fill_between(own["dose"], 100 * own["least"], 100 * own["most"], color=colour, alpha=0.15)
+    last = own.iloc[-1]
+    axes.annotate(
+        label,
+        (last["dose"], 100 * last["difference"]),
+        xytext=(6, 0),
+        textcoords="offset points",
+        color=colour,
+        va="center",
+        fontsize=9,
+    )
+
+
+def dose_panel(axes: Axes, pairs: pd.DataFrame) -> None:
+    """Points of test accuracy against s=0 over the dose, at s=1, by gradient rule."""
+    for rule, label in (("chain", "derivative"), ("injected", "constant")):
+        own = pairs[(pairs["gradient_rule"] == rule) & (pairs["s"] == 1)]
+        if len(own):
+            _line(axes, dose_tables.curve(own), rule, label)
+    axes.axhline(0, color=PUBLISHED, linewidth=0.8)
+    _log_doses(axes)
+    axes.margins(x=0.18)
+    axes.set_ylabel("points against s=0")
+
+
+def dose_figure(by_network: dict[str, pd.DataFrame]) -> Figure:
+    """One panel a network that has runs: what the derivative and the constant cost, at s=1."""
+    shown = {name: pairs for name, pairs in by_network.items() if len(pairs)}
+    shown = shown or {"mlp": by_network["mlp"]}  # of which nothing is known so far
+    size = {"figsize": (7, 3.1 * len(shown)), "squeeze": False}
+    figure, axes = plt.subplots(len(shown), 1, sharex=True, sharey=True, **size)
+    for panel, (name, pairs) in zip(axes.flat, shown.items(), strict=True):
+        dose_panel(panel, pairs)
+        panel.set_title(NAMES[name])
+        if panel is not axes.flat[-1]:
+            panel.set_xlabel("")
+    return closed(figure)
+
+
+def s_figure(pairs: pd.DataFrame) -> Figure:
+    """The constant at each s: points over the dose."""
+    figure, axes = plt.subplots(figsize=(7, 3.6))
+    own = pairs[pairs["gradient_rule"] == "injected"]
+    values = sorted(set(own["s"]), key=abs)
+    shades = plt.get_cmap("Oranges")(np.linspace(0.35, 1, max(len(values), 1)))
+    for s, shade in zip(values, shades, strict=False):
+        curve = dose_tables.curve(own[own["s"] == s])
+        curve = curve[curve["dose"] > 0].sort_values("dose")
+        if curve.empty:
+            continue
+        style = "--" if s < 0 else "-"
+        axes.plot(curve["dose"], 100 * curve["difference"], style, marker=".", color=shade)
+        last = curve.iloc[-1]
+        place = (last["dose"], 100 * last["difference"])
+        words = {"xytext": (5, 0), "textcoords": "offset points", "va": "center", "fontsize": 9}
+        axes.annotate(f"s={s:g}", place, color=shade, **words)
+    axes.axhline(0, color=PUBLISHED, linewidth=0.8)
+    _log_doses(axes)
+    axes.margins(x=0.12)
+    axes.set_ylabel("points against s=0")
+    return closed(figure)
+
+
+def dead_figure(pairs: pd.DataFrame) -> Figure:
+    """Units that died against the kinks that a run met, at s=1; one dot a run."""
+    figure, axes = plt.subplots(figsize=(7, 3.6))
+    for rule, label in (("chain", "derivative"), ("injected", "constant")):
+        own = pairs[(pairs["gradient_rule"] == rule) & (pairs["s"] == 1) & (pairs["kinks"] > 0)]
+        dead = (own["dead_units"] - own["dead_at_0"]).clip(lower=0)
+        axes.plot(own["kinks"], dead, MARKERS[rule], color=RULE_COLOURS[rule], label=label)
+    line = np.geomspace(1, 768, 20)
+    axes.plot(line, line, ":", color=PUBLISHED, label="one unit a kink")
+    axes.set_yscale("symlog", linthresh=1)
+    axes.yaxis.set_major_formatter(FuncFormatter(_count))
+    axes.yaxis.set_minor_locator(NullLocator())
+    _log_doses(axes, "kinks that the run met")
+    axes.set_ylabel("units that died, of 768")
+    axes.legend(loc="upper right")
+    return closed(figure)
+
+
+def mitigation_figure(pairs: pd.DataFrame) -> Figure:
+    """What the constant costs at s=1 over the dose, a line a way to train."""
+    figure, axes = plt.subplots(figsize=(7, 4))
+    names = list(dict.fromkeys(pairs["condition"]))
+    styles = ("-", "--", "-.", ":")
+    for index, name in enumerate(names):
+        own = pairs[(pairs["condition"] == name) & (pairs["s"] == 1)]
+        curve = dose_tables.curve(own[own["gradient_rule"] == "injected"])
+        if curve.empty:
+            continue
+        curve = curve[curve["dose"] > 0].sort_values("dose")
+        first = name == dose_tables.RELEASED
+        axes.plot(
+            curve["dose"],
+            100 * curve["difference"],
+            styles[index % len(styles)],
+            marker="X" if first else ".",
+            color=RULE_COLOURS["injected"] if first else GREYS[(index - 1) // 2 % len(GREYS)],
+            label=name,
+        )
+    axes.axhline(0, color=PUBLISHED, linewidth=0.8)
+    _log_doses(axes)
+    axes.set_ylabel("points against s=0")
+    if axes.lines[:-1]:
+        axes.legend(loc="lower left", ncols=2)
+    return closed(figure)
+
+
+def paper_figure(pairs: pd.DataFrame, doses: pd.DataFrame, units: int) -> Figure:
+    """The curve at s=1 by kinks a unit, and where the papers' trainings stand on that axis.
+
+    units: of the network that `pairs` are of. doses: rows of `dose_tables.paper_doses`.
+    """
+    figure, axes = plt.subplots(figsize=(7, 3.8))
+    for rule, label in (("chain", "derivative"), ("injected", "constant")):
+        own = pairs[(pairs["gradient_rule"] == rule) & (pairs["s"] == 1)]
+        if len(own):
+            curve = dose_tables.curve(own)
+            _line(axes, curve.assign(dose=curve["dose"] / units), rule, label)
+    for index, row in enumerate(doses.to_dict("records")):
+        low, high = row["low"] / row["units"], row["high"] / row["units"]
+        axes.axvspan(max(low, 1e-5), high, color="#777777", alpha=0.25)
+        axes.text(
+            row["a_unit"],
+            0.04 + 0.09 * index,
+            row["training"],
+            transform=axes.get_xaxis_transform(),
+            fontsize=8,
+        )
+    axes.axhline(0, color=PUBLISHED, linewidth=0.8)
+    _log_doses(axes, "dose: kinks a unit")
+    axes.margins(x=0.12)
+    axes.set_ylabel("points against s=0")
+    return closed(figure)

@@ -1,0 +1,156 @@
+"""Zeros of a GPU's own linear layers beside those of the emulations, shape by shape."""
+
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from reluprime import records
+from reluprime.evidence.statistics import clopper_pearson
+from reluprime.evidence.tests import RISK
+from reluprime.mechanism import orders
+from reluprime.mechanism import study as mechanism
+
+SHAPE = ["precision", "rows", "inputs", "outputs"]
+CONDITIONS = ("native", "native, flag on", "epilogue", "separate")
+
+
+def gpu_cells(store: records.Store) -> pd.DataFrame:
+    """The records of `mechanism.linear_zeros` that a GPU made."""
+    cells = records.table(mechanism.linear_zeros, store)
+    if cells.empty:
+        return cells
+    on_gpu = cells["provenance"].map(lambda how: how["device"] == "cuda")
+    return cells[on_gpu]
+
+
+def by_shape(cells: pd.DataFrame) -> pd.DataFrame:
+    """Zeros by shape of the layer, a column for each of CONDITIONS; calls (outputs) of each.
+
+    Shapes of which a condition is missing are left out.
+    """
+    if cells.empty:
+        return pd.DataFrame(columns=[*SHAPE, "calls", *CONDITIONS])
+    arithmetic, reduced = (
+        cells[name].fillna(value) if name in cells else pd.Series(value, index=cells.index)
+        for name, value in (("arithmetic", "native"), ("reduced_precision", False))
+    )
+    condition = arithmetic.where(~reduced.astype(bool), "native, flag on")
+    wide = cells.assign(condition=condition).pivot_table(
+        index=[*SHAPE, "calls"], columns="condition", values="zeros", aggfunc="last"
+    )
+    return wide.reindex(columns=list(CONDITIONS)).dropna().astype(int).reset_index()
+
+
+class Ratio(NamedTuple):
+    """Of two Poisson counts over equally many calls: value, exact 95 % interval, p of 1."""
+
+    value: float
+    low: float
+    high: float
+    p: float
+
+
+def ratio(a: int, b: int) -> Ratio:
+    """a / b, by the exact binomial test of a among a + b."""
+    if a + b == 0:
+        return Ratio(np.nan, np.nan, np.nan, 1.0)
+    test = stats.binomtest(int(a), int(a + b))
+    low, high = test.proportion_ci(1 - RISK)
+    odds = [np.inf if share == 1 else share / (1 - share) for share in (a / (a + b), low, high)]
+    return Ratio(*map(float, odds), float(test.pvalue))
+
+
+def summary(shapes: pd.DataFrame) -> pd.DataFrame:
+    """A row a precision: the native kernel's zeros over those of each emulation.
+
+    Columns: precision, shapes, native, flag_changes (shapes whose count the flag changes), and
+    for each emulation its zeros, the ratio with its interval, and in how many shapes the two
+    differ at 1 % divided by the number of shapes.
+    """
+    rows = []
+    for precision, own in shapes.groupby("precision"):
+        row = {"precision": precision, "shapes": len(own), "native": own["native"].sum()}
+        row["flag_changes"] = int((own["native"] != own["native, flag on"]).sum())
+        for name in ("epilogue", "separate"):
+            whole = ratio(own["native"].sum(), own[name].sum())
+            apart = [ratio(n, e).p for n, e in zip(own["native"], own[name], strict=True)]
+            row |= {name: own[name].sum(), f"{name}_ratio": whole}
+            row[f"{name}_differs"] = int(np.sum(np.array(apart) < 0.01 / len(own)))
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def summary_table(shapes: pd.DataFrame) -> pd.DataFrame:
+    """:func:`summary` in words, for the page."""
+    rows = []
+    for row in summary(shapes).to_dict("records"):
+        of_shapes = f"of {row['shapes']} shapes"
+        words = {
+            "precision": row["precision"],
+            "zeros, the GPU's kernel": f"{row['native']:,}",
+            "changed by the flag": f"{row['flag_changes']} {of_shapes}",
+        }
+        for name in ("epilogue", "separate"):
+            found = row[f"{name}_ratio"]
+            words[f"kernel / {name}"] = f"{found.value:.2g} [{found.low:.2g}, {found.high:.2g}]"
+            words[f"differs from {name}"] = f"{row[f'{name}_differs']} {of_shapes}"
+        rows.append(words)
+    return pd.DataFrame(rows)
+
+
+def shape_table(shapes: pd.DataFrame) -> pd.DataFrame:
+    """:func:`by_shape` for the page."""
+    words = {"rows": "images", "calls": "outputs counted"}
+    return shapes.rename(columns=words).map(lambda x: f"{x:,}" if isinstance(x, int) else x)
+
+
+# ---- the order of summation at fp32 ----
+
+# The released shares of the networks of mechanism_grids.NETWORKS: work, file, width.
+RELEASED = {
+    (64, 64, 64): ("B21", "paper_volume_mlp.csv", 64),
+    (256, 256, 256): ("B21", "paper_volume_mlp.csv", 256),
+    (32, 32, 32, 32): ("M23", "replication_volume_mlp.csv", 32),
+}
+
+
+def order_cells(store: records.Store) -> pd.DataFrame:
+    """The records of `orders.shares`."""
+    return records.table(orders.shares, store)
+
+
+def orders_table(cells: pd.DataFrame) -> pd.DataFrame:
+    """Share of networks that meet an exact zero, a row a network and form, with exact intervals.
+
+    cells: of `orders.shares`. All forms of a network are tried on the same weights, so the spread
+    of a column is that of the order of summation alone.
+    """
+    rows = []
+    groups = () if cells.empty else cells.groupby(["hidden_sizes", "linear_form"], sort=False)
+    for (hidden_sizes, form), own in groups:
+        firsts = [first for cell in own["first_zero"] for first in cell]
+        zeros = sum(first is not None for first in firsts)
+        rows.append(
+            {"network": "-".join(map(str, hidden_sizes)), "form of a linear layer": form}
+            | {"networks": len(firsts), "share": _share(zeros, len(firsts))}
+            | {"released": _released(hidden_sizes)}
+        )
+    columns = ["network", "form of a linear layer", "networks", "share", "released"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def _share(k: int, n: int) -> str:
+    low, high = clopper_pearson(k, n)
+    return f"{k / n:.1%} [{low:.1%}, {high:.1%}]"
+
+
+def _released(hidden_sizes: tuple[int, ...]) -> str:
+    if hidden_sizes not in RELEASED:
+        return ""
+    work, file, width = RELEASED[hidden_sizes]
+    table = records.published(file)
+    own = (table["factor"] == "nb_neurons") & (table["value"] == width) & (table["precision"] == 32)
+    (row,) = table[own].to_dict("records")
+    return f"{work} {_share(row['in_zone'], row['networks'])}"

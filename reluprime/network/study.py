@@ -1,0 +1,256 @@
+"""The instruments on networks that are not the papers': the study of the page "Your network"."""
+
+import time
+from functools import lru_cache
+from typing import Annotated, Any
+
+import pandas as pd
+import torch
+from pydantic import Field, PositiveInt, model_validator
+from torch import Tensor, nn
+from torchvision import models as torchvision_models
+
+from reluprime.check import check
+from reluprime.config import Config, later, study
+from reluprime.instruments.activations import relu
+from reluprime.instruments.arithmetic import Arithmetic
+from reluprime.instruments.precision import Precision, best_device
+from reluprime.testing import assert_derivative_at_kinks
+from reluprime.training import study as training
+from reluprime.training.study import TrainingConfig
+
+BATCH = ["affected", "low", "high", "relative_l2", "largest", "next_batch"]
+COUNTS = ["calls", "hits", "structural", "by_rounding", "units", "dead_units"]
+
+
+class NetworkCheckConfig(Config):
+    """One network under one precision and arithmetic, as `reluprime.check` looks at it."""
+
+    network: str = "resnet18"  # a builder of torchvision.models, at initialisation
+    trained: TrainingConfig | None = later(None)  # in its place: the network of this training
+    precision: Precision = "fp32"  # of weights and activations, or of autocast
+    autocast: bool = later(False)  # fp32 weights under torch.autocast
+    arithmetic: Arithmetic = later("native")
+    image_size: PositiveInt = 64  # pixels a side of random images; a trained network has its own
+    batch_size: PositiveInt = 16
+    n_batches: Annotated[int, Field(ge=2)] = 4
+    seed: Annotated[int, Field(ge=0)] = 0  # of initial weights and random images
+
+    @model_validator(mode="after")
+    def _can_be_built(self):
+        known = torchvision_models.list_models(module=torchvision_models)
+        if self.trained is None and self.network not in known:
+            raise ValueError(f"network={self.network!r} is no builder of torchvision.models")
+        if self.trained is not None and self.trained.n_networks != 1:
+            raise ValueError("trained.n_networks must be 1")
+        return self
+
+
+@study("network.check", version=1)
+def check_network(config: NetworkCheckConfig, device: torch.device | None = None) -> dict:
+    """Whether the gradient of a network depends on the derivative at its kinks, and where.
+
+    Returns answer (the sentence of `reluprime.check`), summary (a row of `Report.summary`), sites
+    (rows of `Report.sites`) and check_seconds, without the time of a training. Labels are drawn
+    among the classes; a trained network sees the first images of its test set.
+    """
+    device = best_device() if device is None else device
+    network, batches = _trained(config, device) if config.trained else initialised(config, device)
+    precision = f"{config.precision}-autocast" if config.autocast else config.precision
+    began = time.perf_counter()
+    report = check(network.train(), batches, precision=precision, arithmetic=config.arithmetic)
+    seconds = time.perf_counter() - began
+    (summary,) = _plain(report.summary[[*BATCH, *COUNTS]])
+    sites = report.sites.drop(columns=["precision", "arithmetic", "reduced_precision"])
+    return {
+        "answer": report.answer,
+        "summary": summary,
+        "sites": _plain(sites),
+        "check_seconds": round(seconds, 2),
+    }
+
+
+def _plain(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """Rows of numbers and strings; None where there is no number."""
+    whole = table.astype(object)
+    return whole.where(whole.notna(), None).to_dict("records")
+
+
+def initialised(
+    config: NetworkCheckConfig, device: torch.device
+) -> tuple[nn.Module, list[tuple[Tensor, Tensor]]]:
+    """A network of torchvision with weights from the seed, and random mini-batches."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(config.seed)
+        sized = {"image_size": config.image_size} if config.network.startswith("vit") else {}
+        network = torchvision_models.get_model(config.network, weights=None, **sized)
+    random = torch.Generator().manual_seed(config.seed)
+    shape = (config.n_batches, config.batch_size, 3, config.image_size, config.image_size)
+    images = torch.randn(shape, generator=random)
+    labels = torch.randint(1000, shape[:2], generator=random)
+    return network.to(device), _pairs(images.to(device), labels.to(device))
+
+
+@lru_cache(1)
+def _network_of(config: TrainingConfig, device: torch.device) -> tuple[nn.Module, Tensor, Tensor]:
+    """Trained once for all conditions of a sweep; a check copies what it is given."""
+    return training.trained(config, device)
+
+
+def _trained(config: NetworkCheckConfig, device: torch.device) -> tuple[nn.Module, list]:
+    network, images, labels = _network_of(config.trained, device)
+    n = config.n_batches * config.batch_size
+    shape = (config.n_batches, config.batch_size)
+    return network, _pairs(images[:n].reshape(*shape, *images.shape[1:]), labels[:n].reshape(shape))
+
+
+def _pairs(images: Tensor, labels: Tensor) -> list[tuple[Tensor, Tensor]]:
+    return list(zip(images, labels, strict=True))
+
+
+# ---- the page ----
+
+
+def name(config: dict) -> str:
+    """A network in words."""
+    trained = config.get("trained")
+    if not isinstance(trained, dict):
+        return config["network"]
+    epochs = trained["epochs"]
+    words = f"{trained['architecture']} trained on {trained['dataset']}"
+    return f"{words}, {epochs} epoch{'s' * (epochs > 1)}"
+
+
+def table(cells: pd.DataFrame) -> pd.DataFrame:
+    """A row a network and condition: what the check says, and what it cost."""
+    rows = []
+    for cell in cells.to_dict("records"):
+        own, n = cell["summary"], cell["n_batches"]
+        rounding = own["by_rounding"]
+        rows.append(
+            {"network": name(cell), "precision": _precision(cell)}
+            | {"arithmetic": _or(cell.get("arithmetic"), "native")}
+            | {"mini-batches that depend on s": f"{own['affected']} of {n}"}
+            | {"by (of the gradient's length)": _share(own["relative_l2"])}
+            | {"another mini-batch changes it by": _share(own["next_batch"])}
+            | {"calls": _count(own["calls"]), "at a kink by rounding": _count(rounding)}
+            | {"also in fp64": _count(own["structural"])}
+            | {"seconds": f"{cell['check_seconds']:.0f}"}
+        )
+    return pd.DataFrame(rows)
+
+
+def _precision(cell: dict) -> str:
+    return f"{cell['precision']} autocast" if cell.get("autocast") is True else cell["precision"]
+
+
+def _or(value: Any, otherwise: str) -> Any:
+    """The value, or a word where there is none (None, or NaN of an older record)."""
+    return otherwise if value is None or value != value else value
+
+
+def _count(value: Any) -> str:
+    """A whole number with commas; a name as it is, and a dash for nothing."""
+    value = _or(value, "–")
+    return value if isinstance(value, str) else f"{value:,.0f}"
+
+
+def _share(value: float | None) -> str:
+    if value is None or value != value:
+        return "–"
+    return f"{value:.2%}" if value >= 5e-5 or value == 0 else "less than 0.01%"
+
+
+def grids(
+    networks: list[str],
+    precisions: list[str],
+    arithmetics: list[Arithmetic],
+    *,
+    image_size: int,
+    batch_size: int,
+    n_batches: int,
+    trained: dict[str, Any],
+) -> dict[str, list[NetworkCheckConfig]]:
+    """The cells of the page: "initialised" networks, and a "trained" ResNet-18 with batch norm.
+
+    precisions: "fp32", "bf16" ... or with "-autocast". An emulated arithmetic is asked for where
+    the network has layers for it and the precision is not autocast. trained: parameters of the
+    training that differ from the report's.
+    """
+    images = {"batch_size": batch_size, "n_batches": n_batches}
+    resnet = TrainingConfig(
+        architecture="resnet18", batch_norm=True, lr=0.01, augment=True, **trained
+    )
+    own = {
+        "initialised": [{"network": n, "image_size": image_size} for n in networks],
+        "trained": [{"trained": resnet}],
+    }
+    return {
+        name: [
+            NetworkCheckConfig(
+                **of,
+                **images,
+                precision=precision.removesuffix("-autocast"),
+                autocast=precision.endswith("-autocast"),
+                arithmetic=arithmetic,
+            )
+            for of in group
+            for precision in precisions
+            for arithmetic in arithmetics
+            if arithmetic == "native" or not precision.endswith("-autocast")
+        ]
+        for name, group in own.items()
+    }
+
+
+def answers(cells: pd.DataFrame) -> pd.DataFrame:
+    """The check's sentence on each network, in its first condition."""
+    first = cells.drop_duplicates("network")
+    return pd.DataFrame(
+        {"network": name(cell), "answer": cell["answer"]} for cell in first.to_dict("records")
+    )
+
+
+def sites(cells: pd.DataFrame) -> pd.DataFrame:
+    """Each call site of a network, in its first condition."""
+    (cell,) = cells.head(1).to_dict("records")
+    words = {"by_rounding": "by rounding", "dead_units": "dead units", "structural": "also in fp64"}
+    columns = ["module", "function", "calls", "hits", *words, "units"]
+    rows = [{c: _count(site[c]) for c in columns} for site in cell["sites"]]
+    return pd.DataFrame(rows, dtype=object).rename(columns=words)
+
+
+class _Released(torch.autograd.Function):
+    """ReLU whose gradient at 0 is the number 1, whatever comes from upstream.
+
+    Our own words for what both releases compute.
+    """
+
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return x.clamp(min=0)
+
+    @staticmethod
+    def backward(ctx, upstream):
+        (x,) = ctx.saved_tensors
+        return torch.where(x == 0, 1.0, upstream * (x > 0)).to(upstream.dtype)
+
+
+def tried_rules() -> pd.DataFrame:
+    """What `assert_derivative_at_kinks` says of PyTorch's ReLU, ours and the released rule."""
+    functions = {
+        "torch.relu": torch.relu,
+        "reluprime.relu, s=0.5": lambda x: relu(x, s=0.5),
+        "the released rule, s=1": _Released.apply,
+        "the same, as reluprime has it": lambda x: relu(x, s=1.0, gradient_rule="injected"),
+    }
+    return pd.DataFrame({"function": n, "it says": _said(f)} for n, f in functions.items())
+
+
+def _said(function) -> str:
+    try:
+        assert_derivative_at_kinks(function)
+    except AssertionError as error:
+        return str(error)
+    return "passes"

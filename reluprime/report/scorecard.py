@@ -1,0 +1,258 @@
+"""Every claim of the two papers, judged: the scorecard.
+
+    python -m reluprime.report.scorecard scorecard [--json]     what each claim's records say
+    python -m reluprime.report.scorecard register --reason ..   register new or changed rules
+    python -m reluprime.report.scorecard compute P2 R1 ..       compute what the claims' grids lack
+
+The rules stand with their topics (`*_claims`); each is registered before its records.
+"""
+
+import argparse
+import json
+import math
+import sys
+from collections.abc import Sequence
+from itertools import pairwise
+
+import pandas as pd
+
+from reluprime import records
+from reluprime.bifurcation import claims as bifurcation_claims
+from reluprime.dose import claims as dose_claims
+from reluprime.evidence import registry
+from reluprime.evidence.claim import ARITHMETICS, Claim, Evidence
+from reluprime.evidence.compute import compute
+from reluprime.evidence.finding import NO_OCCASION, NOT_TESTED, OPEN, verdict
+from reluprime.instruments.activations import GRADIENT_RULES
+from reluprime.search import claims as search_claims
+from reluprime.training import claims as training_claims
+from reluprime.training import zero_claims
+from reluprime.volume import claims as volume_claims
+from reluprime.volume import predictions
+
+_MODULES = (bifurcation_claims, volume_claims, training_claims, zero_claims, search_claims)
+
+
+def _place(claim: Claim) -> tuple[str, int]:
+    return claim.id[0], int(claim.id[1:])
+
+
+CLAIMS = tuple(sorted((c for module in _MODULES for c in module.CLAIMS), key=_place))
+BY_ID = {claim.id: claim for claim in CLAIMS}
+# Sentences of ours: registered and computed alike, in no scorecard.
+OURS = (predictions.CLAIM, predictions.HALF_CLAIM, *dose_claims.CLAIMS)
+# Registered rules that no claim has any more, by claim and arithmetic, and why.
+_ONLY_EPILOGUE = "the sentence is about `epilogue` alone; in this arithmetic it could not fail"
+WITHDRAWN = {("A1", arithmetic): _ONLY_EPILOGUE for arithmetic in ("native", "separate")}
+STUDIES = tuple({c.study: None for claim in CLAIMS for c in claim.cells()})
+
+
+def load(store: records.Store, claims: Sequence[Claim] = CLAIMS) -> Evidence:
+    """All records that the rules of claims may read."""
+    studies = dict.fromkeys(records.study_name(c.study) for claim in claims for c in claim.cells())
+    return Evidence.of_store(store, studies)
+
+
+def judged(claim: Claim, evidence: Evidence, entries: list[dict]) -> dict:
+    """One claim: id, statement, published, verdict, registered, scale, made_on, by.
+
+    by: for each gradient rule and arithmetic its outcome (None: records are missing) and value.
+    made_on: the devices of the records, in words. Cells that are open or without occasion are
+    named and decide nothing.
+    """
+    findings = {condition: claim.finding(evidence, condition) for condition in claim.conditions()}
+    outcomes = {condition: finding.outcome for condition, finding in findings.items()}
+    flaw = claim.flaw() if claim.flaw else None
+    return {
+        "id": claim.id,
+        "statement": claim.statement,
+        "published": claim.published,
+        "verdict": _so_far(verdict(outcomes, claim.inferred, flaw, claim.reduced), outcomes, flaw),
+        "registered": registry.status(claim, evidence, entries),
+        "scale": claim.scale,
+        "made_on": ", ".join(sorted(_devices(claim, evidence))),
+        "by": [
+            {
+                "gradient_rule": rule,
+                "arithmetic": arithmetic,
+                "outcome": finding.outcome,
+                "value": finding.value,
+            }
+            for (rule, arithmetic), finding in findings.items()
+        ],
+    }
+
+
+def _so_far(word: str, outcomes: dict, flaw: str | None) -> str:
+    """A verdict as long as an arithmetic's records are missing: it may change with them."""
+    missing = None in outcomes.values() and any(outcomes.values())
+    return f"{word}, so far" if missing and not flaw else word
+
+
+def _devices(claim: Claim, evidence: Evidence) -> set[str]:
+    found = (record for c in claim.cells() for record in evidence.of(c.study, c.config))
+    return {record["provenance"]["device_name"] for record in found}
+
+
+def all_judged(store: records.Store, ids: Sequence[str] = tuple(BY_ID)) -> list[dict]:
+    """:func:`judged` of the claims with these ids, in that order."""
+    claims = [BY_ID[i] for i in ids]
+    evidence, entries = load(store, claims), registry.read()
+    return [judged(claim, evidence, entries) for claim in claims]
+
+
+def scorecard(store: records.Store, ids: Sequence[str] = tuple(BY_ID)) -> pd.DataFrame:
+    """The scorecard for a page: one row a claim.
+
+    Columns: id, verdict, figure, claim, published, chain, injected, registered, scale, source.
+    """
+    rows = []
+    for row in all_judged(store, ids):
+        claim = BY_ID[row["id"]]
+        seen = any(cell["outcome"] for cell in row["by"])
+        rows.append(
+            {
+                "id": claim.id,
+                "verdict": row["verdict"],
+                "figure": claim.figure,
+                "claim": claim.statement,
+                "published": claim.published,
+                **{rule: _words(row["by"], rule, claim) for rule in ("chain", "injected")},
+                "registered": row["registered"],
+                "scale": f"{claim.scale}; on {row['made_on']}" if seen else "–",
+                "source": claim.source,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def _words(by: list[dict], gradient_rule: str, claim: Claim) -> str:
+    """A rule's outcomes, each with its arithmetic where there are several."""
+    if claim.counts_zeros and gradient_rule == "injected" and _alike(by):
+        return "the same: where a pre-activation is 0 does not depend on the rule"
+    cells = [cell for cell in by if cell["gradient_rule"] == gradient_rule]
+    texts = []
+    for cell in cells:
+        text = ": ".join(filter(None, (cell["outcome"] or NOT_TESTED, cell["value"])))
+        texts.append(f"{cell['arithmetic']} {text}" if len(claim.arithmetics) > 1 else text)
+    return "; ".join(texts)
+
+
+def _alike(by: list[dict]) -> bool:
+    """Whether the two rules answer the same in each arithmetic, and in one at least."""
+    if not any(cell["outcome"] for cell in by):
+        return False
+    found = {
+        rule: [(c["outcome"], c["value"]) for c in by if c["gradient_rule"] == rule]
+        for rule in ("chain", "injected")
+    }
+    return found["chain"] == found["injected"]
+
+
+def by_verdict(card: pd.DataFrame) -> dict[str, list[str]]:
+    """The ids of a scorecard's claims by kind of verdict.
+
+    decided: at the scale of the rule's words, or by the published numbers alone; reduced: at
+    reduced scale; undecided: open, without occasion, not tested, or so far alone.
+    """
+    reduced = card["verdict"].str.contains("at reduced scale")
+    so_far = card["verdict"].str.endswith("so far")
+    undecided = card["verdict"].isin([OPEN, NO_OCCASION, NOT_TESTED]) | so_far
+    reduced = reduced & ~undecided
+    kinds = {"decided": ~reduced & ~undecided, "reduced": reduced, "undecided": undecided}
+    return {kind: card[own]["id"].tolist() for kind, own in kinds.items()}
+
+
+def sentences(store: records.Store, claims: Sequence[Claim]) -> pd.DataFrame:
+    """Sentences of ours: one row each, with what the records say under either rule."""
+    evidence, entries = load(store, claims), registry.read()
+    rows = []
+    for claim in claims:
+        found = {rule: claim.finding(evidence, (rule, "native")) for rule in GRADIENT_RULES}
+        words = {
+            rule: ": ".join(filter(None, (f.outcome or NOT_TESTED, f.value)))
+            for rule, f in found.items()
+        }
+        row = {"id": claim.id, "sentence": claim.statement} | words
+        rows.append(row | {"registered": registry.status(claim, evidence, entries)})
+    return pd.DataFrame(rows)
+
+
+def rules_table(ids: Sequence[str] = tuple(BY_ID)) -> pd.DataFrame:
+    """Each claim's rule in words, and what it answers on the papers' own released data."""
+    rows = []
+    for claim in (BY_ID[i] for i in ids):
+        own = claim.on_published() if claim.on_published else None
+        theirs = f"{own.outcome}: {own.value}" if own else "none released that it could read"
+        rows.append({"id": claim.id, "rule": claim.rule, "on the papers' own data": theirs})
+    return pd.DataFrame(rows)
+
+
+def replaced_rules() -> pd.DataFrame:
+    """Registrations that a later one replaced or that were withdrawn, and why."""
+    entries, rows = registry.read(), []
+    for claim in (*CLAIMS, *OURS):
+        for condition in claim.conditions():
+            known = registry.of_condition(entries, claim.id, condition)
+            for old, new in pairwise(known):
+                if not registry.adds_to(old, new):
+                    words = {"id": claim.id, "registered": old["utc"][:10], "rule": old["rule"]}
+                    rows.append(words | {"replaced because": new["reason"]})
+    rows += [
+        {"id": e["claim"], "registered": e["utc"][:10], "rule": e["rule"]}
+        | {"replaced because": f"withdrawn in {e['arithmetic']}: {reason}"}
+        for e in entries
+        if (reason := WITHDRAWN.get((e["claim"], e["arithmetic"])))
+    ]
+    columns = ["id", "registered", "rule", "replaced because"]
+    return pd.DataFrame(rows, columns=columns).drop_duplicates(ignore_index=True)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """See the module; 1 if the store cannot be read or a reason is missing."""
+    parser = argparse.ArgumentParser(prog="python -m reluprime.report.scorecard")
+    commands = parser.add_subparsers(dest="command", required=True)
+    card = commands.add_parser("scorecard", help="what each claim's records say")
+    card.add_argument("--json", action="store_true", help="as JSON, one object a claim")
+    registering = commands.add_parser("register", help="register rules that are new or changed")
+    registering.add_argument("--reason", default="", help="why a rule replaces its earlier one")
+    computing = commands.add_parser("compute", help="compute what claims' grids lack")
+    computing.add_argument("ids", nargs="+", choices=_with_ours(), metavar="ID", help="P1 ... A1")
+    computing.add_argument("--max-seconds", type=float, default=math.inf)
+    computing.add_argument("--workers", type=int, default=1, help="processes that share the work")
+    computing.add_argument("--arithmetic", choices=ARITHMETICS, help="this one alone")
+    for command in (card, computing):
+        command.add_argument("--store", default="records", help="folder of the records")
+    args = parser.parse_args(argv)
+    try:
+        {"scorecard": _print, "register": _register, "compute": _compute}[args.command](args)
+    except (records.RecordsError, ValueError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+def _with_ours() -> dict[str, Claim]:
+    return BY_ID | {claim.id: claim for claim in OURS}
+
+
+def _print(args: argparse.Namespace) -> None:
+    store = records.Store(args.store)
+    if args.json:
+        print(json.dumps(all_judged(store), indent=2, ensure_ascii=False))
+    else:
+        columns = ["id", "verdict", "chain", "injected", "registered"]
+        print(scorecard(store)[columns].to_string(index=False))
+
+
+def _register(args: argparse.Namespace) -> None:
+    print("\n".join(registry.register((*CLAIMS, *OURS), args.reason)) or "every rule is registered")
+
+
+def _compute(args: argparse.Namespace) -> None:
+    wanted, store = [_with_ours()[i] for i in args.ids], records.Store(args.store)
+    compute(wanted, store, args.max_seconds, args.arithmetic, args.workers)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,250 @@
+"""Figures of the training studies: both gradient rules, and the published figure beside them."""
+
+from collections.abc import Iterable
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, NullLocator
+
+from reluprime.evidence.style import (
+    PRECISION_COLOURS,
+    PUBLISHED,
+    RULE_COLOURS,
+    closed,
+    legend_below,
+)
+from reluprime.instruments.activations import GRADIENT_RULES
+from reluprime.training import tables as learning
+
+MARKERS = {"chain": "o", "injected": "X"}
+
+
+def accuracy_panel(axes: Axes, runs: pd.DataFrame, published: pd.DataFrame) -> None:
+    """Final test accuracy of every run by s, one dot a run; published means with their spread.
+
+    runs: rows of `learning.runs`; published: rows with s, mean and std, or none.
+    """
+    table = learning.both_rules(runs)
+    values = sorted(set(table["s"]) | set(published["s"]))
+    place = {s: i for i, s in enumerate(values)}
+    for side, rule in enumerate(GRADIENT_RULES):
+        own = table[table["gradient_rule"] == rule]
+        x = own["s"].map(place) + 0.24 * side - 0.12
+        axes.plot(x, own["test_accuracy"], MARKERS[rule], color=RULE_COLOURS[rule], label=rule)
+    if len(published):
+        axes.errorbar(
+            published["s"].map(place) + 0.3,
+            published["mean"],
+            yerr=published["std"],
+            fmt="s",
+            color=PUBLISHED,
+            markerfacecolor="white",
+            capsize=3,
+            label="published mean ± std",
+        )
+    axes.set_xticks(range(len(values)), [f"{s:g}" for s in values])
+    axes.set(xlabel="s", ylabel="test accuracy")
+
+
+def loss_panel(axes: Axes, curves: pd.DataFrame, colours: dict[float, tuple], title: str) -> None:
+    """Training loss by epoch: the mean over runs, and the range of the runs.
+
+    curves: columns s, epoch, train_loss and either seed or low and high.
+    """
+    for s, own in curves.groupby("s"):
+        by_epoch = own.groupby("epoch")["train_loss"].agg(["mean", "min", "max"])
+        axes.plot(by_epoch.index, by_epoch["mean"], color=colours[s], marker=".", label=f"s={s:g}")
+        axes.fill_between(
+            by_epoch.index, by_epoch["min"], by_epoch["max"], color=colours[s], alpha=0.2
+        )
+    axes.set(xlabel="epoch", title=title, yscale="log")
+    axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+
+
+def _plain_ticks(axes: Axes) -> None:
+    """Plain numbers on a logarithmic axis that spans little."""
+    low, high = axes.get_ylim()
+    if high < 20 * low:
+        axes.yaxis.set_major_locator(MaxNLocator(5))
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.yaxis.set_minor_locator(NullLocator())
+
+
+def s_colours(values: Iterable[float]) -> dict[float, tuple]:
+    """A colour for each s; 0 is black."""
+    values = sorted(set(values))
+    colours = dict(zip(values, sns.color_palette("plasma", len(values) + 1), strict=False))
+    return colours | {0: PUBLISHED}
+
+
+def training_figure(
+    runs: pd.DataFrame, published: pd.DataFrame, published_loss: pd.DataFrame
+) -> Figure:
+    """Accuracy by s above, training loss by epoch below (B21 Fig. 3, 9, 10, 12, 13, 15).
+
+    runs: rows of `learning.runs` of one condition; published and published_loss: what
+    `learning.published_accuracy` and `learning.published_loss` give.
+    """
+    panels = [["accuracy"] * 3, [*GRADIENT_RULES, "published"]]
+    figure, axes = plt.subplot_mosaic(panels, figsize=(9, 7))
+    axes["injected"].sharey(axes["chain"])  # before anything is drawn, so that all of it fits
+    accuracy_panel(axes["accuracy"], runs, published)
+    curves = learning.curves(runs)
+    colours = s_colours([*curves["s"], *published_loss["s"]])
+    for rule in GRADIENT_RULES:
+        loss_panel(axes[rule], curves[curves["gradient_rule"] == rule], colours, rule)
+    loss_panel(axes["published"], published_loss, colours, "published")
+    if published_loss.empty:
+        axes["published"].set_axis_off()
+        axes["published"].text(
+            0.5, 0.5, "curves not released", ha="center", transform=axes["published"].transAxes
+        )
+    for rule in GRADIENT_RULES:
+        _plain_ticks(axes[rule])
+    axes["chain"].set_ylabel("training loss")
+    legend_below(figure, axes.values(), ncols=6)
+    return closed(figure)
+
+
+def effect_figure(effects: pd.DataFrame, by: str, published: pd.DataFrame) -> Figure:
+    """Change of test accuracy against s=0 with its interval, a panel for each s.
+
+    effects: rows of `learning.effects` by one column; published: rows with that column, s and
+    difference, or none.
+    """
+    effects, labels = effects[effects["s"] != 0], list(dict.fromkeys(effects[by]))
+    values = sorted(set(effects["s"]))
+    figure, axes = plt.subplots(
+        1, len(values), figsize=(9, 1.6 + 0.45 * len(labels)), sharey=True, squeeze=False
+    )
+    for panel, s in zip(axes[0], values, strict=True):
+        for side, rule in enumerate(GRADIENT_RULES):
+            own = effects[(effects["s"] == s) & (effects["gradient_rule"] == rule)]
+            points = 100 * own["difference"]
+            error = [points - 100 * own["low"], 100 * own["high"] - points]
+            panel.errorbar(
+                points,
+                [labels.index(label) + 0.2 * side - 0.1 for label in own[by]],
+                xerr=np.clip(error, 0, None),
+                fmt=MARKERS[rule],
+                color=RULE_COLOURS[rule],
+                capsize=3,
+                label=rule,
+            )
+        known = published[(published["s"] == s) & published[by].isin(labels)]
+        if len(known):
+            y = [labels.index(label) + 0.25 for label in known[by]]
+            style = {"color": PUBLISHED, "markerfacecolor": "white", "label": "published"}
+            panel.plot(100 * known["difference"], y, "s", **style)
+        panel.axvline(0, color=PUBLISHED, linewidth=0.8, linestyle=":")
+        panel.set_xscale("symlog", linthresh=0.5)
+        reach = max(1.0, *(1.3 * abs(x) for x in panel.dataLim.intervalx))
+        ticks = [tick for tick in (-80, -20, -5, -1, 0, 1, 5, 20) if abs(tick) <= reach]
+        panel.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+        panel.xaxis.set_minor_locator(NullLocator())
+        panel.set(title=f"s={s:g}", xlabel="points against s=0", xlim=(-reach, min(reach, 30)))
+    axes[0, 0].set_yticks(range(len(labels)), labels)
+    axes[0, 0].invert_yaxis()
+    legend_below(figure, axes[0], ncols=3)
+    return closed(figure)
+
+
+def zero_calls_figure(rates: pd.DataFrame, published: pd.DataFrame) -> Figure:
+    """Exact zeros against ReLU calls of whole trainings, and their ratio (B21 Fig. 6).
+
+    rates: rows of `statistics.zero_rates` with gradient_rule; published: rows with precision,
+    zeros and calls.
+    """
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 4.2))
+    for (precision, rule), own in rates.groupby(["precision", "gradient_rule"], sort=False):
+        style = {"fmt": MARKERS[rule], "color": PRECISION_COLOURS[precision], "capsize": 2}
+        error = [own["rate"] - own["low"], own["high"] - own["rate"]]
+        left.plot(own["calls"], own["zeros"], style["fmt"], color=style["color"])
+        right.errorbar(own["calls"], own["rate"], yerr=error, **style, label=f"{precision}, {rule}")
+    for precision, own in published.groupby("precision", sort=False):
+        style = {"color": PRECISION_COLOURS[precision], "markerfacecolor": "white"}
+        left.plot(own["calls"], own["zeros"], "s", **style)
+        right.plot(
+            own["calls"], own["zeros"] / own["calls"], "s", **style, label=f"{precision}, published"
+        )
+    left.set(xscale="log", xlabel="ReLU calls", ylabel="of them at exactly 0")
+    left.set_yscale("symlog", linthresh=1)
+    left.set_ylim(bottom=-0.3)
+    right.set(xscale="log", yscale="log", xlabel="ReLU calls", ylabel="zeros a call")
+    legend_below(figure, [right], ncols=3)
+    return closed(figure)
+
+
+def conv_volume_figure(shares: pd.DataFrame, published: pd.DataFrame) -> Figure:
+    """Share of networks in the zone against mini-batches seen (B21 Fig. 5, 16).
+
+    shares: rows of `statistics.conv_shares` with architecture, batch_norm, precision and
+    gradient_rule; published: rows with architecture, batch_norm, precision, batches and share.
+    """
+    networks = list(dict.fromkeys(shares["architecture"]))
+    figure, axes = plt.subplots(
+        len(networks), 2, figsize=(9, 3.3 * len(networks)), sharex=True, sharey=True, squeeze=False
+    )
+    for row, network in zip(axes, networks, strict=True):
+        for panel, norm in zip(row, (False, True), strict=True):
+            _conv_panel(panel, *(_of(t, network, norm) for t in (shares, published)))
+            panel.set_title(f"{network}, {'with' if norm else 'without'} batch norm")
+        row[0].set_ylabel("share in the zone")
+    for panel in axes[-1]:
+        panel.set(xlabel="mini-batches of 100 images", xscale="log", ylim=(-0.03, 1.03))
+    legend_below(figure, axes.flat, ncols=4)
+    return closed(figure)
+
+
+def _of(table: pd.DataFrame, network: str, norm: bool) -> pd.DataFrame:
+    return table[(table["architecture"] == network) & (table["batch_norm"] == norm)]
+
+
+def _conv_panel(axes: Axes, shares: pd.DataFrame, published: pd.DataFrame) -> None:
+    for (precision, rule), own in shares.groupby(["precision", "gradient_rule"], sort=False):
+        error = [own["share"] - own["low"], own["high"] - own["share"]]
+        axes.errorbar(
+            own["batches"],
+            own["share"],
+            yerr=np.clip(error, 0, None),
+            color=PRECISION_COLOURS[precision],
+            marker=MARKERS[rule],
+            linestyle={"chain": "--", "injected": "-"}[rule],
+            markersize={"chain": 5, "injected": 8}[rule],
+            capsize=2,
+            label=f"{precision}, {rule}",
+        )
+    for precision, own in published.groupby("precision", sort=False):
+        axes.plot(
+            own["batches"],
+            own["share"],
+            ":s",
+            color=PRECISION_COLOURS[precision],
+            markerfacecolor="white",
+            label=f"{precision}, published",
+        )
+
+
+def search_figure(searches: pd.DataFrame) -> Figure:
+    """Validation accuracy of every trial by learning rate, a panel for each gradient rule.
+
+    searches: rows with gradient_rule, s, lr and validation_accuracy, one a trial.
+    """
+    rules = [r for r in GRADIENT_RULES if (searches["gradient_rule"] == r).any()]
+    figure, axes = plt.subplots(1, max(1, len(rules)), figsize=(9, 3.6), sharey=True, squeeze=False)
+    for rule, panel in zip(rules, axes[0], strict=False):
+        sns.scatterplot(
+            searches[searches["gradient_rule"] == rule],
+            x="lr",
+            y="validation_accuracy",
+            hue="s",
+            palette="viridis",
+            legend="full",
+            ax=panel,
+        )
+        panel.set(xscale="log", xlabel="learning rate", ylabel="validation accuracy", title=rule)
+    return closed(figure)

@@ -1,0 +1,228 @@
+"""Tables of M23's experiments: searches, distances of weights, zeros by epoch."""
+
+import math
+
+import pandas as pd
+
+from reluprime.evidence.statistics import bootstrap_mean
+from reluprime.evidence.tests import equivalence
+from reluprime.records import published
+from reluprime.training.tables import MARGIN, difference_test, with_interval
+
+# What makes two searches arms of one experiment.
+SEARCH = ("architecture", "hidden_sizes", "width", "dataset", "n_train", "epochs", "n_trials")
+TRAINED = SEARCH[:-1]  # those of the training
+
+FIXED = "s and s_upper fixed at 0"
+SEARCHED = {"chain": "searched, chain", "injected": "searched, injected"}
+IGNORED = "searched, but ignored"
+
+
+def searches(cells: pd.DataFrame) -> pd.DataFrame:
+    """One row a search from rows of `tuning.search` cells that used ReLU6.
+
+    Columns: SEARCH; arm (FIXED, one of SEARCHED or IGNORED); seed; best_accuracy (on the
+    validation split); s, s_upper, lr, batch_size and epochs_done of the best trial; and
+    total_epochs (of all trials).
+    """
+    columns = [*SEARCH, "arm", "seed", "best_accuracy", *_BEST, "total_epochs"]
+    rows = [
+        _search(cell)
+        for cell in cells.to_dict("records")
+        if cell["training"].get("activation") == "relu6"
+    ]
+    return pd.DataFrame(rows, columns=columns)
+
+
+_BEST = ("s", "s_upper", "lr", "batch_size", "epochs_done")
+
+
+def _search(cell: dict) -> dict:
+    training, best = cell["training"], cell["trials"][cell["best"]]
+    return {
+        **{name: training[name] for name in TRAINED},
+        "hidden_sizes": tuple(training["hidden_sizes"]),
+        "n_trials": cell["n_trials"],
+        "arm": _arm(cell),
+        "seed": cell["seed"],
+        "best_accuracy": best["validation_accuracy"],
+        "s": best.get("s", 0.0),
+        "s_upper": best.get("s_upper", 0.0),
+        "lr": best["lr"],
+        "batch_size": best["batch_size"],
+        "epochs_done": best["epochs"],
+        "total_epochs": sum(trial["epochs"] for trial in cell["trials"]),
+    }
+
+
+def _arm(cell: dict) -> str:
+    if cell["space"]["s"] is None:
+        return FIXED
+    if cell["training"].get("activation_sites") == "none":
+        return IGNORED
+    return SEARCHED[cell["training"]["gradient_rule"]]
+
+
+def gains(found: pd.DataFrame, arm: str) -> pd.Series:
+    """Best accuracy of an arm's searches less that of FIXED, for each seed that has both.
+
+    found: rows of :func:`searches` of one experiment.
+    """
+    by_seed = [found[found["arm"] == a].set_index("seed")["best_accuracy"] for a in (arm, FIXED)]
+    return (by_seed[0] - by_seed[1]).dropna()
+
+
+def luck(found: pd.DataFrame) -> pd.Series:
+    """Differences of best accuracy between two searches of the same arm, FIXED, by luck alone.
+
+    One for each pair of neighbouring seeds (1 less 0, 3 less 2, ...), so that no search counts
+    twice.
+    """
+    best = _fixed(found).to_numpy()
+    pairs = len(best) // 2
+    return pd.Series(best[1 : 2 * pairs : 2] - best[0 : 2 * pairs : 2])
+
+
+def luck_spread(found: pd.DataFrame) -> float:
+    """Standard deviation of :func:`luck`, from the spread of all searches of FIXED."""
+    return float(_fixed(found).std() * math.sqrt(2))
+
+
+def _fixed(found: pd.DataFrame) -> pd.Series:
+    return found[found["arm"] == FIXED].sort_values("seed")["best_accuracy"]
+
+
+def gain(values: pd.Series) -> dict:
+    """Mean of differences of best accuracy with its 95 % bootstrap interval (three differences or
+    more), and two t-tests.
+
+    Keys: searches (pairs), gain, low, high, spread (standard deviation), p_difference,
+    p_equivalence (within half a point).
+    """
+    names = ("gain", "low", "high", "spread", "p_difference", "p_equivalence")
+    if len(values) < 2:
+        return {"searches": len(values)} | dict.fromkeys(names, math.nan)
+    numbers = (
+        float(values.mean()),
+        *(bootstrap_mean(values) if len(values) > 2 else (math.nan, math.nan)),
+        float(values.std()),
+        difference_test(values),
+        equivalence(values, MARGIN),
+    )
+    return {"searches": len(values)} | dict(zip(names, numbers, strict=True))
+
+
+def gain_table(found: pd.DataFrame) -> pd.DataFrame:
+    """:func:`gain` of every comparison, in points, for the page."""
+    comparisons = {arm: gains(found, arm) for arm in (*SEARCHED.values(), IGNORED)}
+    comparisons["two searches, both fixed at 0"] = luck(found)
+    rows = []
+    for name, values in comparisons.items():
+        row = gain(values)
+        points = with_interval(*(100 * row[key] for key in ("gain", "low", "high")))
+        rows.append(
+            {
+                "compared with a search fixed at 0": name,
+                "pairs": row["searches"],
+                "points of best accuracy": points,
+                "standard deviation": f"{100 * row['spread']:.2f}",
+                "differs (p)": f"{row['p_difference']:.2g}",
+                "within half a point (p)": f"{row['p_equivalence']:.2g}",
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def published_gain(network: str) -> float:
+    """What M23's one search over s and s_upper lost or won against its one search without."""
+    best = _published_trials(network).groupby("subgradient_searched")["val_accuracy"].max()
+    return float(best[True] - best[False])
+
+
+def _published_trials(network: str) -> pd.DataFrame:
+    table = published("replication_tuning_trials.csv")
+    return table[table["network"] == network]
+
+
+def trials(cells: pd.DataFrame, network: str) -> pd.DataFrame:
+    """One row a trial of :func:`searches` cells, and of M23's: arm, lr, validation_accuracy,
+    epochs."""
+    ours = [
+        {"arm": _arm(cell), **{n: trial[n] for n in ("lr", "validation_accuracy", "epochs")}}
+        for cell in cells.to_dict("records")
+        for trial in cell["trials"]
+    ]
+    theirs = _published_trials(network).rename(columns={"val_accuracy": "validation_accuracy"})
+    arm = theirs["subgradient_searched"].map(
+        {True: "published, searched", False: "published, fixed"}
+    )
+    theirs = theirs.assign(arm=arm)[["arm", "lr", "validation_accuracy", "epochs"]]
+    return pd.concat([pd.DataFrame(ours), theirs], ignore_index=True)
+
+
+def distances(cells: pd.DataFrame) -> pd.DataFrame:
+    """Distances to s=0 by step from rows of `bifurcation.paired_run` cells with Adam.
+
+    Columns: precision, seed, gradient_rule, step (from 1), quantity ("L1 distance", or "sums":
+    what M23 plotted), value.
+    """
+    names = {"distance": "L1 distance", "sum_difference": "sums"}
+    rows = [
+        {
+            "precision": cell["precision"],
+            "seed": cell["seed"],
+            "gradient_rule": label.split()[0],
+            "quantity": quantity,
+            "step": step,
+            "value": value,
+        }
+        for cell in cells.to_dict("records")
+        for key, quantity in names.items()
+        for label, values in cell[key].items()
+        if label != "control"
+        for step, value in enumerate(values, start=1)
+    ]
+    return pd.DataFrame(rows)
+
+
+def last_distances(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows of :func:`distances` after each run's last step, NaN where it was not finite."""
+    run = ["precision", "seed", "gradient_rule", "quantity"]
+    return table.sort_values("step", kind="stable").drop_duplicates(run, keep="last")
+
+
+def distance_table(table: pd.DataFrame) -> pd.DataFrame:
+    """Median over seeds of the last distances, and how many runs parted, for the page."""
+    last = last_distances(table)
+    wide = last.pivot_table(
+        index=["precision", "gradient_rule"], columns="quantity", values="value", aggfunc="median",
+        sort=False, dropna=False,
+    )  # fmt: skip
+    true = last[last["quantity"] == "L1 distance"].groupby(["precision", "gradient_rule"])
+    wide["runs"] = true.size()
+    wide["not finite"] = true["value"].apply(lambda v: int((~v.map(math.isfinite)).sum()))
+    wide["apart"] = true["value"].apply(lambda v: int((v > 0).sum()))
+    for quantity in ("L1 distance", "sums"):
+        wide[quantity] = wide[quantity].map("{:.3g}".format)
+    return wide.reset_index().rename_axis(columns=None)
+
+
+def zeros_by_epoch(runs: pd.DataFrame) -> pd.DataFrame:
+    """One row an epoch of a run of `learning.runs`: precision, s, gradient_rule, seed, epoch
+    (from 1) and zeros."""
+    rows = [
+        {name: row[name] for name in ("precision", "s", "gradient_rule", "seed")}
+        | {"epoch": epoch, "zeros": zeros}
+        for row in runs.to_dict("records")
+        for epoch, zeros in enumerate(row["zeros_by_epoch"], start=1)
+    ]
+    return pd.DataFrame(rows)
+
+
+def trend(runs: pd.DataFrame) -> pd.Series:
+    """For each run the zeros of the last half of its epochs less those of the first half.
+
+    A middle epoch counts for neither.
+    """
+    halves = runs["zeros_by_epoch"].map(lambda n: (n[: len(n) // 2], n[(len(n) + 1) // 2 :]))
+    return halves.map(lambda h: float(sum(h[1]) - sum(h[0])))

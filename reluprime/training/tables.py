@@ -1,0 +1,263 @@
+"""Tables of training runs: one row a run, and what s does to the test accuracy (B21 Section 4)."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from reluprime import records
+from reluprime.evidence.finding import NO_OCCASION, matches
+from reluprime.evidence.statistics import bootstrap_mean, clopper_pearson
+from reluprime.evidence.tests import RISK, equivalence
+from reluprime.instruments.activations import GRADIENT_RULES
+from reluprime.training.study import TrainingConfig
+
+MARGIN = 0.005  # test accuracies closer than half a point count as equal
+
+# What makes two runs arms of one experiment: every parameter but these.
+ARM = ("s", "gradient_rule", "seed", "n_networks")
+CONDITION = [name for name in TrainingConfig.model_fields if name not in (*ARM, "image_folder")]
+
+
+def runs(cells: pd.DataFrame) -> pd.DataFrame:
+    """One row a network from rows of `training.fit` cells.
+
+    Columns: CONDITION, s, gradient_rule, seed (the network's own), test_accuracy and train_loss
+    after the last epoch done, losses and accuracies (tuples by epoch), diverged_epoch (None: it
+    did not), epochs_done, exact_zeros and affected_steps (sums over epochs and layers),
+    zeros_by_epoch (tuple, sums over layers), relu_calls (of all epochs done), n_batches (of an
+    epoch), machine (see `records.machine`).
+    """
+    columns = [*CONDITION, "s", "gradient_rule", "seed", *_RESULTS]
+    rows = [_row(cell, member) for cell in cells.to_dict("records") for member in _members(cell)]
+    return pd.DataFrame(rows, columns=columns)
+
+
+_RESULTS = (
+    "test_accuracy",
+    "train_loss",
+    "losses",
+    "accuracies",
+    "diverged_epoch",
+    "epochs_done",
+    "exact_zeros",
+    "zeros_by_epoch",
+    "affected_steps",
+    "relu_calls",
+    "n_batches",
+    "machine",
+)
+
+
+def _members(cell: dict) -> range:
+    return range(cell["n_networks"] if cell["evaluate_on"] == "test" else 0)
+
+
+def _row(cell: dict, member: int) -> dict:
+    losses, accuracies = cell["train_loss"][member], cell["test_accuracy"][member]
+    layers = [by_network[member] for by_network in cell["exact_zeros"].values()]
+    zeros = tuple(sum(by_layer) for by_layer in zip(*layers, strict=True))
+    return {
+        **{name: _value(cell, name) for name in CONDITION},
+        "s": cell["s"],
+        "gradient_rule": cell["gradient_rule"],
+        "seed": cell["seed"] + member,
+        "test_accuracy": accuracies[-1],
+        "train_loss": losses[-1],
+        "losses": tuple(losses),
+        "accuracies": tuple(accuracies),
+        "diverged_epoch": cell["diverged_epoch"][member],
+        "epochs_done": len(losses),
+        "exact_zeros": sum(zeros),
+        "zeros_by_epoch": zeros,
+        "affected_steps": sum(cell["affected_steps"][member]),
+        "relu_calls": len(losses) * sum(cell["relu_calls"].values()),
+        "n_batches": cell["n_batches"],
+        "machine": records.machine(cell["provenance"]),
+    }
+
+
+def _value(cell: dict, name: str):
+    """A parameter of a cell; older records lack those that came later, so pandas has NaN there."""
+    value = cell.get(name)
+    return TrainingConfig.model_fields[name].default if value is None or value != value else value
+
+
+def under(table: pd.DataFrame, gradient_rule: str) -> pd.DataFrame:
+    """The rows of one gradient rule; those at s=0 belong to both, as the rules agree there."""
+    own = (table["gradient_rule"] == gradient_rule) | (table["s"] == 0)
+    return table[own].assign(gradient_rule=gradient_rule)
+
+
+def both_rules(table: pd.DataFrame) -> pd.DataFrame:
+    """Rows of :func:`runs` with the runs at s=0 under each rule that the table has."""
+    found = [r for r in GRADIENT_RULES if ((table["gradient_rule"] == r) & (table["s"] != 0)).any()]
+    return pd.concat([under(table, r) for r in found or GRADIENT_RULES[:1]], ignore_index=True)
+
+
+def differences(table: pd.DataFrame, s: float) -> pd.Series:
+    """Test accuracy at `s` less that at s=0, for each seed and machine that have both.
+
+    table: rows of :func:`runs` of one condition and gradient rule.
+    """
+    of = [table[table["s"] == v].set_index(["seed", "machine"])["test_accuracy"] for v in (s, 0)]
+    return (of[0] - of[1]).dropna()
+
+
+def difference_test(values: Sequence[float]) -> float:
+    """p-value of a two-sided t-test of paired differences against 0.
+
+    Differences that are all the same: 1 if they are 0, else 0. NaN with fewer than two values.
+    """
+    values = np.asarray(values, dtype=float)
+    if len(values) < 2:
+        return math.nan
+    if np.ptp(values) == 0:
+        return float(values[0] == 0)
+    return float(stats.ttest_1samp(values, 0).pvalue)
+
+
+def effect(table: pd.DataFrame, s: float) -> dict:
+    """What `s` does to the test accuracy, paired by seed, against s=0.
+
+    Keys: runs, difference (mean), low, high (its bootstrap interval, which is too narrow for a
+    few runs and NaN for one), p_difference and p_equivalence (t-tests).
+    """
+    values = differences(table, s)
+    names = ("difference", "low", "high", "p_difference", "p_equivalence")
+    if values.empty:
+        return {"runs": 0} | dict.fromkeys(names, math.nan)
+    low, high = bootstrap_mean(values) if len(values) > 1 else (math.nan, math.nan)
+    tests = difference_test(values), equivalence(values, MARGIN)
+    found = zip(names, (float(values.mean()), low, high, *tests), strict=True)
+    return {"runs": len(values)} | dict(found)
+
+
+def effects(table: pd.DataFrame, by: Sequence[str] = ()) -> pd.DataFrame:
+    """One row for each value of `by`, gradient rule and s, of :func:`runs` rows.
+
+    Columns: by, gradient_rule, s, runs, test_accuracy (mean), difference, low, high,
+    p_difference, p_equivalence (see :func:`effect`), diverged, exact_zeros and affected_steps
+    (means a run).
+    """
+    rows = []
+    groups = table.groupby(list(by), sort=False, dropna=False) if by else [((), table)]
+    for values, group in groups:
+        arms = both_rules(group)
+        for rule, own in arms.groupby("gradient_rule", sort=False):
+            for s, arm in own.groupby("s"):
+                rows.append(
+                    dict(zip(by, values, strict=True))
+                    | {"gradient_rule": rule, "s": s, "test_accuracy": arm["test_accuracy"].mean()}
+                    | effect(own, s)
+                    | {"runs": len(arm), "diverged": int(arm["diverged_epoch"].notna().sum())}
+                    | {n: arm[n].mean() for n in ("exact_zeros", "affected_steps")}
+                )
+    names = ["gradient_rule", "s", "runs", "test_accuracy", "difference", "low", "high"]
+    names += ["p_difference", "p_equivalence", "diverged", "exact_zeros", "affected_steps"]
+    return pd.DataFrame(rows, columns=[*by, *names])
+
+
+def effect_table(table: pd.DataFrame, by: Sequence[str] = ()) -> pd.DataFrame:
+    """:func:`effects` for the page: percentages, points with intervals, what the tests say."""
+    rows = []
+    for row in effects(table, by).to_dict("records"):
+        points = with_interval(*(100 * row[name] for name in ("difference", "low", "high")))
+        low, high = clopper_pearson(row["diverged"], row["runs"])
+        rows.append(
+            {name: row[name] for name in by}
+            | {
+                "rule": row["gradient_rule"] if row["s"] else "both",
+                "s": f"{row['s']:g}",
+                "runs": row["runs"],
+                "exact zeros a run": f"{row['exact_zeros']:.3g}",
+                "test accuracy": f"{row['test_accuracy']:.2%}",
+                "points against s=0": points if row["s"] else "–",
+                "outcome": outcome(row) if row["s"] else "–",
+                "diverged": f"{row['diverged']} [{low:.0%}, {high:.0%}]",
+            }
+        )
+    return pd.DataFrame(rows).drop_duplicates(ignore_index=True)
+
+
+def signed(value: float) -> str:
+    """Two digits behind the point and the sign; what rounds to 0 is +0.00."""
+    return f"{round(value, 2) + 0.0:+.2f}"
+
+
+def with_interval(value: float, low: float, high: float) -> str:
+    """:func:`signed`, and the interval if there is one."""
+    return signed(value) + ("" if math.isnan(low) else f" [{signed(low)}, {signed(high)}]")
+
+
+def outcome(effect: dict) -> str:
+    """What the two tests of an effect say at 5 %: equal, differs, both, or open (neither).
+
+    Runs that met no exact zero are equal whatever s is, which says nothing: "no occasion".
+    """
+    if effect["exact_zeros"] == 0:
+        return NO_OCCASION
+    words = []
+    if effect["p_equivalence"] < RISK:
+        words.append("within half a point")
+    if effect["p_difference"] < RISK:
+        words.append("differs")
+    return ", ".join(words) or "open"
+
+
+def curves(table: pd.DataFrame) -> pd.DataFrame:
+    """A row a run and epoch: gradient_rule, s, seed, epoch (from 1), train_loss, test_accuracy."""
+    rows = [
+        {name: run[name] for name in ("gradient_rule", "s", "seed")}
+        | {"epoch": epoch, "train_loss": loss, "test_accuracy": accuracy}
+        for run in both_rules(table).to_dict("records")
+        for epoch, (loss, accuracy) in enumerate(
+            zip(run["losses"], run["accuracies"], strict=True), start=1
+        )
+    ]
+    columns = ["gradient_rule", "s", "seed", "epoch", "train_loss", "test_accuracy"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def _published(file: str, **wanted) -> pd.DataFrame:
+    table = records.published(file)
+    return table[matches(table, wanted)]
+
+
+def published_accuracy(**wanted) -> pd.DataFrame:
+    """B21's final test accuracies: s, mean, std, runs and difference to its mean at s=0.
+
+    wanted: network, dataset, optimizer and batch_norm, as `records/published` names them; no row
+    where the release lacks the result file (VGG11 and the MLP with SGD).
+    """
+    table = _published("paper_test_accuracy.csv", **wanted)[["s", "mean", "std", "runs"]]
+    at_zero = table.loc[table["s"] == 0, "mean"]
+    return table.assign(difference=table["mean"] - (at_zero.iloc[0] if len(at_zero) else math.nan))
+
+
+def published_loss(**wanted) -> pd.DataFrame:
+    """B21's mean training losses: s, epoch and train_loss; wanted as above."""
+    table = _published("paper_training_loss.csv", **wanted)
+    table = table.assign(epoch=table["epoch"] + 1)  # ours count from 1
+    return table.rename(columns={"train_loss_mean": "train_loss"})[["s", "epoch", "train_loss"]]
+
+
+def search_trials(searches: pd.DataFrame) -> pd.DataFrame:
+    """One row a trial of `tuning.search` cells: gradient_rule, s, lr, validation_accuracy."""
+    rows = [
+        {"gradient_rule": rule, "s": row["training"]["s"]} | trial
+        for row in searches.to_dict("records")
+        for rule in ([row["training"]["gradient_rule"]] if row["training"]["s"] else GRADIENT_RULES)
+        for trial in row["trials"]
+    ]
+    return pd.DataFrame(rows, columns=["gradient_rule", "s", "lr", "validation_accuracy"])
+
+
+def best_rates(searches: pd.DataFrame) -> dict[tuple[float, str], float]:
+    """The learning rate that each `tuning.search` cell found, by its (s, gradient_rule)."""
+    return {
+        (row["training"]["s"], row["training"]["gradient_rule"]): row["trials"][row["best"]]["lr"]
+        for row in searches.to_dict("records")
+    }
