@@ -76,6 +76,35 @@ def dose_figure(by_network: dict[str, pd.DataFrame]) -> Figure:
     return closed(figure)
 
 
+def answer_figure(by_network: dict[str, pd.DataFrame]) -> Figure:
+    """The report in one picture: accuracy over the dose at s=1, derivative and constant.
+
+    by_network: rows of `dose.pairs` by network; a line a network and rule, of means over seeds.
+    """
+    figure, axes = plt.subplots(figsize=(7, 4.2))
+    for (network, pairs), marker in zip(by_network.items(), "os^", strict=True):
+        for rule in ("chain", "injected"):
+            own = pairs[(pairs["gradient_rule"] == rule) & (pairs["s"] == 1)]
+            line = dose_tables.curve(own) if len(own) else own.assign(dose=0.0)
+            line = line[line["dose"] > 0].sort_values("dose")
+            if line.empty:
+                continue
+            colour = RULE_COLOURS[rule]
+            points = 100 * line["difference"]
+            axes.plot(line["dose"], points, marker=marker, color=colour, markersize=5)
+            if rule == "injected":
+                end = (line["dose"].iloc[-1], points.iloc[-1])
+                place = {"xytext": (8, 0), "textcoords": "offset points", "va": "center"}
+                axes.annotate(NAMES[network], end, color=colour, fontsize=9, **place)
+    _log_doses(axes, "kinks that a training meets (logarithmic)")
+    axes.set_xlim(right=5e9)
+    axes.set(ylim=(-62, 9), ylabel="test accuracy against s=0, in points")
+    words = {"fontsize": 10.5, "va": "bottom", "fontweight": "bold"}
+    axes.text(2e2, 2.2, "derivative: s times the gradient", color=RULE_COLOURS["chain"], **words)
+    axes.text(2, -58, "constant: s in its place", color=RULE_COLOURS["injected"], **words)
+    return closed(figure)
+
+
 def s_figure(pairs: pd.DataFrame) -> Figure:
     """The constant at each s: points over the dose."""
     figure, axes = plt.subplots(figsize=(7, 3.6))
