@@ -6,12 +6,14 @@ import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
 
+from reluprime.bifurcation import figures as bifurcation_figures
 from reluprime.evidence import style as figures
 from reluprime.instruments.activations import GRADIENT_RULES
 from reluprime.instruments.kernels import LinearForm
 from reluprime.instruments.precision import Precision
 from reluprime.training import figures as learning_figures
 from reluprime.training import published_figures as replication_figures
+from reluprime.volume import figures as volume_figures
 
 PRECISIONS = get_args(Precision)
 FORMS = get_args(LinearForm)
@@ -26,12 +28,12 @@ RATES = {"rate": 1e-6, "low": 1e-7, "high": 1e-5, "predicted": 2e-6}
 def volume():
     sizes = ("sample_size", "depth", "width", "batch_size")
     panels = {by: tuple(t.assign(**{by: 64}) for t in (SHARES, PUBLISHED)) for by in sizes}
-    return figures.volume_figure(panels)
+    return volume_figures.volume_figure(panels)
 
 
 def relative_difference():
     values = ARMS.assign(relative_difference=1.5)
-    return figures.relative_difference_figure(values, dict.fromkeys(PRECISIONS, (1, 2, 3)))
+    return volume_figures.relative_difference_figure(values, dict.fromkeys(PRECISIONS, (1, 2, 3)))
 
 
 def predicted_rate():
@@ -41,12 +43,12 @@ def predicted_rate():
 
 def prediction():
     own = {"work": "B21", "ours": 0.5, "low": 0.4, "high": 0.6, "published": 0.5}
-    return figures.prediction_figure({"epilogue": PUBLISHED.assign(**own)})
+    return volume_figures.prediction_figure({"epilogue": PUBLISHED.assign(**own)})
 
 
 def curve():
     own = {"panel": "sample size", "batches": 3, "ours": 0.5, "low": 0.4, "high": 0.6}
-    return figures.curve_figure(PUBLISHED.assign(**own, published=0.5))
+    return volume_figures.curve_figure(PUBLISHED.assign(**own, published=0.5))
 
 
 def event():
@@ -55,7 +57,7 @@ def event():
         "distance": {"control": [0.0, 0.0], "chain s=1": [0.0, 1.0]},
         "min_abs_preactivation": {"activation1": [0.0, 1e-3]},
     }
-    return figures.event_figure([run | {"precision": p} for p in PRECISIONS])
+    return bifurcation_figures.event_figure([run | {"precision": p} for p in PRECISIONS])
 
 
 def zero_calls():
@@ -67,7 +69,7 @@ def zero_calls():
 def conv_volume():
     network = {"architecture": "vgg11", "batch_norm": False, "batches": 3}
     own = (table.assign(**network) for table in (SHARES, PUBLISHED))
-    return learning_figures.conv_volume_figure(*own)
+    return volume_figures.conv_volume_figure(*own)
 
 
 def distance():
@@ -121,6 +123,12 @@ def test_every_form_of_a_layer_has_a_mark_of_its_own():
 
 def test_no_figure_is_forgotten():
     """One that is added to a module of figures is drawn here, or said to have no precisions."""
-    modules = (figures, learning_figures, replication_figures)
+    modules = (
+        figures,
+        bifurcation_figures,
+        volume_figures,
+        learning_figures,
+        replication_figures,
+    )
     found = {name for m in modules for name in vars(m) if name.endswith("_figure")}
     assert found == DRAWN.keys() | WITHOUT

@@ -1,0 +1,99 @@
+"""Figures of paired runs and of the plane of weights (B21 Fig. 1, 7 and 8)."""
+
+from collections.abc import Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.colors import LogNorm
+from matplotlib.figure import Figure
+
+from reluprime.evidence.style import PUBLISHED, RULE_COLOURS, closed
+
+
+def _rule(label: str) -> str:
+    return label.partition(" ")[0]
+
+
+def distance_panel(axes: Axes, run: dict) -> None:
+    """L1 distance of control and variants to the s=0 network, by step (B21 Fig. 1, left)."""
+    for label, values in run["distance"].items():
+        style = "--" if label == "control" else "-"
+        axes.plot(values, style, color=RULE_COLOURS[_rule(label)], label=label)
+    axes.set_yscale("symlog", linthresh=1e-7)
+    axes.set_yticks([0, 1e-6, 1e-4, 1e-2, 1, 100])
+    axes.set_ylim(-3e-8, 100)
+    axes.set(xlabel="step", ylabel="L1 distance to s=0", title="Weights")
+    axes.axhline(1, color=PUBLISHED, linewidth=0.8, linestyle=":")
+    axes.legend(loc="center right")
+
+
+def preactivation_panel(axes: Axes, run: dict) -> None:
+    """Smallest |pre-activation| of each hidden layer, exact zeros at the foot (Fig. 1, centre)."""
+    for index, values in enumerate(run["min_abs_preactivation"].values()):
+        values = np.asarray(values)
+        positive = np.where(values > 0, values, np.nan)
+        axes.plot(positive, ".", markersize=3, color=f"C{index}", label=f"layer {index + 1}")
+        for step in np.flatnonzero(values == 0):
+            axes.plot(
+                step,
+                0.05,
+                "v",
+                transform=axes.get_xaxis_transform(),
+                color=f"C{index}",
+                markersize=9,
+                markeredgecolor="black",
+            )
+    axes.set_yscale("log")
+    axes.set(xlabel="step", ylabel="smallest |pre-activation|", title="Exact zeros: triangles")
+    axes.legend(loc="lower right", markerscale=3)
+
+
+def event_figure(runs: Sequence[dict]) -> Figure:
+    """One row a run: distances and smallest pre-activations (B21 Fig. 1, 7 and 8, left, centre).
+
+    runs: rows of `bifurcation.paired_run` as dicts.
+    """
+    figure, axes = plt.subplots(len(runs), 2, figsize=(9, 3.2 * len(runs)), squeeze=False)
+    for (left, right), run in zip(axes, runs, strict=True):
+        distance_panel(left, run)
+        preactivation_panel(right, run)
+        left.set_title(f"{run['precision']}, seed {run['seed']}")
+    return closed(figure)
+
+
+def weight_plane_figure(planes: pd.DataFrame) -> Figure:
+    """|pre-activation| over a plane, exact zeros in white (B21 Fig. 1 and 7, right).
+
+    planes: rows of `bifurcation.weight_plane`; the first with an event is shown.
+    """
+    with_event = planes[planes["event"].notna()]
+    if with_event.empty:
+        figure, axes = plt.subplots(figsize=(9, 1))
+        axes.set_axis_off()
+        axes.text(0.5, 0.5, "No pre-activation was exactly 0 in these runs.", ha="center")
+        return closed(figure)
+    plane = with_event.iloc[0]
+    names = {"plane": plane["run"]["precision"], "plane_fp64": "fp64"}
+    grids = {name: np.array(plane[name]) for name in names}
+    smallest = min(g[g > 0].min() for g in grids.values())
+    largest = max(g.max() for g in grids.values())
+    reach = plane["coordinates"][-1]
+    figure, axes = plt.subplots(1, 2, figsize=(9, 4), sharey=True)
+    for panel, (name, precision) in zip(axes, names.items(), strict=True):
+        share = (grids[name] == 0).mean()
+        image = panel.imshow(
+            np.ma.masked_equal(grids[name], 0),
+            norm=LogNorm(max(smallest, largest * 1e-5), largest),
+            extent=(-reach, reach, -reach, reach),
+            origin="lower",
+            cmap="viridis",
+        )
+        panel.grid(False)
+        panel.plot(0, 0, "+", color="red", markersize=12)
+        panel.set(title=f"{precision}: {share:.1%} exactly 0", xlabel="v")
+        panel.ticklabel_format(style="sci", scilimits=(0, 0))
+    axes[0].set_ylabel("u")
+    figure.colorbar(image, ax=axes, label="|pre-activation|", shrink=0.85)
+    return closed(figure)
