@@ -21,7 +21,7 @@ from reluprime.check.passes import Condition, Gradients, Result
 from reluprime.check.report import Report, interval
 from reluprime.check.sites import Counts, Site
 from reluprime.cli import main
-from reluprime.evidence import statistics
+from reluprime.evidence import intervals
 from reluprime.instruments import activations, data, models
 from reluprime.instruments.arithmetic import emulate
 from reluprime.mechanism import study as mechanism
@@ -421,7 +421,7 @@ def test_the_answer_in_words(changes, next_batch, words):
 @settings(max_examples=40, deadline=None)
 def test_the_interval_is_clopper_and_pearsons(k, more):
     if k + more:
-        expected = statistics.clopper_pearson(k, k + more)
+        expected = intervals.clopper_pearson(k, k + more)
         assert interval(k, k + more) == pytest.approx(expected, abs=1e-9)
 
 

@@ -7,22 +7,20 @@ import pytest
 from scipy import stats
 
 from reluprime import records
-from reluprime.evidence.statistics import (
-    bootstrap_mean,
-    conv_shares,
-    conv_shares_by_rule,
-    conv_table,
-    poisson_interval,
-    published_conv_shares,
-    zero_rate_table,
-    zero_rates,
-    zeros_by_layer,
-)
+from reluprime.evidence.intervals import bootstrap_mean, poisson_interval
 from reluprime.instruments.activations import GRADIENT_RULES
 from reluprime.training import figures as learning_figures
 from reluprime.training import tables as learning
 from reluprime.training.study import TrainingConfig
+from reluprime.training.zero_tables import zero_rate_table, zero_rates, zeros_by_layer
 from reluprime.training.zeros import ZeroCountConfig
+from reluprime.volume import figures as volume_figures
+from reluprime.volume.convolutional import (
+    conv_shares,
+    conv_shares_by_rule,
+    conv_table,
+    published_conv_shares,
+)
 from reluprime.volume.study import VolumeConfig
 
 PROVENANCE = {"device_name": "made up", "threads": 1}
@@ -373,7 +371,7 @@ def test_the_effect_panel_shows_points():
 def test_the_zone_panel_shows_shares():
     cells = pd.DataFrame([conv_cell({0: 10, 3: 30, None: 60}, architecture="vgg11")])
     released = published_conv_shares(records.published("paper_volume_conv.csv"))
-    figure = learning_figures.conv_volume_figure(conv_shares_by_rule(cells, [1, 6]), released)
+    figure = volume_figures.conv_volume_figure(conv_shares_by_rule(cells, [1, 6]), released)
     without = figure.axes[0]
     assert marks(without, "fp32, published")[0] == (1.0, 0.104)
     assert {line.get_ydata()[0] for line in without.get_lines()} >= {0.1, 0.104}

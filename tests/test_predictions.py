@@ -5,9 +5,8 @@ import pandas as pd
 import pytest
 
 from reluprime.evidence import made_up
-from reluprime.evidence import style as figures
 from reluprime.evidence.claim import Evidence
-from reluprime.volume import predictions
+from reluprime.volume import figures, predictions
 from reluprime.volume import tables as volume_tables
 from reluprime.volume.claims import P7, PUBLISHED_QUARTILES
 

@@ -4,17 +4,18 @@ import pandas as pd
 import pytest
 
 from reluprime import records
+from reluprime.cli import main
 from reluprime.evidence import made_up
 from reluprime.evidence.claim import Cell, Evidence
 from reluprime.evidence.compute import cells_of
 from reluprime.evidence.registry import of_condition, read
-from reluprime.evidence.statistics import conv_shares
 from reluprime.report import scorecard as claims
 from reluprime.training import arms
 from reluprime.training import claims as training_claims
 from reluprime.training.arms import Arm
 from reluprime.training.zero_claims import proportional
 from reluprime.volume.claims import _medians, _networks, _pair_networks, networks
+from reluprime.volume.convolutional import conv_shares
 
 CONDITIONS = [(claim.id, c) for claim in claims.CLAIMS for c in claim.conditions()]
 # Where a rule has no test that could leave it open, or is about the absence of zeros.
@@ -357,11 +358,11 @@ def test_the_command_computes_what_a_claim_lacks(tmp_path, monkeypatch):
 
     monkeypatch.setattr(records, "measure", measure)
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    assert claims.main(["compute", "R5", "--store", str(tmp_path)]) == 0
+    assert main(["compute", "R5", "--store", str(tmp_path)]) == 0
     zeros = [(seed, 0.0, "chain") for seed in range(5)]
     assert sorted(done) == sorted([*zeros, (1, 1.0, "chain"), (1, 1.0, "injected")])
-    assert claims.main(["compute", "R5", "--store", str(tmp_path)]) == 0
-    assert claims.main(["compute", "R2", "--store", str(tmp_path), "--max-seconds", "0"]) == 0
+    assert main(["compute", "R5", "--store", str(tmp_path)]) == 0
+    assert main(["compute", "R2", "--store", str(tmp_path), "--max-seconds", "0"]) == 0
     assert len(done) == 7
 
 

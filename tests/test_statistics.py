@@ -6,7 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from reluprime.evidence import statistics
+from reluprime.bifurcation import tables
+from reluprime.evidence import intervals, tests
+from reluprime.volume import shares as volume_shares
+from reluprime.volume import table_1
 
 # One cell of three networks and 4 mini-batches: networks 10 and 12 are in the zone.
 CELL = {
@@ -36,14 +39,14 @@ CELL = {
 
 
 def networks(rule="chain", cells=(CELL,)):
-    return statistics.by_network(pd.DataFrame(cells), rule)
+    return volume_shares.by_network(pd.DataFrame(cells), rule)
 
 
 def test_margins_of_the_paper():
-    assert statistics.hoeffding_margin(1000) == pytest.approx(0.04295, abs=5e-6)
+    assert intervals.hoeffding_margin(1000) == pytest.approx(0.04295, abs=5e-6)
     expected = math.sqrt((1 / 1000 + 1 / 118) * math.log(40) / 2)
-    assert statistics.mcdiarmid_margin(1000, 118) == pytest.approx(expected)
-    assert round(statistics.mcdiarmid_margin(1000, 118), 2) == 0.13  # as B21 prints it
+    assert intervals.mcdiarmid_margin(1000, 118) == pytest.approx(expected)
+    assert round(intervals.mcdiarmid_margin(1000, 118), 2) == 0.13  # as B21 prints it
 
 
 @pytest.mark.parametrize(
@@ -51,7 +54,7 @@ def test_margins_of_the_paper():
     [(0, 10, 0, 0.3085), (10, 10, 0.6915, 1), (5, 10, 0.1871, 0.8129), (400, 1000, 0.3695, 0.4311)],
 )
 def test_clopper_pearson_known_values(k, n, low, high):
-    assert statistics.clopper_pearson(k, n) == pytest.approx((low, high), abs=1e-4)
+    assert intervals.clopper_pearson(k, n) == pytest.approx((low, high), abs=1e-4)
 
 
 def test_clopper_pearson_covers_at_least_95_percent():
@@ -60,7 +63,7 @@ def test_clopper_pearson_covers_at_least_95_percent():
     hits = [
         low <= 0.4 <= high
         for low, high in (
-            statistics.clopper_pearson(int(k), 50) for k in random.binomial(50, 0.4, 2000)
+            intervals.clopper_pearson(int(k), 50) for k in random.binomial(50, 0.4, 2000)
         )
     ]
     assert np.mean(hits) >= 0.935
@@ -68,10 +71,10 @@ def test_clopper_pearson_covers_at_least_95_percent():
 
 def test_bootstrap_of_the_mean_is_near_the_normal_interval():
     values = np.random.RandomState(0).normal(3, 1, 400)
-    low, high = statistics.bootstrap_mean(values)
+    low, high = intervals.bootstrap_mean(values)
     half = 1.96 * values.std(ddof=1) / 20
     assert (low, high) == pytest.approx((values.mean() - half, values.mean() + half), abs=0.01)
-    assert statistics.bootstrap_mean([2, 2, 2]) == (2, 2)
+    assert intervals.bootstrap_mean([2, 2, 2]) == (2, 2)
 
 
 def test_networks_get_their_own_differences():
@@ -90,32 +93,32 @@ def test_a_network_of_two_cells_counts_once():
 
 
 def test_zone_and_pair_shares():
-    zone = statistics.zone_shares(networks(), ["precision"]).iloc[0]
+    zone = volume_shares.zone_shares(networks(), ["precision"]).iloc[0]
     assert (zone["networks"], zone["in_zone"]) == (3, 2)
     assert zone["share"] == pytest.approx(2 / 3)
-    pairs = statistics.pair_share(networks())
+    pairs = volume_shares.pair_share(networks())
     assert (pairs["pairs"], pairs["affected"], pairs["share"]) == (12, 3, 0.25)
     assert 0 <= pairs["low"] < 0.25 < pairs["high"] <= 0.5
 
 
 def test_no_hit_still_has_an_upper_bound():
     nothing = networks().assign(affected=0)
-    pairs = statistics.pair_share(nothing)
+    pairs = volume_shares.pair_share(nothing)
     assert (pairs["low"], pairs["share"]) == (0, 0)
-    assert pairs["high"] == pytest.approx(statistics.clopper_pearson(0, 3)[1])
+    assert pairs["high"] == pytest.approx(intervals.clopper_pearson(0, 3)[1])
 
 
 def test_sample_sizes_count_whole_mini_batches():
-    shares = statistics.sample_size_shares(networks(), [255, 256, 768, 1023, 1024])
+    shares = volume_shares.sample_size_shares(networks(), [255, 256, 768, 1023, 1024])
     assert shares["in_zone"].tolist() == [0, 1, 1, 2, 2]
     assert shares["networks"].tolist() == [3] * 5
 
 
 def test_sizes_come_from_even_networks():
     uneven = CELL | {"hidden_sizes": (2000, 128)}
-    table = statistics.with_sizes(networks(cells=(CELL, uneven)))
+    table = volume_shares.with_sizes(networks(cells=(CELL, uneven)))
     assert table[["depth", "width"]].drop_duplicates().values.tolist() == [[3, 256]]
-    by_rule = statistics.shares_by_rule(pd.DataFrame([CELL]), "depth")
+    by_rule = volume_shares.shares_by_rule(pd.DataFrame([CELL]), "depth")
     assert by_rule["gradient_rule"].tolist() == ["chain", "injected"]
 
 
@@ -124,12 +127,12 @@ def test_published_shares_name_precisions_as_ours():
         [("nb_layers", 3, 32, 1000, 463), ("batch_size", 16, 16, 1000, 1000)],
         columns=["factor", "value", "precision", "networks", "in_zone"],
     )
-    assert statistics.published_shares(table, "depth").values.tolist() == [[3, "fp32", 0.463]]
-    assert statistics.published_shares(table, "batch_size")["precision"].tolist() == ["fp16"]
+    assert volume_shares.published_shares(table, "depth").values.tolist() == [[3, "fp32", 0.463]]
+    assert volume_shares.published_shares(table, "batch_size")["precision"].tolist() == ["fp16"]
 
 
 def test_table_1_states_both_rules_and_the_published_row():
-    table = statistics.with_published(statistics.table_1(pd.DataFrame([CELL])))
+    table = table_1.with_published(table_1.table_1(pd.DataFrame([CELL])))
     assert table["rule"].tolist() == ["published", "chain", "injected"]
     assert table["relative difference"].tolist() == ["–", "(0.15, 0.2, 0.25)", "(15, 20, 25)"]
     assert table["first layer only"].tolist()[0] == "(19, 25, 47)"
@@ -138,7 +141,7 @@ def test_table_1_states_both_rules_and_the_published_row():
 
 
 def test_relative_differences_are_long():
-    table = statistics.relative_differences(pd.DataFrame([CELL]))
+    table = table_1.relative_differences(pd.DataFrame([CELL]))
     assert table.groupby("gradient_rule")["relative_difference"].sum().round(6).to_dict() == {
         "chain": 0.6,
         "injected": 60.0,
@@ -158,7 +161,7 @@ def test_run_table_reads_the_event_or_says_that_there_is_none():
         },
         "distance": {"control": [0.0, 0.0, 0.0], "chain s=1": [0.0, 0.5, 0.75]},
     }
-    table = statistics.run_table(pd.DataFrame([run, run | {"event": None}]))
+    table = tables.run_table(pd.DataFrame([run, run | {"event": None}]))
     first = table.iloc[0].to_dict()
     assert (first["step"], first["where"]) == (1, "activation1, neuron 7")
     assert first["chain s=1 jump"] == "0.5"
@@ -167,21 +170,21 @@ def test_run_table_reads_the_event_or_says_that_there_is_none():
 
 
 def test_quartiles_of_nothing():
-    assert all(math.isnan(q) for q in statistics.quartiles([]))
-    assert statistics.quartiles([1, 2, 3, 4, 5]) == (2, 3, 4)
+    assert all(math.isnan(q) for q in intervals.quartiles([]))
+    assert intervals.quartiles([1, 2, 3, 4, 5]) == (2, 3, 4)
 
 
 def test_is_larger_keeps_its_error_rate():
     """400 comparisons of equal distributions: 5 % false alarms, below 9 % but for 1 in 1,000."""
     random = np.random.RandomState(0)
-    alarms = [statistics.is_larger(*random.normal(size=(2, 30))) for _ in range(400)]
+    alarms = [tests.is_larger(*random.normal(size=(2, 30))) for _ in range(400)]
     assert np.mean(alarms) < 0.09
-    assert statistics.is_larger([5, 6, 7, 8], [1, 2, 3, 4])
-    assert not statistics.is_larger([1, 2, 3, 4], [5, 6, 7, 8])
-    assert not statistics.is_larger([], [1])
+    assert tests.is_larger([5, 6, 7, 8], [1, 2, 3, 4])
+    assert not tests.is_larger([1, 2, 3, 4], [5, 6, 7, 8])
+    assert not tests.is_larger([], [1])
 
 
 def test_differ():
-    assert statistics.differ([10, 90], [100, 100], 0.01)
-    assert not statistics.differ([50, 52], [100, 100], 0.01)
-    assert not statistics.differ([0, 0], [100, 100], 0.01)
+    assert tests.differ([10, 90], [100, 100], 0.01)
+    assert not tests.differ([50, 52], [100, 100], 0.01)
+    assert not tests.differ([0, 0], [100, 100], 0.01)

@@ -11,8 +11,8 @@ from reluprime.bifurcation import study as bifurcation
 from reluprime.bifurcation.study import PairedRunConfig, WeightPlaneConfig
 from reluprime.evidence.claim import ARITHMETICS, Cell, Claim, Evidence, Example
 from reluprime.evidence.finding import FAILS, HOLDS, NO_OCCASION, OPEN, Finding, all_of, decided
+from reluprime.evidence.intervals import poisson_interval
 from reluprime.evidence.made_up import wobble
-from reluprime.evidence.statistics import poisson_interval
 from reluprime.evidence.tests import RISK, sign_flip, signed_rank
 from reluprime.instruments.arithmetic import available
 

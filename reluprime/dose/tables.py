@@ -12,7 +12,7 @@ from reluprime.dose import claims as dose_claims
 from reluprime.dose import study as dose
 from reluprime.dose.claims import MITIGATIONS, MLP, POINT, TEN_POINTS
 from reluprime.evidence.claim import Cell, Evidence
-from reluprime.evidence.statistics import poisson_interval
+from reluprime.evidence.intervals import poisson_interval
 from reluprime.instruments import models
 from reluprime.instruments.activations import ReLU
 from reluprime.instruments.units import UnitRanges

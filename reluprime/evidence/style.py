@@ -73,7 +73,7 @@ def legend_below(figure: Figure, axes: Iterable[Axes], ncols: int) -> None:
 def predicted_rate_figure(rates: pd.DataFrame) -> Figure:
     """Measured against predicted zeros a pre-activation, one point an activation of a condition.
 
-    rates: `statistics.forward_rates` with columns precision and form. Conditions without a zero
+    rates: `tables.forward_rates` with columns precision and form. Conditions without a zero
     stand at the upper end of their interval, as arrows that point down.
     """
     figure, axes = plt.subplots(figsize=(9, 5.5))

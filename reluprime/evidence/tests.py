@@ -84,3 +84,18 @@ def equivalence(differences: Sequence[float], margin: float) -> float:
     above = stats.ttest_1samp(values, -margin, alternative="greater").pvalue
     below = stats.ttest_1samp(values, margin, alternative="less").pvalue
     return float(max(above, below))
+
+
+def is_larger(a: Sequence[float], b: Sequence[float], risk: float = RISK) -> bool:
+    """Whether values of a tend to exceed those of b (one-sided Mann-Whitney test)."""
+    if len(a) == 0 or len(b) == 0:
+        return False
+    return bool(stats.mannwhitneyu(a, b, alternative="greater").pvalue < risk)
+
+
+def differ(successes: Sequence[int], trials: Sequence[int], risk: float) -> bool:
+    """Whether proportions differ between groups (chi-squared test of homogeneity)."""
+    k, n = np.asarray(successes), np.asarray(trials)
+    if k.sum() in (0, n.sum()):
+        return False
+    return bool(stats.chi2_contingency([k, n - k]).pvalue < risk)

@@ -4,7 +4,7 @@ from statistics import median
 
 import pandas as pd
 
-from reluprime.evidence.statistics import poisson_interval
+from reluprime.evidence.intervals import poisson_interval
 from reluprime.mechanism import kinks
 
 

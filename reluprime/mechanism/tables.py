@@ -1,5 +1,6 @@
 """Zeros of a GPU's own linear layers beside those of the emulations, shape by shape."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -7,7 +8,7 @@ import pandas as pd
 from scipy import stats
 
 from reluprime import records
-from reluprime.evidence.statistics import clopper_pearson
+from reluprime.evidence.intervals import clopper_pearson, poisson_interval
 from reluprime.evidence.tests import RISK
 from reluprime.mechanism import orders
 from reluprime.mechanism import study as mechanism
@@ -154,3 +155,53 @@ def _released(hidden_sizes: tuple[int, ...]) -> str:
     own = (table["factor"] == "nb_neurons") & (table["value"] == width) & (table["precision"] == 32)
     (row,) = table[own].to_dict("records")
     return f"{work} {_share(row['in_zone'], row['networks'])}"
+
+
+def forward_rates(cells: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
+    """Exact zeros a pre-activation, measured and predicted, a row a condition and activation.
+
+    cells: rows of `mechanism.forward_zeros`. Columns: `by`, activation, calls, zeros, structural,
+    rate, low and high (of zeros that are not structural; exact Poisson interval, 95 %), predicted
+    (rate; None without a model).
+    """
+    names = ("calls", "zeros", "structural", "predicted")
+    rows = [
+        {n: cell[n] for n in by} | {"activation": a} | {n: cell[n][a] for n in names}
+        for cell in cells.to_dict("records")
+        for a in cell["calls"]
+    ]
+    return _with_rates(pd.DataFrame(rows, columns=[*by, "activation", *names]), by)
+
+
+def _with_rates(counts: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
+    sums = {name: "sum" for name in ("calls", "zeros", "structural")}
+    groups = counts.groupby([*by, "activation"], as_index=False, sort=False)
+    table = groups.agg(sums | {"predicted": lambda p: p.astype(float).sum(min_count=1)})
+    calls, rounding = table["calls"].astype(float), table["zeros"] - table["structural"]
+    low, high = poisson_interval(rounding.to_numpy(dtype=float))
+    rates = {"rate": rounding / calls, "low": low / calls, "high": high / calls}
+    return table.assign(**rates, predicted=table["predicted"].astype(float) / calls)
+
+
+def all_layers(rates: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
+    """Rows of :func:`forward_rates`, their activations added up."""
+    weighted = rates.assign(predicted=rates["predicted"] * rates["calls"], activation="all")
+    names = ["calls", "zeros", "structural", "predicted"]
+    return _with_rates(weighted[[*by, "activation", *names]], by)
+
+
+def forward_rate_table(rates: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
+    """:func:`forward_rates` for the page."""
+    with_model = rates["predicted"].notna().any()
+    rows = [
+        {n: row[n] for n in [*by, "activation"]}
+        | {
+            "pre-activations": f"{row['calls']:.1e}",
+            "exact zeros": row["zeros"],
+            "structural": row["structural"],
+            "by rounding, a call": f"{row['rate']:.1e} [{row['low']:.1e}, {row['high']:.1e}]",
+        }
+        | ({"predicted": f"{row['predicted']:.1e}"} if with_model else {})
+        for row in rates.to_dict("records")
+    ]
+    return pd.DataFrame(rows)

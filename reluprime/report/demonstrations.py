@@ -17,7 +17,7 @@ import torchvision
 from torch import Tensor, nn
 
 from reluprime import records
-from reluprime.evidence.statistics import clopper_pearson
+from reluprime.evidence.intervals import clopper_pearson
 from reluprime.instruments import data, kernels, models
 from reluprime.instruments.activations import GRADIENT_RULES, ReLU, emulated_relu, relu
 

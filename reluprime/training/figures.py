@@ -156,7 +156,7 @@ def effect_figure(effects: pd.DataFrame, by: str, published: pd.DataFrame) -> Fi
 def zero_calls_figure(rates: pd.DataFrame, published: pd.DataFrame) -> Figure:
     """Exact zeros against ReLU calls of whole trainings, and their ratio (B21 Fig. 6).
 
-    rates: rows of `statistics.zero_rates` with gradient_rule; published: rows with precision,
+    rates: rows of `zero_tables.zero_rates` with gradient_rule; published: rows with precision,
     zeros and calls.
     """
     figure, (left, right) = plt.subplots(1, 2, figsize=(9, 4.2))
@@ -177,56 +177,6 @@ def zero_calls_figure(rates: pd.DataFrame, published: pd.DataFrame) -> Figure:
     right.set(xscale="log", yscale="log", xlabel="ReLU calls", ylabel="zeros a call")
     legend_below(figure, [right], ncols=3)
     return closed(figure)
-
-
-def conv_volume_figure(shares: pd.DataFrame, published: pd.DataFrame) -> Figure:
-    """Share of networks in the zone against mini-batches seen (B21 Fig. 5, 16).
-
-    shares: rows of `statistics.conv_shares` with architecture, batch_norm, precision and
-    gradient_rule; published: rows with architecture, batch_norm, precision, batches and share.
-    """
-    networks = list(dict.fromkeys(shares["architecture"]))
-    figure, axes = plt.subplots(
-        len(networks), 2, figsize=(9, 3.3 * len(networks)), sharex=True, sharey=True, squeeze=False
-    )
-    for row, network in zip(axes, networks, strict=True):
-        for panel, norm in zip(row, (False, True), strict=True):
-            _conv_panel(panel, *(_of(t, network, norm) for t in (shares, published)))
-            panel.set_title(f"{network}, {'with' if norm else 'without'} batch norm")
-        row[0].set_ylabel("share in the zone")
-    for panel in axes[-1]:
-        panel.set(xlabel="mini-batches of 100 images", xscale="log", ylim=(-0.03, 1.03))
-    legend_below(figure, axes.flat, ncols=4)
-    return closed(figure)
-
-
-def _of(table: pd.DataFrame, network: str, norm: bool) -> pd.DataFrame:
-    return table[(table["architecture"] == network) & (table["batch_norm"] == norm)]
-
-
-def _conv_panel(axes: Axes, shares: pd.DataFrame, published: pd.DataFrame) -> None:
-    for (precision, rule), own in shares.groupby(["precision", "gradient_rule"], sort=False):
-        error = [own["share"] - own["low"], own["high"] - own["share"]]
-        axes.errorbar(
-            own["batches"],
-            own["share"],
-            yerr=np.clip(error, 0, None),
-            color=PRECISION_COLOURS[precision],
-            marker=MARKERS[rule],
-            linestyle={"chain": "--", "injected": "-"}[rule],
-            markersize={"chain": 5, "injected": 8}[rule],
-            capsize=2,
-            label=f"{precision}, {rule}",
-        )
-    for precision, own in published.groupby("precision", sort=False):
-        axes.plot(
-            own["batches"],
-            own["share"],
-            ":s",
-            color=PRECISION_COLOURS[precision],
-            markerfacecolor="white",
-            label=f"{precision}, published",
-        )
 
 
 def search_figure(searches: pd.DataFrame) -> Figure:

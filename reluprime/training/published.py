@@ -4,7 +4,7 @@ import math
 
 import pandas as pd
 
-from reluprime.evidence.statistics import bootstrap_mean
+from reluprime.evidence.intervals import bootstrap_mean
 from reluprime.evidence.tests import equivalence
 from reluprime.records import published
 from reluprime.training.tables import MARGIN, difference_test, with_interval

@@ -9,7 +9,7 @@ from scipy import stats
 
 from reluprime import records
 from reluprime.evidence.finding import NO_OCCASION, matches
-from reluprime.evidence.statistics import bootstrap_mean, clopper_pearson
+from reluprime.evidence.intervals import bootstrap_mean, clopper_pearson
 from reluprime.evidence.tests import RISK, equivalence
 from reluprime.instruments.activations import GRADIENT_RULES
 from reluprime.training.study import TrainingConfig

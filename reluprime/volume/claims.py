@@ -13,19 +13,14 @@ import pandas as pd
 from reluprime.config import cells as split
 from reluprime.evidence.claim import ARITHMETICS, Cell, Claim, Evidence, Example
 from reluprime.evidence.finding import FAILS, HOLDS, NO_OCCASION, OPEN, Finding, all_of, decided
-from reluprime.evidence.statistics import (
-    by_network,
-    clopper_pearson,
-    conv_shares,
-    differ,
-    is_larger,
-    quartiles,
-)
-from reluprime.evidence.tests import RISK
+from reluprime.evidence.intervals import clopper_pearson, quartiles
+from reluprime.evidence.tests import RISK, differ, is_larger
 from reluprime.instruments.arithmetic import available
 from reluprime.records import published
 from reluprime.volume import study as volume
 from reluprime.volume import zone
+from reluprime.volume.convolutional import conv_shares
+from reluprime.volume.shares import by_network
 from reluprime.volume.study import VolumeConfig
 from reluprime.volume.zone import ZoneConfig
 

@@ -23,7 +23,7 @@ def share_panel(axes: Axes, ours: pd.DataFrame, published: pd.DataFrame, by: str
     """Share of networks in the zone over one size.
 
     ours: rows with `by`, precision, gradient_rule, share, low, high (see
-    `statistics.zone_shares`); published: rows with `by`, precision, share.
+    `shares.zone_shares`); published: rows with `by`, precision, share.
     """
     markers = {"chain": "o", "injected": "x"}
     for (precision, rule), group in ours.groupby(["precision", "gradient_rule"], sort=False):
@@ -165,7 +165,7 @@ def curve_figure(table: pd.DataFrame) -> Figure:
 def conv_volume_figure(shares: pd.DataFrame, published: pd.DataFrame) -> Figure:
     """Share of networks in the zone against mini-batches seen (B21 Fig. 5, 16).
 
-    shares: rows of `statistics.conv_shares` with architecture, batch_norm, precision and
+    shares: rows of `convolutional.conv_shares` with architecture, batch_norm, precision and
     gradient_rule; published: rows with architecture, batch_norm, precision, batches and share.
     """
     networks = list(dict.fromkeys(shares["architecture"]))

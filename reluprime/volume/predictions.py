@@ -15,7 +15,7 @@ from scipy import stats
 
 from reluprime.evidence.claim import ARITHMETICS, Cell, Claim, Evidence, Example
 from reluprime.evidence.finding import FAILS, HOLDS, Finding
-from reluprime.evidence.statistics import clopper_pearson
+from reluprime.evidence.intervals import clopper_pearson
 from reluprime.records import Store, published
 from reluprime.volume import claims as volume_claims
 from reluprime.volume import zone

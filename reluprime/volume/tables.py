@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 
 from reluprime.evidence.claim import ARITHMETICS, Evidence
-from reluprime.evidence.statistics import RISK, quartiles
+from reluprime.evidence.intervals import quartiles
+from reluprime.evidence.tests import RISK
 from reluprime.instruments.activations import GRADIENT_RULES
 from reluprime.records import Store
 from reluprime.volume.claims import (

@@ -1,0 +1,49 @@
+"""Intervals of proportions, means and counts, exact where there is an exact one."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from scipy import stats
+
+from reluprime.evidence.tests import RISK
+
+
+def hoeffding_margin(n: int, risk: float = RISK) -> float:
+    """Half width of a proportion's interval from n independent draws (B21, Appendix C)."""
+    return math.sqrt(math.log(2 / risk) / (2 * n))
+
+
+def mcdiarmid_margin(n_networks: int, n_batches: int, risk: float = RISK) -> float:
+    """Half width for the share of (network, mini-batch) pairs (B21, Appendix C)."""
+    return math.sqrt((1 / n_networks + 1 / n_batches) * math.log(2 / risk) / 2)
+
+
+def clopper_pearson(k: int, n: int, risk: float = RISK) -> tuple[float, float]:
+    """Exact interval of a proportion from k successes in n independent draws."""
+    interval = stats.binomtest(k, n).proportion_ci(1 - risk, method="exact")
+    return float(interval.low), float(interval.high)
+
+
+def bootstrap_mean(values: Sequence[float], risk: float = RISK) -> tuple[float, float]:
+    """Percentile interval of the mean (10,000 resamples, fixed seed); a point if all are equal."""
+    values = np.asarray(values, dtype=float)
+    if np.ptp(values) == 0:
+        return float(values[0]), float(values[0])
+    random = np.random.RandomState(0)
+    means = random.choice(values, (10_000, len(values))).mean(1)
+    low, high = np.quantile(means, [risk / 2, 1 - risk / 2])
+    return float(low), float(high)
+
+
+def poisson_interval(counts: np.ndarray, risk: float = RISK) -> tuple[np.ndarray, np.ndarray]:
+    """Exact interval of a Poisson mean for each observed count."""
+    low = np.where(counts > 0, stats.chi2.ppf(risk / 2, 2 * np.maximum(counts, 0.5)) / 2, 0.0)
+    return low, stats.chi2.ppf(1 - risk / 2, 2 * (counts + 1)) / 2
+
+
+def quartiles(values: Sequence[float]) -> tuple[float, float, float]:
+    """First quartile, median and third quartile; NaN where there are no values."""
+    if len(values) == 0:
+        return (math.nan, math.nan, math.nan)
+    return tuple(float(q) for q in np.quantile(values, [0.25, 0.5, 0.75]))

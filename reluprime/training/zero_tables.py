@@ -1,0 +1,71 @@
+"""Tables of exact zeros that networks meet while they train (B21 Fig. 6)."""
+
+import numpy as np
+import pandas as pd
+
+from reluprime.evidence.intervals import poisson_interval
+
+MIN_ZEROS = 10  # of a network whose zeros a call are compared with another's
+
+
+def zero_rates(cells: pd.DataFrame) -> pd.DataFrame:
+    """Exact zeros per ReLU call while training, a row a network shape (B21 Fig. 6).
+
+    cells: rows of `zeros.count` at one s. Columns: precision, gradient_rule, depth, width, zeros,
+    calls (sums over networks), rate, low and high (exact Poisson interval, 95 %).
+    """
+    names = ["precision", "gradient_rule", "depth", "width", "zeros", "calls"]
+    rows = [
+        {
+            "precision": cell["precision"],
+            "gradient_rule": cell["gradient_rule"],
+            "depth": len(cell["hidden_sizes"]),
+            "width": min(cell["hidden_sizes"]),
+            "zeros": sum(n[-1] for n in cell["cumulative_zeros"]),
+            "calls": sum(n[-1] for n in cell["cumulative_calls"]),
+        }
+        for cell in cells.to_dict("records")
+    ]
+    table = pd.DataFrame(rows, columns=names).groupby(names[:4], as_index=False, sort=False).sum()
+    low, high = poisson_interval(table["zeros"].to_numpy(dtype=float))
+    calls = table["calls"].astype(float)
+    return table.assign(rate=table["zeros"] / calls, low=low / calls, high=high / calls)
+
+
+def zeros_by_layer(cells: pd.DataFrame) -> pd.DataFrame:
+    """Exact zeros of training by layer, a row for each precision and depth, over widths and rules.
+
+    cells: rows of `zeros.count`.
+    """
+    rows = []
+    depths = cells["hidden_sizes"].map(len)
+    for (precision, depth), group in cells.groupby(["precision", depths], sort=False):
+        layers = pd.DataFrame(group["zeros_by_layer"].tolist()).map(sum).sum()
+        named = {name.replace("activation", "layer "): int(n) for name, n in layers.items()}
+        rows.append({"precision": precision, "depth": depth} | named)
+    return pd.DataFrame(rows).astype(object).fillna("–")
+
+
+def zero_rate_table(rates: pd.DataFrame) -> pd.DataFrame:
+    """Zeros a call over all networks, a row a precision and gradient rule, for the page.
+
+    rates: rows of :func:`zero_rates`.
+    """
+    rows = []
+    for (precision, rule), group in rates.groupby(["precision", "gradient_rule"], sort=False):
+        zeros, calls = int(group["zeros"].sum()), int(group["calls"].sum())
+        low, high = (float(end) / calls for end in poisson_interval(np.array(float(zeros))))
+        often = group[group["zeros"] >= MIN_ZEROS]["rate"]
+        span = f"{often.min():.1e} to {often.max():.1e} ({len(often)})" if len(often) else "–"
+        rows.append(
+            {
+                "precision": precision,
+                "rule": rule,
+                "networks": len(group),
+                "ReLU calls": f"{calls:.2e}",
+                "exact zeros": zeros,
+                "zeros a call": f"{zeros / calls:.2e} [{low:.2e}, {high:.2e}]",
+                f"networks with at least {MIN_ZEROS}": span,
+            }
+        )
+    return pd.DataFrame(rows)

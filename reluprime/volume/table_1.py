@@ -1,0 +1,77 @@
+"""B21's Table 1 from cells of the Monte Carlo, under both gradient rules."""
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from reluprime.evidence.intervals import quartiles
+from reluprime.instruments.activations import GRADIENT_RULES
+from reluprime.volume.shares import by_network, pair_share, zone_shares
+
+
+def _percent(share: dict, digits: int) -> str:
+    low, high, margin = (100 * share[name] for name in ("low", "high", "margin"))
+    return f"{share['share']:.{digits}%} [{low:.{digits}f}, {high:.{digits}f}] ±{margin:.1f}"
+
+
+def _three(values: Sequence[float]) -> str:
+    return "–" if len(values) == 0 else "({:.3g}, {:.3g}, {:.3g})".format(*quartiles(values))
+
+
+PUBLISHED_TABLE_1 = {  # B21 Table 1; 1000 networks
+    "fp16": ("100% ±5", "0.05% ±13", "(98, 117, 137)"),
+    "fp32": ("40% ±5", "0.0002% ±13", "(19, 25, 47)"),
+    "fp64": ("0% ±5", "0% ±13", "(0, 0, 0)"),
+}
+
+
+def table_1(cells: pd.DataFrame) -> pd.DataFrame:
+    """B21's Table 1 under both rules, a row for each precision and gradient rule.
+
+    cells: rows of `volume.estimate` that differ in precision and networks alone. Proportions
+    come with 95 % intervals, relative differences as quartiles over affected mini-batches.
+    """
+    rows = []
+    for precision, group in cells.groupby("precision", sort=False):
+        for rule in GRADIENT_RULES:
+            networks = by_network(group, rule)
+            zone = zone_shares(networks, ["precision"]).iloc[0].to_dict()
+            rows.append(
+                {
+                    "precision": precision,
+                    "rule": rule,
+                    "networks": zone["networks"],
+                    "in the zone": _percent(zone, 1),
+                    "affected pairs": _percent(pair_share(networks), 3),
+                    "relative difference": _three(networks["relative_difference"].sum()),
+                    "first layer only": _three(networks["relative_difference_first_layer"].sum()),
+                    "not finite": int(group[f"nonfinite_{rule}"].sum()),
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def with_published(table: pd.DataFrame) -> pd.DataFrame:
+    """:func:`table_1` with B21's row above ours at each precision."""
+    names = ("in the zone", "affected pairs", "first layer only")
+    rows = []
+    for precision, ours in table.groupby("precision", sort=False):
+        if precision in PUBLISHED_TABLE_1:
+            values = dict(zip(names, PUBLISHED_TABLE_1[precision], strict=True))
+            blank = dict.fromkeys(table.columns, "–")
+            head = {"precision": precision, "rule": "published", "networks": 1000}
+            rows.append(blank | head | values)
+        rows += ours.to_dict("records")
+    return pd.DataFrame(rows, columns=table.columns)
+
+
+def relative_differences(cells: pd.DataFrame) -> pd.DataFrame:
+    """Columns precision, gradient_rule, relative_difference; one row an affected mini-batch."""
+    parts = [
+        by_network(cells, rule)[["precision", "relative_difference"]]
+        .explode("relative_difference")
+        .dropna()
+        .assign(gradient_rule=rule)
+        for rule in GRADIENT_RULES
+    ]
+    return pd.concat(parts, ignore_index=True).astype({"relative_difference": float})
