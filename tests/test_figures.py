@@ -11,6 +11,7 @@ from reluprime.evidence import style as figures
 from reluprime.instruments.activations import GRADIENT_RULES
 from reluprime.instruments.kernels import LinearForm
 from reluprime.instruments.precision import Precision
+from reluprime.mechanism import figures as mechanism_figures
 from reluprime.training import figures as learning_figures
 from reluprime.training import published_figures as replication_figures
 from reluprime.volume import figures as volume_figures
@@ -38,7 +39,7 @@ def relative_difference():
 
 def predicted_rate():
     rows = [{"precision": p, "form": form} for p in PRECISIONS for form in FORMS]
-    return figures.predicted_rate_figure(pd.DataFrame(rows).assign(**RATES))
+    return mechanism_figures.predicted_rate_figure(pd.DataFrame(rows).assign(**RATES))
 
 
 def prediction():
@@ -74,7 +75,7 @@ def conv_volume():
 
 def distance():
     rows = ARMS.assign(quantity="L1 distance", seed=0, step=1, value=1e-3)
-    return replication_figures.distance_figure(pd.concat([rows, rows.assign(step=2)]))
+    return bifurcation_figures.distance_figure(pd.concat([rows, rows.assign(step=2)]))
 
 
 DRAWN = {
@@ -117,8 +118,8 @@ def test_every_precision_has_a_colour_and_a_mark_of_its_own():
 
 
 def test_every_form_of_a_layer_has_a_mark_of_its_own():
-    assert figures.FORM_MARKERS.keys() == set(FORMS)
-    assert len(set(figures.FORM_MARKERS.values())) == len(FORMS)
+    assert mechanism_figures.FORM_MARKERS.keys() == set(FORMS)
+    assert len(set(mechanism_figures.FORM_MARKERS.values())) == len(FORMS)
 
 
 def test_no_figure_is_forgotten():

@@ -9,6 +9,7 @@ from scipy import stats
 from reluprime import records
 from reluprime.evidence.intervals import bootstrap_mean, poisson_interval
 from reluprime.instruments.activations import GRADIENT_RULES
+from reluprime.search import tables as search_tables
 from reluprime.training import figures as learning_figures
 from reluprime.training import tables as learning
 from reluprime.training.study import TrainingConfig
@@ -278,7 +279,7 @@ SEARCHES = pd.DataFrame(
 
 
 def test_a_search_at_zero_stands_under_both_rules():
-    trials = learning.search_trials(SEARCHES)
+    trials = search_tables.search_trials(SEARCHES)
     found = trials.groupby(["gradient_rule", "s"])["lr"].apply(list).to_dict()
     assert found == {
         ("chain", 0.0): [0.1, 0.2],
@@ -288,7 +289,7 @@ def test_a_search_at_zero_stands_under_both_rules():
 
 
 def test_each_arm_has_the_rate_of_its_best_trial():
-    assert learning.best_rates(SEARCHES) == {(0.0, "chain"): 0.2, (1.0, "injected"): 0.3}
+    assert search_tables.best_rates(SEARCHES) == {(0.0, "chain"): 0.2, (1.0, "injected"): 0.3}
 
 
 def test_the_table_of_effects_in_words():

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
-from reluprime.evidence.style import PUBLISHED, RULE_COLOURS, closed
+from reluprime.evidence.style import PUBLISHED, RULE_COLOURS, legend_below, taken_from_pyplot
 
 
 def _rule(label: str) -> str:
@@ -60,7 +60,7 @@ def event_figure(runs: Sequence[dict]) -> Figure:
         distance_panel(left, run)
         preactivation_panel(right, run)
         left.set_title(f"{run['precision']}, seed {run['seed']}")
-    return closed(figure)
+    return taken_from_pyplot(figure)
 
 
 def weight_plane_figure(planes: pd.DataFrame) -> Figure:
@@ -73,7 +73,7 @@ def weight_plane_figure(planes: pd.DataFrame) -> Figure:
         figure, axes = plt.subplots(figsize=(9, 1))
         axes.set_axis_off()
         axes.text(0.5, 0.5, "No pre-activation was exactly 0 in these runs.", ha="center")
-        return closed(figure)
+        return taken_from_pyplot(figure)
     plane = with_event.iloc[0]
     names = {"plane": plane["run"]["precision"], "plane_fp64": "fp64"}
     grids = {name: np.array(plane[name]) for name in names}
@@ -96,4 +96,33 @@ def weight_plane_figure(planes: pd.DataFrame) -> Figure:
         panel.ticklabel_format(style="sci", scilimits=(0, 0))
     axes[0].set_ylabel("u")
     figure.colorbar(image, ax=axes, label="|pre-activation|", shrink=0.85)
-    return closed(figure)
+    return taken_from_pyplot(figure)
+
+
+def distance_figure(table: pd.DataFrame) -> Figure:
+    """Distance to the s=0 network by step, a panel for each precision (M23 Fig. 1).
+
+    table: rows of `tables.distances`. Solid: L1 distance; dashed: what M23 plotted. A line starts
+    where the networks part and ends where a weight is no longer finite.
+    """
+    precisions = list(dict.fromkeys(table["precision"]))
+    figure, axes = plt.subplots(1, len(precisions), figsize=(9, 3.8), sharey=True, squeeze=False)
+    styles = {"L1 distance": "-", "sums": "--"}
+    for panel, precision in zip(axes[0], precisions, strict=True):
+        own = table[table["precision"] == precision]
+        for (rule, quantity, _), run in own.groupby(["gradient_rule", "quantity", "seed"]):
+            panel.plot(
+                run["step"],
+                run["value"].where(run["value"] > 0),
+                styles[quantity],
+                color=RULE_COLOURS[rule],
+                linewidth=1.0,
+                label=f"{rule}, {quantity}",
+            )
+        if not (own["value"] > 0).any():
+            what = "not finite" if own["value"].isna().any() else "never apart"
+            panel.text(0.5, 0.5, what, ha="center", transform=panel.transAxes)
+        panel.set(title=precision, xlabel="step", yscale="log", xlim=(0, own["step"].max()))
+    axes[0, 0].set_ylabel("distance to s=0")
+    legend_below(figure, axes[0], ncols=4)
+    return taken_from_pyplot(figure)

@@ -1,5 +1,7 @@
 """Tables of paired runs: their events, and how far the variants move from s=0."""
 
+import math
+
 import pandas as pd
 
 
@@ -27,3 +29,50 @@ def run_table(runs: pd.DataFrame) -> pd.DataFrame:
             row[f"{label} end"] = f"{distance[-1]:.2g}"
         rows.append(row)
     return pd.DataFrame(rows)
+
+
+def distances(cells: pd.DataFrame) -> pd.DataFrame:
+    """Distances to s=0 by step from rows of `bifurcation.paired_run` cells with Adam.
+
+    Columns: precision, seed, gradient_rule, step (from 1), quantity ("L1 distance", or "sums":
+    what M23 plotted), value.
+    """
+    names = {"distance": "L1 distance", "sum_difference": "sums"}
+    rows = [
+        {
+            "precision": cell["precision"],
+            "seed": cell["seed"],
+            "gradient_rule": label.split()[0],
+            "quantity": quantity,
+            "step": step,
+            "value": value,
+        }
+        for cell in cells.to_dict("records")
+        for key, quantity in names.items()
+        for label, values in cell[key].items()
+        if label != "control"
+        for step, value in enumerate(values, start=1)
+    ]
+    return pd.DataFrame(rows)
+
+
+def last_distances(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows of :func:`distances` after each run's last step, NaN where it was not finite."""
+    run = ["precision", "seed", "gradient_rule", "quantity"]
+    return table.sort_values("step", kind="stable").drop_duplicates(run, keep="last")
+
+
+def distance_table(table: pd.DataFrame) -> pd.DataFrame:
+    """Median over seeds of the last distances, and how many runs parted, for the page."""
+    last = last_distances(table)
+    wide = last.pivot_table(
+        index=["precision", "gradient_rule"], columns="quantity", values="value", aggfunc="median",
+        sort=False, dropna=False,
+    )  # fmt: skip
+    true = last[last["quantity"] == "L1 distance"].groupby(["precision", "gradient_rule"])
+    wide["runs"] = true.size()
+    wide["not finite"] = true["value"].apply(lambda v: int((~v.map(math.isfinite)).sum()))
+    wide["apart"] = true["value"].apply(lambda v: int((v > 0).sum()))
+    for quantity in ("L1 distance", "sums"):
+        wide[quantity] = wide[quantity].map("{:.3g}".format)
+    return wide.reset_index().rename_axis(columns=None)

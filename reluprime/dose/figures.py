@@ -8,8 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullLocator
 
 from reluprime.dose import tables as dose_tables
-from reluprime.evidence.style import PUBLISHED, RULE_COLOURS, closed
-from reluprime.training.figures import MARKERS
+from reluprime.evidence.style import PUBLISHED, RULE_COLOURS, RULE_MARKERS, taken_from_pyplot
 
 NAMES = {"mlp": "MLP 3x256, MNIST", "vgg11": "VGG11, CIFAR-10", "resnet18": "ResNet-18, CIFAR-10"}
 GREYS = ("#222222", "#777777", "#aaaaaa")
@@ -36,7 +35,7 @@ def _line(axes: Axes, curve: pd.DataFrame, rule: str, label: str, style: str = "
     if own.empty:
         return
     colour = RULE_COLOURS[rule]
-    axes.plot(own["dose"], 100 * own["difference"], style, marker=MARKERS[rule], color=colour)
+    axes.plot(own["dose"], 100 * own["difference"], style, marker=RULE_MARKERS[rule], color=colour)
     axes.fill_between(own["dose"], 100 * own["least"], 100 * own["most"], color=colour, alpha=0.15)
     last = own.iloc[-1]
     axes.annotate(
@@ -73,7 +72,7 @@ def dose_figure(by_network: dict[str, pd.DataFrame]) -> Figure:
         panel.set_title(NAMES[name])
         if panel is not axes.flat[-1]:
             panel.set_xlabel("")
-    return closed(figure)
+    return taken_from_pyplot(figure)
 
 
 def answer_figure(by_network: dict[str, pd.DataFrame]) -> Figure:
@@ -102,7 +101,7 @@ def answer_figure(by_network: dict[str, pd.DataFrame]) -> Figure:
     words = {"fontsize": 10.5, "va": "bottom", "fontweight": "bold"}
     axes.text(2e2, 2.2, "derivative: s times the gradient", color=RULE_COLOURS["chain"], **words)
     axes.text(2, -58, "constant: s in its place", color=RULE_COLOURS["injected"], **words)
-    return closed(figure)
+    return taken_from_pyplot(figure)
 
 
 def s_figure(pairs: pd.DataFrame) -> Figure:
@@ -126,7 +125,7 @@ def s_figure(pairs: pd.DataFrame) -> Figure:
     _log_doses(axes)
     axes.margins(x=0.12)
     axes.set_ylabel("points against s=0")
-    return closed(figure)
+    return taken_from_pyplot(figure)
 
 
 def dead_figure(pairs: pd.DataFrame) -> Figure:
@@ -135,7 +134,7 @@ def dead_figure(pairs: pd.DataFrame) -> Figure:
     for rule, label in (("chain", "derivative"), ("injected", "constant")):
         own = pairs[(pairs["gradient_rule"] == rule) & (pairs["s"] == 1) & (pairs["kinks"] > 0)]
         dead = (own["dead_units"] - own["dead_at_0"]).clip(lower=0)
-        axes.plot(own["kinks"], dead, MARKERS[rule], color=RULE_COLOURS[rule], label=label)
+        axes.plot(own["kinks"], dead, RULE_MARKERS[rule], color=RULE_COLOURS[rule], label=label)
     line = np.geomspace(1, 768, 20)
     axes.plot(line, line, ":", color=PUBLISHED, label="one unit a kink")
     axes.set_yscale("symlog", linthresh=1)
@@ -144,7 +143,7 @@ def dead_figure(pairs: pd.DataFrame) -> Figure:
     _log_doses(axes, "kinks that the run met")
     axes.set_ylabel("units that died, of 768")
     axes.legend(loc="upper right")
-    return closed(figure)
+    return taken_from_pyplot(figure)
 
 
 def mitigation_figure(pairs: pd.DataFrame) -> Figure:
@@ -172,7 +171,7 @@ def mitigation_figure(pairs: pd.DataFrame) -> Figure:
     axes.set_ylabel("points against s=0")
     if axes.lines[:-1]:
         axes.legend(loc="lower left", ncols=2)
-    return closed(figure)
+    return taken_from_pyplot(figure)
 
 
 def paper_figure(pairs: pd.DataFrame, doses: pd.DataFrame, units: int) -> Figure:
@@ -200,4 +199,4 @@ def paper_figure(pairs: pd.DataFrame, doses: pd.DataFrame, units: int) -> Figure
     _log_doses(axes, "dose: kinks a unit")
     axes.margins(x=0.12)
     axes.set_ylabel("points against s=0")
-    return closed(figure)
+    return taken_from_pyplot(figure)

@@ -14,8 +14,7 @@ from reluprime.evidence import made_up
 from reluprime.evidence.claim import ARITHMETICS, Cell, Claim, Evidence
 from reluprime.evidence.finding import NO_OCCASION, OPEN, Finding, all_of, decided
 from reluprime.evidence.tests import RISK, equivalence, larger, more_spread, sign_flip
-from reluprime.training import arms
-from reluprime.training import published as replication
+from reluprime.training import arms, zero_tables
 from reluprime.training import study as training
 from reluprime.training import tables as learning
 from reluprime.training.arms import Arm, Scale
@@ -754,7 +753,7 @@ def _r7(evidence: Evidence, gradient_rule: str, arithmetic: str) -> Finding:
 def _trend_by_seed(
     evidence: Evidence, scale: Scale, gradient_rule: str, s_values: Sequence[float]
 ) -> np.ndarray:
-    """For each seed that met a zero the mean of `replication.trend` over its runs.
+    """For each seed that met a zero the mean of `zero_tables.trend` over its runs.
 
     A run that diverged stops, and counts no zero once its values are not numbers: it says nothing
     about a trend, and is left out.
@@ -762,7 +761,7 @@ def _trend_by_seed(
     configs = [scale.arm(s, gradient_rule, seed) for s in s_values for seed in scale.seeds]
     runs = learning.runs(evidence.table(training.fit, configs))
     runs = runs[(runs["exact_zeros"] > 0) & runs["diverged_epoch"].isna()]
-    return replication.trend(runs).groupby(runs["seed"]).mean().to_numpy()
+    return zero_tables.trend(runs).groupby(runs["seed"]).mean().to_numpy()
 
 
 def _rarer(config: TrainingConfig) -> tuple[int, ...]:

@@ -14,19 +14,18 @@ from reluprime.evidence.style import (
     PRECISION_COLOURS,
     PUBLISHED,
     RULE_COLOURS,
-    closed,
+    RULE_MARKERS,
     legend_below,
+    taken_from_pyplot,
 )
 from reluprime.instruments.activations import GRADIENT_RULES
 from reluprime.training import tables as learning
-
-MARKERS = {"chain": "o", "injected": "X"}
 
 
 def accuracy_panel(axes: Axes, runs: pd.DataFrame, published: pd.DataFrame) -> None:
     """Final test accuracy of every run by s, one dot a run; published means with their spread.
 
-    runs: rows of `learning.runs`; published: rows with s, mean and std, or none.
+    runs: rows of `tables.runs`; published: rows with s, mean and std, or none.
     """
     table = learning.both_rules(runs)
     values = sorted(set(table["s"]) | set(published["s"]))
@@ -34,7 +33,7 @@ def accuracy_panel(axes: Axes, runs: pd.DataFrame, published: pd.DataFrame) -> N
     for side, rule in enumerate(GRADIENT_RULES):
         own = table[table["gradient_rule"] == rule]
         x = own["s"].map(place) + 0.24 * side - 0.12
-        axes.plot(x, own["test_accuracy"], MARKERS[rule], color=RULE_COLOURS[rule], label=rule)
+        axes.plot(x, own["test_accuracy"], RULE_MARKERS[rule], color=RULE_COLOURS[rule], label=rule)
     if len(published):
         axes.errorbar(
             published["s"].map(place) + 0.3,
@@ -86,8 +85,8 @@ def training_figure(
 ) -> Figure:
     """Accuracy by s above, training loss by epoch below (B21 Fig. 3, 9, 10, 12, 13, 15).
 
-    runs: rows of `learning.runs` of one condition; published and published_loss: what
-    `learning.published_accuracy` and `learning.published_loss` give.
+    runs: rows of `tables.runs` of one condition; published and published_loss: what
+    `tables.published_accuracy` and `tables.published_loss` give.
     """
     panels = [["accuracy"] * 3, [*GRADIENT_RULES, "published"]]
     figure, axes = plt.subplot_mosaic(panels, figsize=(9, 7))
@@ -107,13 +106,13 @@ def training_figure(
         _plain_ticks(axes[rule])
     axes["chain"].set_ylabel("training loss")
     legend_below(figure, axes.values(), ncols=6)
-    return closed(figure)
+    return taken_from_pyplot(figure)
 
 
 def effect_figure(effects: pd.DataFrame, by: str, published: pd.DataFrame) -> Figure:
     """Change of test accuracy against s=0 with its interval, a panel for each s.
 
-    effects: rows of `learning.effects` by one column; published: rows with that column, s and
+    effects: rows of `tables.effects` by one column; published: rows with that column, s and
     difference, or none.
     """
     effects, labels = effects[effects["s"] != 0], list(dict.fromkeys(effects[by]))
@@ -130,7 +129,7 @@ def effect_figure(effects: pd.DataFrame, by: str, published: pd.DataFrame) -> Fi
                 points,
                 [labels.index(label) + 0.2 * side - 0.1 for label in own[by]],
                 xerr=np.clip(error, 0, None),
-                fmt=MARKERS[rule],
+                fmt=RULE_MARKERS[rule],
                 color=RULE_COLOURS[rule],
                 capsize=3,
                 label=rule,
@@ -150,7 +149,7 @@ def effect_figure(effects: pd.DataFrame, by: str, published: pd.DataFrame) -> Fi
     axes[0, 0].set_yticks(range(len(labels)), labels)
     axes[0, 0].invert_yaxis()
     legend_below(figure, axes[0], ncols=3)
-    return closed(figure)
+    return taken_from_pyplot(figure)
 
 
 def zero_calls_figure(rates: pd.DataFrame, published: pd.DataFrame) -> Figure:
@@ -161,7 +160,7 @@ def zero_calls_figure(rates: pd.DataFrame, published: pd.DataFrame) -> Figure:
     """
     figure, (left, right) = plt.subplots(1, 2, figsize=(9, 4.2))
     for (precision, rule), own in rates.groupby(["precision", "gradient_rule"], sort=False):
-        style = {"fmt": MARKERS[rule], "color": PRECISION_COLOURS[precision], "capsize": 2}
+        style = {"fmt": RULE_MARKERS[rule], "color": PRECISION_COLOURS[precision], "capsize": 2}
         error = [own["rate"] - own["low"], own["high"] - own["rate"]]
         left.plot(own["calls"], own["zeros"], style["fmt"], color=style["color"])
         right.errorbar(own["calls"], own["rate"], yerr=error, **style, label=f"{precision}, {rule}")
@@ -176,25 +175,24 @@ def zero_calls_figure(rates: pd.DataFrame, published: pd.DataFrame) -> Figure:
     left.set_ylim(bottom=-0.3)
     right.set(xscale="log", yscale="log", xlabel="ReLU calls", ylabel="zeros a call")
     legend_below(figure, [right], ncols=3)
-    return closed(figure)
+    return taken_from_pyplot(figure)
 
 
-def search_figure(searches: pd.DataFrame) -> Figure:
-    """Validation accuracy of every trial by learning rate, a panel for each gradient rule.
+def zeros_figure(zeros: pd.DataFrame) -> Figure:
+    """Exact zeros so far, by epoch, means over the seeds, a panel for each gradient rule.
 
-    searches: rows with gradient_rule, s, lr and validation_accuracy, one a trial.
+    zeros: rows of `zero_tables.zeros_by_epoch` of one precision, s=0 under both rules. A straight
+    line is a constant rate.
     """
-    rules = [r for r in GRADIENT_RULES if (searches["gradient_rule"] == r).any()]
-    figure, axes = plt.subplots(1, max(1, len(rules)), figsize=(9, 3.6), sharey=True, squeeze=False)
-    for rule, panel in zip(rules, axes[0], strict=False):
-        sns.scatterplot(
-            searches[searches["gradient_rule"] == rule],
-            x="lr",
-            y="validation_accuracy",
-            hue="s",
-            palette="viridis",
-            legend="full",
-            ax=panel,
-        )
-        panel.set(xscale="log", xlabel="learning rate", ylabel="validation accuracy", title=rule)
-    return closed(figure)
+    figure, axes = plt.subplots(1, 2, figsize=(9, 3.6), sharey=True)
+    colours = s_colours(zeros["s"])
+    for rule, panel in zip(GRADIENT_RULES, axes, strict=True):
+        own = zeros[zeros["gradient_rule"] == rule]
+        means = own.groupby(["s", "epoch"])["zeros"].mean()
+        for s in sorted(set(own["s"])):
+            panel.plot(means[s].index, means[s].cumsum(), color=colours[s], label=f"s={s:g}")
+        panel.set(title=rule, xlabel="epoch")
+        panel.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+    axes[0].set_ylabel("exact zeros so far, mean of a run")
+    legend_below(figure, axes, ncols=6)
+    return taken_from_pyplot(figure)

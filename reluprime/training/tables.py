@@ -242,22 +242,3 @@ def published_loss(**wanted) -> pd.DataFrame:
     table = _published("paper_training_loss.csv", **wanted)
     table = table.assign(epoch=table["epoch"] + 1)  # ours count from 1
     return table.rename(columns={"train_loss_mean": "train_loss"})[["s", "epoch", "train_loss"]]
-
-
-def search_trials(searches: pd.DataFrame) -> pd.DataFrame:
-    """One row a trial of `tuning.search` cells: gradient_rule, s, lr, validation_accuracy."""
-    rows = [
-        {"gradient_rule": rule, "s": row["training"]["s"]} | trial
-        for row in searches.to_dict("records")
-        for rule in ([row["training"]["gradient_rule"]] if row["training"]["s"] else GRADIENT_RULES)
-        for trial in row["trials"]
-    ]
-    return pd.DataFrame(rows, columns=["gradient_rule", "s", "lr", "validation_accuracy"])
-
-
-def best_rates(searches: pd.DataFrame) -> dict[tuple[float, str], float]:
-    """The learning rate that each `tuning.search` cell found, by its (s, gradient_rule)."""
-    return {
-        (row["training"]["s"], row["training"]["gradient_rule"]): row["trials"][row["best"]]["lr"]
-        for row in searches.to_dict("records")
-    }

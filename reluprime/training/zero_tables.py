@@ -69,3 +69,24 @@ def zero_rate_table(rates: pd.DataFrame) -> pd.DataFrame:
             }
         )
     return pd.DataFrame(rows)
+
+
+def zeros_by_epoch(runs: pd.DataFrame) -> pd.DataFrame:
+    """One row an epoch of a run of `tables.runs`: precision, s, gradient_rule, seed, epoch
+    (from 1) and zeros."""
+    rows = [
+        {name: row[name] for name in ("precision", "s", "gradient_rule", "seed")}
+        | {"epoch": epoch, "zeros": zeros}
+        for row in runs.to_dict("records")
+        for epoch, zeros in enumerate(row["zeros_by_epoch"], start=1)
+    ]
+    return pd.DataFrame(rows)
+
+
+def trend(runs: pd.DataFrame) -> pd.Series:
+    """For each run the zeros of the last half of its epochs less those of the first half.
+
+    A middle epoch counts for neither.
+    """
+    halves = runs["zeros_by_epoch"].map(lambda n: (n[: len(n) // 2], n[(len(n) + 1) // 2 :]))
+    return halves.map(lambda h: float(sum(h[1]) - sum(h[0])))

@@ -12,8 +12,8 @@ from reluprime.evidence.style import (
     PRECISION_MARKERS,
     PUBLISHED,
     RULE_COLOURS,
-    closed,
     legend_below,
+    taken_from_pyplot,
 )
 
 WORK_FILLS = {"B21": "#444444", "M23": "white"}
@@ -64,7 +64,7 @@ def volume_figure(panels: dict[str, tuple[pd.DataFrame, pd.DataFrame]]) -> Figur
     for panel in axes[:, 0]:
         panel.set_ylabel("share of networks in the zone")
     legend_below(figure, axes.flat, ncols=4)
-    return closed(figure)
+    return taken_from_pyplot(figure)
 
 
 def relative_difference_figure(values: pd.DataFrame, published: dict[str, tuple]) -> Figure:
@@ -107,7 +107,7 @@ def relative_difference_figure(values: pd.DataFrame, published: dict[str, tuple]
     axes.axhline(1, color=PUBLISHED, linewidth=0.8, linestyle=":")
     axes.legend().remove()
     legend_below(figure, [axes], ncols=3)
-    return closed(figure)
+    return taken_from_pyplot(figure)
 
 
 def prediction_figure(points: dict[str, pd.DataFrame]) -> Figure:
@@ -135,7 +135,7 @@ def prediction_figure(points: dict[str, pd.DataFrame]) -> Figure:
         panel.set(xlabel="predicted share of networks", title=arithmetic, xlim=(-0.03, 1.03))
     axes[0, 0].set(ylabel="published share of networks", ylim=(-0.03, 1.03))
     legend_below(figure, axes.flat, ncols=4)
-    return closed(figure)
+    return taken_from_pyplot(figure)
 
 
 def curve_figure(table: pd.DataFrame) -> Figure:
@@ -159,7 +159,7 @@ def curve_figure(table: pd.DataFrame) -> Figure:
     for panel in axes[:, 0]:
         panel.set_ylabel("share of networks")
     legend_below(figure, axes.flat, ncols=2)
-    return closed(figure)
+    return taken_from_pyplot(figure)
 
 
 def conv_volume_figure(shares: pd.DataFrame, published: pd.DataFrame) -> Figure:
@@ -180,7 +180,7 @@ def conv_volume_figure(shares: pd.DataFrame, published: pd.DataFrame) -> Figure:
     for panel in axes[-1]:
         panel.set(xlabel="mini-batches of 100 images", xscale="log", ylim=(-0.03, 1.03))
     legend_below(figure, axes.flat, ncols=4)
-    return closed(figure)
+    return taken_from_pyplot(figure)
 
 
 def _of(table: pd.DataFrame, network: str, norm: bool) -> pd.DataFrame:

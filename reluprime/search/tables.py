@@ -1,4 +1,4 @@
-"""Tables of M23's experiments: searches, distances of weights, zeros by epoch."""
+"""Tables of searches: what their trials reached, and what searching s too gains (M23 4.5)."""
 
 import math
 
@@ -6,15 +6,23 @@ import pandas as pd
 
 from reluprime.evidence.intervals import bootstrap_mean
 from reluprime.evidence.tests import equivalence
+from reluprime.instruments.activations import GRADIENT_RULES
 from reluprime.records import published
 from reluprime.training.tables import MARGIN, difference_test, with_interval
 
 # What makes two searches arms of one experiment.
 SEARCH = ("architecture", "hidden_sizes", "width", "dataset", "n_train", "epochs", "n_trials")
+
+
 TRAINED = SEARCH[:-1]  # those of the training
 
+
 FIXED = "s and s_upper fixed at 0"
+
+
 SEARCHED = {"chain": "searched, chain", "injected": "searched, injected"}
+
+
 IGNORED = "searched, but ignored"
 
 
@@ -160,69 +168,20 @@ def trials(cells: pd.DataFrame, network: str) -> pd.DataFrame:
     return pd.concat([pd.DataFrame(ours), theirs], ignore_index=True)
 
 
-def distances(cells: pd.DataFrame) -> pd.DataFrame:
-    """Distances to s=0 by step from rows of `bifurcation.paired_run` cells with Adam.
-
-    Columns: precision, seed, gradient_rule, step (from 1), quantity ("L1 distance", or "sums":
-    what M23 plotted), value.
-    """
-    names = {"distance": "L1 distance", "sum_difference": "sums"}
+def search_trials(searches: pd.DataFrame) -> pd.DataFrame:
+    """One row a trial of `tuning.search` cells: gradient_rule, s, lr, validation_accuracy."""
     rows = [
-        {
-            "precision": cell["precision"],
-            "seed": cell["seed"],
-            "gradient_rule": label.split()[0],
-            "quantity": quantity,
-            "step": step,
-            "value": value,
-        }
-        for cell in cells.to_dict("records")
-        for key, quantity in names.items()
-        for label, values in cell[key].items()
-        if label != "control"
-        for step, value in enumerate(values, start=1)
+        {"gradient_rule": rule, "s": row["training"]["s"]} | trial
+        for row in searches.to_dict("records")
+        for rule in ([row["training"]["gradient_rule"]] if row["training"]["s"] else GRADIENT_RULES)
+        for trial in row["trials"]
     ]
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, columns=["gradient_rule", "s", "lr", "validation_accuracy"])
 
 
-def last_distances(table: pd.DataFrame) -> pd.DataFrame:
-    """The rows of :func:`distances` after each run's last step, NaN where it was not finite."""
-    run = ["precision", "seed", "gradient_rule", "quantity"]
-    return table.sort_values("step", kind="stable").drop_duplicates(run, keep="last")
-
-
-def distance_table(table: pd.DataFrame) -> pd.DataFrame:
-    """Median over seeds of the last distances, and how many runs parted, for the page."""
-    last = last_distances(table)
-    wide = last.pivot_table(
-        index=["precision", "gradient_rule"], columns="quantity", values="value", aggfunc="median",
-        sort=False, dropna=False,
-    )  # fmt: skip
-    true = last[last["quantity"] == "L1 distance"].groupby(["precision", "gradient_rule"])
-    wide["runs"] = true.size()
-    wide["not finite"] = true["value"].apply(lambda v: int((~v.map(math.isfinite)).sum()))
-    wide["apart"] = true["value"].apply(lambda v: int((v > 0).sum()))
-    for quantity in ("L1 distance", "sums"):
-        wide[quantity] = wide[quantity].map("{:.3g}".format)
-    return wide.reset_index().rename_axis(columns=None)
-
-
-def zeros_by_epoch(runs: pd.DataFrame) -> pd.DataFrame:
-    """One row an epoch of a run of `learning.runs`: precision, s, gradient_rule, seed, epoch
-    (from 1) and zeros."""
-    rows = [
-        {name: row[name] for name in ("precision", "s", "gradient_rule", "seed")}
-        | {"epoch": epoch, "zeros": zeros}
-        for row in runs.to_dict("records")
-        for epoch, zeros in enumerate(row["zeros_by_epoch"], start=1)
-    ]
-    return pd.DataFrame(rows)
-
-
-def trend(runs: pd.DataFrame) -> pd.Series:
-    """For each run the zeros of the last half of its epochs less those of the first half.
-
-    A middle epoch counts for neither.
-    """
-    halves = runs["zeros_by_epoch"].map(lambda n: (n[: len(n) // 2], n[(len(n) + 1) // 2 :]))
-    return halves.map(lambda h: float(sum(h[1]) - sum(h[0])))
+def best_rates(searches: pd.DataFrame) -> dict[tuple[float, str], float]:
+    """The learning rate that each `tuning.search` cell found, by its (s, gradient_rule)."""
+    return {
+        (row["training"]["s"], row["training"]["gradient_rule"]): row["trials"][row["best"]]["lr"]
+        for row in searches.to_dict("records")
+    }
