@@ -24,7 +24,7 @@ help:  ## list the targets
 report: .venv  ## execute every notebook live at the quick profile, and build the book from that
 	rm -rf $(BUILD)/quick
 	mkdir -p $(BUILD)/quick/source/notebooks
-	$(BIN)/python -m reluprime.report.run $(BUILD)/quick/source/notebooks --profile quick
+	$(BIN)/reluprime run $(BUILD)/quick/source/notebooks --profile quick --store $(BUILD)/quick/records
 	cp -r book _toc.yml $(BUILD)/quick/source/
 	sed 's|^html:|&\n  announcement: "$(QUICK)"|' _config.yml > $(BUILD)/quick/source/_config.yml
 	$(BIN)/jupyter-book build $(BUILD)/quick/source --path-output $(BUILD)/quick --all -W -n --keep-going -q
@@ -35,7 +35,7 @@ book: .venv  ## build the published book from the committed notebooks, without e
 	@echo "The book is at $(BUILD)/html/index.html"
 
 records: .venv  ## execute the notebooks at the report profile, computing the cells that the store lacks
-	$(BIN)/python -m reluprime.report.run notebooks
+	$(BIN)/reluprime run notebooks --store records
 
 test: unit nbval book  ## unit tests, the committed notebooks against their stored outputs, the book
 
@@ -49,7 +49,7 @@ cluster: .venv  ## the tests with Ray, in a network namespace that has nothing e
 	OMP_NUM_THREADS=1 unshare -n sh -c 'ip link set lo up && exec $(BIN)/python -m pytest tests/test_cluster.py'
 
 gpu: .venv  ## count zeros of linear layers by shape on a GPU, about a minute, into records of their own
-	$(BIN)/python -m reluprime.mechanism.grids $(BUILD)/gpu
+	$(BIN)/reluprime bench zeros --store $(BUILD)/gpu
 
 wheel: .venv  ## build the wheel, install it into an empty environment, and check a model there
 	rm -rf $(BUILD)/wheel build

@@ -10,7 +10,7 @@ import pytest
 
 from reluprime import records
 from reluprime.config import Config, study
-from reluprime.evidence import claim, compute
+from reluprime.evidence import compute
 from reluprime.evidence.claim import Cell
 from reluprime.records import Store
 
@@ -131,19 +131,11 @@ def test_a_killed_process_leaves_its_cell_to_the_others(store):
 
 def test_a_failure_names_its_cell_and_how_many_workers_failed(store, capfd):
     grid = [Cell(toy, ToyConfig(fails=True))]
-    own = claim.Claim(
-        *("X1", "statement", "published", "source", "figure", "rule"),
-        thresholds={},
-        grid=lambda *_: grid,
-        judge=None,
-        scale="",
-        examples={},
-    )
     with pytest.raises(ValueError, match="as it was told to") as raised:
-        compute.compute([own], store, 60.0)
+        compute.compute(grid, store, 60.0)
     assert "fails=True" in raised.value.__notes__[0]
     with pytest.raises(RuntimeError, match="2 of 2 workers failed"):
-        compute.compute([own], store, 60.0, workers=2)
+        compute.compute(grid, store, 60.0, workers=2)
     assert "as it was told to" in capfd.readouterr().err
 
 

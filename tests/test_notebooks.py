@@ -19,6 +19,7 @@ import yaml
 from PIL import Image
 
 from reluprime import records
+from reluprime.cli import main
 from reluprime.report import page as parameters
 from reluprime.report import plan
 from reluprime.report import run as notebook
@@ -405,25 +406,21 @@ def test_missing_data_with_no_download_says_what_to_do(tmp_path, monkeypatch):
     given = ("-p", "store", str(tmp_path / "store"), "-p", "n_networks", "1")
     done = run_papermill("02_relative_volume.ipynb", tmp_path / "out.ipynb", *given)
     assert done.returncode != 0
-    assert "python -m reluprime.instruments.data mnist" in done.stderr
+    assert "reluprime data mnist" in done.stderr
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--profile", "slow"], ["-p", "n_network", "3"], ["-p", "seeds"]]
+    "arguments", [["--profile", "slow"], ["-p", "n_network", "3"], ["--page", "99"]]
 )
 def test_the_runner_refuses_what_it_does_not_know(tmp_path, arguments):
-    with pytest.raises(SystemExit) as stop:
-        notebook.main([str(tmp_path), *arguments])
-    assert stop.value.code == 2
+    assert main(["run", str(tmp_path), *arguments]) == 2
     assert not list(tmp_path.iterdir())
 
 
 def test_a_failing_notebook_fails_the_runner_and_spoils_no_copy(tmp_path, capsys):
     good = tmp_path / "01_bifurcation_event.ipynb"
     good.write_text("an earlier good copy")
-    status = notebook.main(
-        [str(tmp_path), "-p", "compute", "perhaps", "-p", "store", str(tmp_path)]
-    )
+    status = main(["run", str(tmp_path), "-p", "compute", "perhaps", "--store", str(tmp_path)])
     assert status == 1
     assert "compute='perhaps'" in capsys.readouterr().err
     assert good.read_text() == "an earlier good copy"

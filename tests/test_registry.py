@@ -9,6 +9,7 @@ import pytest
 
 from reluprime import records
 from reluprime.bifurcation import claims as bifurcation_claims
+from reluprime.cli import main
 from reluprime.evidence import made_up, registry
 from reluprime.evidence.claim import Evidence
 from reluprime.report import scorecard as claims
@@ -170,9 +171,9 @@ def test_an_empty_store_leaves_every_claim_in_the_table(tmp_path):
 
 
 def test_the_command_prints_table_and_json(tmp_path, capsys):
-    assert claims.main(["scorecard", "--store", str(tmp_path)]) == 0
+    assert main(["scorecard", "--store", str(tmp_path)]) == 0
     assert "P17" in capsys.readouterr().out
-    assert claims.main(["scorecard", "--store", str(tmp_path), "--json"]) == 0
+    assert main(["scorecard", "--store", str(tmp_path), "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)
     assert [row["id"] for row in rows][:2] == ["P1", "P2"]
     assert set(rows[0]["by"][0]) == {"gradient_rule", "arithmetic", "outcome", "value"}
@@ -180,5 +181,5 @@ def test_the_command_prints_table_and_json(tmp_path, capsys):
 
 def test_the_command_fails_where_the_store_cannot_be_read(tmp_path, capsys):
     (tmp_path / "volume.estimate.jsonl").mkdir()
-    assert claims.main(["scorecard", "--store", str(tmp_path)]) == 1
+    assert main(["scorecard", "--store", str(tmp_path)]) == 2
     assert "volume.estimate.jsonl" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""What is compared, and what the table says; how fast it is, is for benchmarks/ alone."""
+"""What is compared, and what the table says; how fast it is, is for `reluprime bench` alone."""
 
 import os
 

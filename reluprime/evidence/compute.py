@@ -7,13 +7,16 @@ its cell to the others.
 import fcntl
 import multiprocessing
 import time
+import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 import torch
+from pydantic import BaseModel
 
 from reluprime import records
 from reluprime.evidence.claim import Cell, Claim, asks_for_more
+from reluprime.instruments import precision
 
 PAUSE = 1.0  # seconds, before looking again for a cell that others have or that waits for theirs
 
@@ -30,21 +33,15 @@ def cells_of(claims: Iterable[Claim], arithmetic: str | None = None) -> list[Cel
     return list({records.cell_key(cell.study, cell.config): cell for cell in cells}.values())
 
 
-def compute(
-    claims: Iterable[Claim],
-    store: records.Store,
-    max_seconds: float,
-    arithmetic: str | None = None,
-    workers: int = 1,
-) -> None:
-    """Compute what claims' grids lack; no cell starts after `max_seconds`.
+def compute(cells: list[Cell], store: records.Store, max_seconds: float, workers: int = 1) -> None:
+    """Compute what a store lacks of cells, in their order; none starts after `max_seconds`.
 
     Results may ask for more cells (arms of a training that met a zero), so what is due is looked
     up anew before each. Stopped and started again it goes on. With several workers each is a
     process of its own, on the GPU if there is one; all are waited for, and RuntimeError is raised
-    if one failed.
+    if one failed. Cells whose numerics this machine lacks are left out, with a UserWarning.
     """
-    cells, end = cells_of(claims, arithmetic), time.time() + max_seconds
+    cells, end = [c for c in cells if _computable(c.config)], time.time() + max_seconds
     if workers == 1:
         return work(cells, store, end)
     spawn = multiprocessing.get_context("spawn")  # CUDA does not live through a fork
@@ -55,6 +52,16 @@ def compute(
         process.join()
     if failed := sum(process.exitcode != 0 for process in running):
         raise RuntimeError(f"{failed} of {workers} workers failed: see what they printed above")
+
+
+def _computable(config: BaseModel) -> bool:
+    reduced = getattr(config, "reduced_precision", False)
+    try:
+        precision.require(config.precision, precision.best_device(), reduced)
+    except ValueError as error:
+        warnings.warn(f"left out: {error}", stacklevel=4)
+        return False
+    return True
 
 
 def work(cells: list[Cell], store: records.Store, end: float) -> None:

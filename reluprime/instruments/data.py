@@ -3,17 +3,14 @@
 A folder of images too large for this stays on disk
 (:class:`reluprime.instruments.batches.FolderBatches`) and is known by its fingerprint.
 
-`python -m reluprime.instruments.data NAME [--root ROOT]` downloads a set if it is absent and
-verifies it.
+`reluprime data NAME` downloads a set if it is absent and verifies it.
 """
 
-import argparse
 import functools
 import hashlib
 import http.client
 import os
 import shlex
-import sys
 import zlib
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -59,7 +56,7 @@ _IDX_FILES = {
 _MNIST_5K_SHA256 = "e7b2c9e7b744e40e847a549506c96301d71e43c12ea6990fe2aa815eadb7eac2"
 
 
-class DataError(Exception):
+class DataError(OSError):
     """Data that is missing, corrupt, or not what its name says."""
 
 
@@ -187,7 +184,7 @@ def _expected_files(name: str, root: Path) -> dict[Path, tuple[str, int | None]]
 
 
 def _command(name: str, root: Path) -> str:
-    return f"python -m reluprime.instruments.data {name} --root {shlex.quote(str(root))}"
+    return f"reluprime data {name} --root {shlex.quote(str(root))}"
 
 
 def _verify_file(name: str, root: Path, path: Path, md5: str, size: int | None) -> None:
@@ -268,25 +265,3 @@ def _verify_arrays(name: str, arrays: tuple[torch.Tensor, ...]) -> None:
         found = (images.dtype, tuple(images.shape), labels.dtype, tuple(labels.shape), classes)
         if found != expected:
             raise DataError(f"{name}: expected {expected}, found {found}")
-
-
-def main(argv: list[str] | None = None) -> int:
-    """Download a set if absent, verify it, print its shapes; 0, or 1 if that failed."""
-    parser = argparse.ArgumentParser(
-        prog="python -m reluprime.instruments.data", description=__doc__
-    )
-    parser.add_argument("name", choices=NAMES)
-    parser.add_argument("--root", help="default: RELUPRIME_DATA, else ~/.cache/reluprime")
-    args = parser.parse_args(argv)
-    try:
-        data = load(args.name, args.root, download=True, device="cpu")
-    except DataError as error:
-        print(error, file=sys.stderr)
-        return 1
-    train, test = tuple(data.train_images.shape), tuple(data.test_images.shape)
-    print(f"{data.name}: train {train}, test {test}")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

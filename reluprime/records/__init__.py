@@ -36,7 +36,7 @@ COMPUTE = ("missing", "never", "always")
 FIELDS = {"key", "study", "version", "config", "result", "provenance"}
 
 
-class RecordsError(Exception):
+class RecordsError(OSError):
     """A store cannot be read or written; the message names the path and what to do."""
 
 

@@ -1,7 +1,4 @@
-"""What a profile of the report still lacks and what that costs; and computing it without Jupyter.
-
-    python -m reluprime.report.plan list [--profile paper] [-p NAME VALUE] [--out cells.jsonl]
-    python -m reluprime.report.plan compute cells.jsonl [--store records] [--max-seconds 540]
+"""What a profile of the report still lacks, what that costs, and a file of it to be computed.
 
 The cells are those that the notebooks' own code asks for. Arithmetic is that of matrix products
 and convolutions (torch's flop counter on one image) times images, epochs and networks; a training
@@ -9,18 +6,15 @@ step counts as three forward passes, a search as if no trial were stopped, a Mon
 network were left early.
 """
 
-import argparse
 import contextlib
 import json
 import math
-import time
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
-from itertools import groupby
 from pathlib import Path
 from statistics import median
-from typing import Any, NamedTuple, get_type_hints
+from typing import Any, NamedTuple
 
 import matplotlib.pyplot as plt
 import pandas as pd
@@ -31,19 +25,14 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from reluprime import records
 from reluprime.bifurcation import study as bifurcation
-from reluprime.instruments import data, models, precision
+from reluprime.evidence import claim
+from reluprime.instruments import data, models
 from reluprime.instruments.activations import ReLU
-from reluprime.mechanism import kinks as other_kinks
-from reluprime.mechanism import orders
-from reluprime.mechanism import study as mechanism
-from reluprime.network import study as your_network
 from reluprime.report.page import annotated
+from reluprime.report.studies import STUDIES, config_class
 from reluprime.search import study as tuning
-from reluprime.speed import study as speed
 from reluprime.training import study as training
-from reluprime.training import zeros
 from reluprime.volume import study as volume
-from reluprime.volume import zone
 
 NOTEBOOKS = records.REPOSITORY / "notebooks"
 TFLOPS = 30.0  # assumed of a large GPU, fp32 without TF32
@@ -67,10 +56,13 @@ def cells(
     whose cells depend on the results of others (trainings with the learning rates that searches
     find) asks for those that are known.
 
-    Raises ValueError for an unknown parameter, RuntimeError where a page does not take the values
-    or its code that asks for cells fails.
+    Raises ValueError for an unknown profile or parameter, RuntimeError where a page does not take
+    the values or its code that asks for cells fails.
     """
-    parameters = yaml.safe_load((NOTEBOOKS / "profiles" / f"{profile}.yaml").read_text())
+    profiles = {path.stem: path for path in (NOTEBOOKS / "profiles").glob("*.yaml")}
+    if profile not in profiles:
+        raise ValueError(f"unknown profile {profile!r}; choose from {', '.join(sorted(profiles))}")
+    parameters = yaml.safe_load(profiles[profile].read_text())
     if unknown := sorted(changes.keys() - parameters.keys()):
         known = ", ".join(sorted(parameters))
         raise ValueError(f"unknown parameter {', '.join(unknown)}; choose from {known}")
@@ -223,7 +215,7 @@ def rates(store: records.Store, arithmetic: Arithmetic) -> dict[tuple, float]:
         function = STUDIES[path.stem]
         for record in store.read(path.stem).values():
             how = record["provenance"]
-            config = _config_class(function).model_validate(record["config"])
+            config = config_class(function).model_validate(record["config"])
             rate = arithmetic.of(config) / max(how["wall_seconds"], 1e-3)
             if record["version"] == function.version and not math.isnan(rate):
                 found.setdefault((how["device"], *_kind(path.stem, config)), []).append(rate)
@@ -284,32 +276,7 @@ def _text(number: float) -> str:
     return "" if math.isnan(number) else f"{number:,.2f}" if number < 10 else f"{number:,.0f}"
 
 
-# ---- without Jupyter ----
-
-
-STUDIES: dict[str, Callable] = {
-    records.study_name(study): study
-    for study in (
-        bifurcation.paired_run,
-        bifurcation.weight_plane,
-        other_kinks.count,
-        other_kinks.pool_ties,
-        mechanism.forward_zeros,
-        mechanism.linear_zeros,
-        orders.shares,
-        speed.measure,
-        training.fit,
-        tuning.search,
-        volume.estimate,
-        your_network.check_network,
-        zeros.count,
-        zone.first_affected,
-    )
-}
-
-
-def _config_class(study: Callable) -> type[BaseModel]:
-    return get_type_hints(study)["config"]
+# ---- as a file ----
 
 
 def write(planned: list[Cell], path: Path) -> None:
@@ -324,62 +291,18 @@ def write(planned: list[Cell], path: Path) -> None:
     path.write_text("".join(f"{line}\n" for line in lines))
 
 
-def compute(path: Path, store: records.Store, max_seconds: float) -> None:
-    """Compute the cells of a file that a store lacks, in order; none starts after `max_seconds`.
+def read(path: Path) -> list[claim.Cell]:
+    """The cells of a file that :func:`write` wrote.
 
-    Those whose numerics this machine lacks are left out, with a UserWarning.
+    Raises ValueError naming a line that is no cell.
     """
-    deadline = time.monotonic() + max_seconds
-    lines = [json.loads(line) for line in path.read_text().splitlines()]
-    for name, group in groupby(lines, key=lambda line: line["study"]):
-        function = STUDIES[name]
-        configs = [_config_class(function).model_validate(line["config"]) for line in group]
-        configs = [config for config in configs if _computable(config)]
-        left = max(0.0, deadline - time.monotonic())
-        records.sweep(function, configs, store, max_seconds=left)
-
-
-def _computable(config: BaseModel) -> bool:
-    reduced = getattr(config, "reduced_precision", False)
-    try:
-        precision.require(config.precision, precision.best_device(), reduced)
-    except ValueError as error:
-        warnings.warn(f"left out: {error}", stacklevel=3)
-        return False
-    return True
-
-
-def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m reluprime.report.plan", description=__doc__)
-    commands = parser.add_subparsers(dest="command", required=True)
-    listing = commands.add_parser("list", help="what is missing, and what it costs")
-    profiles = sorted(path.stem for path in (NOTEBOOKS / "profiles").glob("*.yaml"))
-    listing.add_argument("--profile", default="paper", choices=profiles)
-    listing.add_argument("-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"))
-    listing.add_argument("--only", nargs="+", default=[""], help="pages whose names start so")
-    listing.add_argument("--tflops", type=float, default=TFLOPS, help="rate expected of a GPU")
-    listing.add_argument("--out", type=Path, help="file for the missing cells")
-    computing = commands.add_parser("compute", help="compute the cells of such a file")
-    computing.add_argument("cells", type=Path)
-    computing.add_argument("--max-seconds", type=float, default=540.0)
-    for command in (listing, computing):
-        command.add_argument("--store", default="records", help="folder of the records")
-    args = parser.parse_args(argv)
-    if args.command == "compute":
-        compute(args.cells, records.Store(args.store), args.max_seconds)
-        return
-    try:
-        changes = {name: yaml.safe_load(value) for name, value in args.p}
-        planned = cells(args.profile, args.store, changes, tuple(args.only))
-    except (ValueError, RuntimeError) as error:
-        parser.error(str(error))
-    if not planned:
-        parser.error(f"no page whose name starts with {' or '.join(args.only)} asks for cells")
-    table = cost(planned, records.Store(args.store), args.tflops)
-    print("nothing is missing" if table.empty else table.to_string(index=False))
-    if args.out:
-        write(planned, args.out)
-
-
-if __name__ == "__main__":
-    main()
+    found = []
+    for number, line in enumerate(path.read_text().splitlines(), start=1):
+        try:
+            asked = json.loads(line)
+            study = STUDIES[asked["study"]]
+            config = config_class(study).model_validate(asked["config"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"{path}, line {number} is no cell to compute: {error!r}") from error
+        found.append(claim.Cell(study, config))
+    return found

@@ -1,17 +1,12 @@
-"""The report's notebooks: their parameters, what they show and where it is from, papermill.
+"""The report's notebooks: their parameters, what they show and where it is from, papermill."""
 
-`python -m reluprime.report.run OUT [--profile quick] [-p NAME VALUE]` executes every notebook.
-"""
-
-import argparse
 import ast
 import html
 import math
 import shlex
-import sys
 import time
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -129,8 +124,7 @@ def _command(name: str, values: dict[str, Any]) -> str:
 
     Cells are computed into a new store; a page that computes none reads the records that it read.
     """
-    declared = papermill.inspect_notebook(str(NOTEBOOKS / f"{name}.ipynb"))
-    usual = {n: ast.literal_eval(parameter["default"]) for n, parameter in declared.items()}
+    usual = _defaults(NOTEBOOKS / f"{name}.ipynb")
     words = ["papermill", f"notebooks/{name}.ipynb", "out.ipynb"]
     if values["profile"] != usual["profile"]:
         words += ["-f", f"notebooks/profiles/{values['profile']}.yaml"]
@@ -179,8 +173,9 @@ def _plain(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
     return notebook
 
 
-def _known(path: Path) -> set[str]:
-    return set(papermill.inspect_notebook(str(path)))
+def _defaults(path: Path) -> dict[str, Any]:
+    found = papermill.inspect_notebook(str(path))
+    return {name: ast.literal_eval(parameter["default"]) for name, parameter in found.items()}
 
 
 def execute(path: Path, out: Path, values: dict[str, Any]) -> float:
@@ -188,8 +183,8 @@ def execute(path: Path, out: Path, values: dict[str, Any]) -> float:
 
     Returns the seconds it took. Raises what papermill raises.
     """
-    known = _known(path)
-    values = {name: value for name, value in values.items() if name in known}
+    usual = _defaults(path)  # values that change nothing would add a cell that says so
+    values = {n: value for n, value in values.items() if n in usual and value != usual[n]}
     out.mkdir(parents=True, exist_ok=True)
     work = out / f".{path.name}"  # a failed run leaves the last good copy where it was
     began = time.perf_counter()
@@ -203,32 +198,24 @@ def execute(path: Path, out: Path, values: dict[str, Any]) -> float:
     return time.perf_counter() - began
 
 
-def _pairs(pairs: Iterable[tuple[str, str]]) -> dict[str, Any]:
-    return {name: yaml.safe_load(value) for name, value in pairs}
+def execute_all(
+    out: Path, profile: str | None, changes: dict[str, Any], only: tuple[str, ...] = ("",)
+) -> Iterator[tuple[str, float]]:
+    """Execute the notebooks whose names start with one of `only` into the folder `out`.
 
-
-def main(argv: list[str] | None = None) -> int:
-    """Execute all notebooks; 1 if one fails."""
-    parser = argparse.ArgumentParser(prog="python -m reluprime.report.run", description=__doc__)
-    parser.add_argument("out", type=Path, help="folder of the executed notebooks")
-    parser.add_argument("--profile", help="a file of notebooks/profiles; default: no parameters")
-    parser.add_argument("-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"))
-    args = parser.parse_args(argv)
-    try:
-        values = (_read_profile(args.profile) if args.profile else {}) | _pairs(args.p)
-    except ValueError as error:
-        parser.error(str(error))
-    if unknown := values.keys() - set().union(*map(_known, paths())):
-        parser.error(f"no notebook has the parameter {', '.join(sorted(unknown))}")
-    for path in paths():
+    profile: a file of notebooks/profiles, None for the notebooks' own values; changes: parameters
+    in the place of these. Yields each notebook's name and the seconds that it took. Raises
+    ValueError for an unknown profile, parameter or page before anything is executed, and
+    RuntimeError, with what the notebook printed, where one fails.
+    """
+    values = (_read_profile(profile) if profile else {}) | changes
+    if unknown := values.keys() - set().union(*map(_defaults, paths())):
+        raise ValueError(f"no notebook has the parameter {', '.join(sorted(unknown))}")
+    chosen = [path for path in paths() if path.stem.startswith(only)]
+    if not chosen:
+        raise ValueError(f"no page's name starts with {' or '.join(only)}")
+    for path in chosen:
         try:
-            seconds = execute(path, args.out, values)
+            yield path.stem, execute(path, out, values)
         except PapermillExecutionError as error:
-            print(f"{path.stem} failed\n{error}", file=sys.stderr)
-            return 1
-        print(f"{path.stem}: {seconds:.0f} s", flush=True)
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+            raise RuntimeError(f"{path.stem} failed\n{error}") from error

@@ -1,16 +1,8 @@
 """Every claim of the two papers, judged: the scorecard.
 
-    python -m reluprime.report.scorecard scorecard [--json]     what each claim's records say
-    python -m reluprime.report.scorecard register --reason ..   register new or changed rules
-    python -m reluprime.report.scorecard compute P2 R1 ..       compute what the claims' grids lack
-
 The rules stand with their topics (`*_claims`); each is registered before its records.
 """
 
-import argparse
-import json
-import math
-import sys
 from collections.abc import Sequence
 from itertools import pairwise
 
@@ -20,8 +12,7 @@ from reluprime import records
 from reluprime.bifurcation import claims as bifurcation_claims
 from reluprime.dose import claims as dose_claims
 from reluprime.evidence import registry
-from reluprime.evidence.claim import ARITHMETICS, Claim, Evidence
-from reluprime.evidence.compute import compute
+from reluprime.evidence.claim import Claim, Evidence
 from reluprime.evidence.finding import NO_OCCASION, NOT_TESTED, OPEN, verdict
 from reluprime.instruments.activations import GRADIENT_RULES
 from reluprime.search import claims as search_claims
@@ -206,53 +197,3 @@ def replaced_rules() -> pd.DataFrame:
     ]
     columns = ["id", "registered", "rule", "replaced because"]
     return pd.DataFrame(rows, columns=columns).drop_duplicates(ignore_index=True)
-
-
-def main(argv: list[str] | None = None) -> int:
-    """See the module; 1 if the store cannot be read or a reason is missing."""
-    parser = argparse.ArgumentParser(prog="python -m reluprime.report.scorecard")
-    commands = parser.add_subparsers(dest="command", required=True)
-    card = commands.add_parser("scorecard", help="what each claim's records say")
-    card.add_argument("--json", action="store_true", help="as JSON, one object a claim")
-    registering = commands.add_parser("register", help="register rules that are new or changed")
-    registering.add_argument("--reason", default="", help="why a rule replaces its earlier one")
-    computing = commands.add_parser("compute", help="compute what claims' grids lack")
-    computing.add_argument("ids", nargs="+", choices=_with_ours(), metavar="ID", help="P1 ... A1")
-    computing.add_argument("--max-seconds", type=float, default=math.inf)
-    computing.add_argument("--workers", type=int, default=1, help="processes that share the work")
-    computing.add_argument("--arithmetic", choices=ARITHMETICS, help="this one alone")
-    for command in (card, computing):
-        command.add_argument("--store", default="records", help="folder of the records")
-    args = parser.parse_args(argv)
-    try:
-        {"scorecard": _print, "register": _register, "compute": _compute}[args.command](args)
-    except (records.RecordsError, ValueError) as error:
-        print(error, file=sys.stderr)
-        return 1
-    return 0
-
-
-def _with_ours() -> dict[str, Claim]:
-    return BY_ID | {claim.id: claim for claim in OURS}
-
-
-def _print(args: argparse.Namespace) -> None:
-    store = records.Store(args.store)
-    if args.json:
-        print(json.dumps(all_judged(store), indent=2, ensure_ascii=False))
-    else:
-        columns = ["id", "verdict", "chain", "injected", "registered"]
-        print(scorecard(store)[columns].to_string(index=False))
-
-
-def _register(args: argparse.Namespace) -> None:
-    print("\n".join(registry.register((*CLAIMS, *OURS), args.reason)) or "every rule is registered")
-
-
-def _compute(args: argparse.Namespace) -> None:
-    wanted, store = [_with_ours()[i] for i in args.ids], records.Store(args.store)
-    compute(wanted, store, args.max_seconds, args.arithmetic, args.workers)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -2,7 +2,7 @@
 
 The released code is written anew; what is compared runs in one process, on one device, in turns.
 
-`python benchmarks/run.py` measures and puts records into a store; the report's page reads them.
+`reluprime bench speed` measures and puts records into a store; the report's page reads them.
 """
 
 import os

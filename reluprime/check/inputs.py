@@ -1,23 +1,14 @@
-"""Does the derivative at kinks matter for a model of torchvision, or of one's own?
+"""The model and the mini-batches that `reluprime check` names."""
 
-reluprime check torchvision:resnet18 --random --precision bf16 --batches 4
-reluprime check mypackage.module:build --shape 1,28,28 --data images/
-"""
-
-import argparse
 import importlib
-import json
 import pickle
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from reluprime.check import check
-from reluprime.check.passes import PRECISIONS, Batch
-from reluprime.instruments.precision import best_device
+from reluprime.check.passes import Batch
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, as torchvision's weights
 
@@ -82,42 +73,3 @@ def folder_batches(folder: Path, shape: tuple[int, ...], size: int, number: int)
     for start in range(0, size * number, size):
         pairs = [images[i] for i in order[start : start + size]]
         yield torch.stack([x for x, _ in pairs]), torch.tensor([label for _, label in pairs])
-
-
-DOC = __doc__.split("\n")[0]
-
-
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """What the command takes."""
-    parser.add_argument("model", help="torchvision:NAME or package.module:factory")
-    parser.add_argument("--weights", type=Path, help="a state_dict that torch.save wrote")
-    source = parser.add_mutually_exclusive_group()
-    source.add_argument("--data", type=Path, help="a folder of images in one folder a class")
-    source.add_argument("--random", action="store_true", help="normal numbers (the default)")
-    parser.add_argument("--precision", choices=PRECISIONS, help="default: that of the weights")
-    parser.add_argument("--batches", type=int, default=1, help="number of mini-batches (1)")
-    parser.add_argument("--batch-size", type=int, default=16, help="images of each (16)")
-    parser.add_argument("--shape", default="3,224,224", help="of an image (3,224,224)")
-    parser.add_argument("--json", action="store_true", help="answer and tables as JSON")
-
-
-def main(options: argparse.Namespace) -> int:
-    """Print the report; 2 for a model, file or folder that cannot be used."""
-    torch.manual_seed(0)
-    try:
-        shape = tuple(int(size) for size in options.shape.split(","))
-        model = build(options.model)
-        if options.weights is not None:
-            load(model, options.weights)
-        images = (shape, options.batch_size, options.batches)
-        batches = (
-            folder_batches(options.data, *images)
-            if options.data
-            else random_batches(model, *images)
-        )
-        report = check(model.to(best_device()), batches, precision=options.precision)
-    except (ValueError, OSError, ImportError, AttributeError) as error:
-        print(f"reluprime check: {error}", file=sys.stderr)
-        return 2
-    print(json.dumps(report.as_dict(), indent=2) if options.json else report)
-    return 0

@@ -1,0 +1,52 @@
+"""`reluprime check`: does the derivative at kinks matter for a model of torchvision or one's own?
+
+reluprime check torchvision:resnet18 --random --precision bf16 --batches 4
+reluprime check mypackage.module:build --shape 1,28,28 --data images/
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+import torch
+
+from reluprime.check import check, inputs
+from reluprime.check.passes import PRECISIONS
+from reluprime.instruments.precision import best_device
+
+
+def add_commands(commands) -> None:
+    """Add `check` to the subparsers of an ArgumentParser."""
+    parser = commands.add_parser("check", help="does it matter for a model?")
+    parser.add_argument("model", help="torchvision:NAME or package.module:factory")
+    parser.add_argument("--weights", type=Path, help="a state_dict that torch.save wrote")
+    source = parser.add_mutually_exclusive_group()
+    source.add_argument("--data", type=Path, help="a folder of images in one folder a class")
+    source.add_argument("--random", action="store_true", help="normal numbers (the default)")
+    parser.add_argument("--precision", choices=PRECISIONS, help="default: that of the weights")
+    parser.add_argument("--batches", type=int, default=1, help="number of mini-batches (1)")
+    parser.add_argument("--batch-size", type=int, default=16, help="images of each (16)")
+    parser.add_argument("--shape", default="3,224,224", help="of an image (3,224,224)")
+    parser.add_argument("--json", action="store_true", help="answer and tables as JSON")
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print the report on a model; ValueError or OSError for what cannot be used."""
+    torch.manual_seed(0)
+    shape = tuple(int(size) for size in options.shape.split(","))
+    try:
+        model = inputs.build(options.model)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(str(error)) from error
+    if options.weights is not None:
+        inputs.load(model, options.weights)
+    images = (shape, options.batch_size, options.batches)
+    batches = (
+        inputs.folder_batches(options.data, *images)
+        if options.data
+        else inputs.random_batches(model, *images)
+    )
+    report = check(model.to(best_device()), batches, precision=options.precision)
+    print(json.dumps(report.as_dict(), indent=2) if options.json else report)
+    return 0

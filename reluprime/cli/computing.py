@@ -1,0 +1,108 @@
+"""The commands that compute: compute, run, bench, data."""
+
+import argparse
+import math
+import sys
+from pathlib import Path
+
+from reluprime.cli.options import MINE, add_parameters, add_store, parameters
+
+
+def add_commands(commands) -> None:
+    """Add the commands to the subparsers of an ArgumentParser."""
+    parser = commands.add_parser("compute", help="compute the cells of a plan or of claims")
+    parser.add_argument("what", nargs="+", help="files that `plan --out` wrote, or ids: P1 ... A1")
+    parser.add_argument("--arithmetic", help="of claims' grids, this one alone")
+    parser.add_argument("--max-seconds", type=float, default=math.inf, help="start no cell later")
+    parser.add_argument("--workers", type=int, default=1, help="processes that share the work (1)")
+    add_store(parser, MINE)
+    parser.set_defaults(run=compute)
+
+    parser = commands.add_parser("run", help="execute the report's notebooks")
+    parser.add_argument("out", type=Path, help="folder of the executed notebooks")
+    parser.add_argument("--profile", help="of notebooks/profiles; default: the notebooks' own")
+    add_parameters(parser)
+    add_store(parser, MINE)
+    parser.set_defaults(run=run)
+
+    parser = commands.add_parser("bench", help="measure this machine, as records")
+    parser.add_argument("what", choices=("speed", "zeros"), help=
+        "speed: against the released code; zeros: of a GPU's linear layers by shape, a minute"
+    )  # fmt: skip
+    parser.add_argument("--only", nargs="+", metavar="TASK", help="these tasks of speed alone")
+    add_store(parser, MINE)
+    parser.set_defaults(run=bench)
+
+    parser = commands.add_parser("data", help="download a data set if it is absent, and verify it")
+    parser.add_argument("name", help="mnist-5k, mnist, fashion-mnist, cifar10 or svhn")
+    parser.add_argument("--root", help="default: RELUPRIME_DATA, else ~/.cache/reluprime")
+    parser.set_defaults(run=data)
+
+
+def compute(options: argparse.Namespace) -> int:
+    """Compute what a store lacks of the cells of plans' files and of claims' grids."""
+    from reluprime import records
+    from reluprime.evidence import compute
+    from reluprime.evidence.claim import ARITHMETICS
+    from reluprime.report import plan
+    from reluprime.report.scorecard import CLAIMS, OURS
+
+    if options.arithmetic not in (None, *ARITHMETICS):
+        raise ValueError(f"--arithmetic {options.arithmetic}; choose from {', '.join(ARITHMETICS)}")
+    claims, cells = {claim.id: claim for claim in (*CLAIMS, *OURS)}, []
+    for name in options.what:
+        if name in claims:
+            cells += compute.cells_of([claims[name]], options.arithmetic)
+        elif Path(name).is_file():
+            cells += plan.read(Path(name))
+        else:
+            raise ValueError(f"{name} is neither a file nor one of {', '.join(claims)}")
+    compute.compute(cells, records.Store(options.store), options.max_seconds, options.workers)
+    return 0
+
+
+def run(options: argparse.Namespace) -> int:
+    """Execute notebooks; 1 if one fails."""
+    from reluprime.report import run
+
+    values = parameters(options) | {"store": options.store}
+    try:
+        for name, seconds in run.execute_all(
+            options.out, options.profile, values, tuple(options.page)
+        ):
+            print(f"{name}: {seconds:.0f} s", flush=True)
+    except RuntimeError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+def bench(options: argparse.Namespace) -> int:
+    """Measure speeds, or count the zeros of a GPU's kernels, into a store."""
+    from reluprime import records
+    from reluprime.instruments import precision
+    from reluprime.mechanism import grids, study
+    from reluprime.speed import study as speed
+
+    device, store = precision.best_device(), records.Store(options.store)
+    if options.what == "zeros":
+        if device.type != "cuda":
+            raise ValueError("it counts zeros of a GPU's kernels, and there is no NVIDIA GPU here")
+        records.sweep(study.linear_zeros, grids.gpu_grid(), store, device=device)
+        return 0
+    if unknown := {*(options.only or ())} - {*speed.TASKS}:
+        raise ValueError(f"no task {', '.join(unknown)}; choose from {', '.join(speed.TASKS)}")
+    configs = [c for c in speed.grid(device) if not options.only or c.task in options.only]
+    frame = records.sweep(speed.measure, configs, store, compute="always", device=device)
+    print(speed.table(frame).to_string(index=False))
+    return 0
+
+
+def data(options: argparse.Namespace) -> int:
+    """Download a set if it is absent, verify it, and print its shapes."""
+    from reluprime.instruments import data
+
+    found = data.load(options.name, options.root, download=True, device="cpu")
+    train, test = tuple(found.train_images.shape), tuple(found.test_images.shape)
+    print(f"{found.name}: train {train}, test {test}")
+    return 0

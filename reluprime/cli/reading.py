@@ -1,0 +1,74 @@
+"""The commands that read records: scorecard, plan, register."""
+
+import argparse
+import json
+from pathlib import Path
+
+from reluprime.cli.options import add_parameters, add_store, parameters
+
+
+def add_commands(commands) -> None:
+    """Add the commands to the subparsers of an ArgumentParser."""
+    parser = commands.add_parser("scorecard", help="what the records say about every claim")
+    parser.add_argument("--json", action="store_true", help="as JSON, one object a claim")
+    add_store(parser, "records")
+    parser.set_defaults(run=scorecard)
+
+    parser = commands.add_parser("plan", help="what a profile lacks, and what that costs")
+    parser.add_argument("profile", nargs="?", default="paper", help="of notebooks/profiles (paper)")
+    add_parameters(parser)
+    parser.add_argument("--tflops", type=float, help="rate that you expect of a GPU")
+    parser.add_argument("--json", action="store_true", help="as JSON, one object a row")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="for `reluprime compute FILE`")
+    add_store(parser, "records")
+    parser.set_defaults(run=plan)
+
+    parser = commands.add_parser("register", help="register rules that are new or changed")
+    parser.add_argument("--reason", default="", help="why a rule replaces its earlier one")
+    parser.set_defaults(run=register)
+
+
+def scorecard(options: argparse.Namespace) -> int:
+    """Print every claim's verdict."""
+    from reluprime import records
+    from reluprime.report import scorecard
+
+    store = records.Store(options.store)
+    if options.json:
+        print(json.dumps(scorecard.all_judged(store), indent=2, ensure_ascii=False))
+    else:
+        columns = ["id", "verdict", "chain", "injected", "registered"]
+        print(scorecard.scorecard(store)[columns].to_string(index=False))
+    return 0
+
+
+def plan(options: argparse.Namespace) -> int:
+    """Print what is missing and what it costs, and write it to a file if one is named."""
+    from reluprime import records
+    from reluprime.report import plan
+
+    only = tuple(options.page)
+    try:
+        planned = plan.cells(options.profile, options.store, parameters(options), only)
+    except RuntimeError as error:  # a page does not take the values
+        raise ValueError(str(error)) from error
+    if not planned:
+        raise ValueError(f"no page whose name starts with {' or '.join(only)} asks for cells")
+    table = plan.cost(planned, records.Store(options.store), options.tflops or plan.TFLOPS)
+    if options.json:
+        print(json.dumps(table.to_dict("records"), indent=2, ensure_ascii=False))
+    else:
+        print("nothing is missing" if table.empty else table.to_string(index=False))
+    if options.out:
+        plan.write(planned, options.out)
+    return 0
+
+
+def register(options: argparse.Namespace) -> int:
+    """Register rules, and print which."""
+    from reluprime.evidence import registry
+    from reluprime.report.scorecard import CLAIMS, OURS
+
+    names = registry.register((*CLAIMS, *OURS), options.reason)
+    print("\n".join(names) or "every rule is registered")
+    return 0
