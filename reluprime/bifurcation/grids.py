@@ -1,0 +1,84 @@
+"""The paired runs that the report's pages ask for."""
+
+from typing import Annotated
+
+from pydantic import Field, NonNegativeInt, PositiveInt
+
+from reluprime.bifurcation.study import (
+    PairedRunConfig,
+    WeightPlaneConfig,
+    paired_run,
+    weight_plane,
+)
+from reluprime.config import DatasetName
+from reluprime.parameters import Grids, Precisions, Sizes, SweepParameters
+
+RELU6 = {"activation": "relu6", "hidden_sizes": (4000, 256)}  # B21 Fig. 8
+
+
+class BifurcationEvent(SweepParameters):
+    """Page 01: the first step in which two runs part, and the zone around it (B21 Fig. 1, 7, 8)."""
+
+    dataset: DatasetName = "mnist"
+    precisions: Precisions = ["fp32", "fp64"]
+    seeds: PositiveInt = 5
+    relu6_seeds: PositiveInt = 3
+    epochs: PositiveInt = 1
+    planes: PositiveInt = 3
+    plane_directions: NonNegativeInt = 2
+    resolution: Annotated[int, Field(ge=5)] = 81  # planes on half the points need 3 a side
+
+    def grids(self) -> Grids:
+        """The `runs`, and `planes` through the events of the first of them."""
+        return {
+            "runs": (paired_run, self._runs(self.seeds) + self._runs(self.relu6_seeds, **RELU6)),
+            "planes": (weight_plane, self._planes()),
+        }
+
+    def _runs(self, seeds: int, **network) -> list[PairedRunConfig]:
+        return [
+            self._run(precision=precision, seed=seed, **network)
+            for precision in self.precisions
+            for seed in range(seeds)
+        ]
+
+    def _run(self, **changes) -> PairedRunConfig:
+        return PairedRunConfig(dataset=self.dataset, epochs=self.epochs, **changes)
+
+    def _planes(self) -> list[WeightPlaneConfig]:
+        """The planes that are drawn, and further ones, each on two grids of points."""
+        drawn = [
+            WeightPlaneConfig(run=self._run(seed=seed), resolution=self.resolution)
+            for seed in range(self.planes)
+        ]
+        return drawn + [
+            plane.replace(seed=direction, resolution=resolution)
+            for plane in drawn
+            for direction in range(1, self.plane_directions + 1)
+            for resolution in ((self.resolution + 1) // 2, self.resolution)
+        ]
+
+
+class Distances(SweepParameters):
+    """Page 08, first part: paired runs with Adam (M23 Fig. 1)."""
+
+    distance_dataset: DatasetName = "mnist"
+    distance_hidden_sizes: Sizes = [2000]
+    distance_precisions: Precisions = ["fp32", "bf16", "fp16"]
+    distance_seeds: PositiveInt = 3
+
+    def grids(self) -> Grids:
+        """One sweep, `pairs`."""
+        grid = [
+            PairedRunConfig(
+                dataset=self.distance_dataset,
+                hidden_sizes=self.distance_hidden_sizes,
+                optimizer="adam",
+                lr=1e-3,
+                precision=precision,
+                seed=seed,
+            )
+            for precision in self.distance_precisions
+            for seed in range(self.distance_seeds)
+        ]
+        return {"pairs": (paired_run, grid)}

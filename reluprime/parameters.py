@@ -1,0 +1,65 @@
+"""What a page of the report can be asked: the base of each topic's `grids`."""
+
+from collections.abc import Callable
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
+
+import pandas as pd
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt
+
+from reluprime.instruments.precision import Precision
+
+T = TypeVar("T")
+AtLeastOne = Annotated[list[T], Field(min_length=1)]
+Sizes = AtLeastOne[PositiveInt]  # of hidden layers, or numbers of them
+Precisions = AtLeastOne[Precision]
+ByPrecision = dict[Precision, PositiveInt]
+Width = Annotated[float, Field(gt=0)]
+
+# What to compute by the name of a sweep: a study, and the configs to call it with.
+Grids = dict[str, tuple[Callable, list[BaseModel]]]
+
+
+def including(*needed: Any) -> AfterValidator:
+    """A check that some values are in a list (or are keys), as comparisons need them."""
+
+    def check(values: Any) -> Any:
+        if missing := [value for value in needed if value not in values]:
+            raise ValueError(f"{' and '.join(map(str, missing))} must be among them")
+        return values
+
+    return AfterValidator(check)
+
+
+DerivativesAtZero = Annotated[list[float], including(0)]  # each s is compared with s=0
+
+
+class Parameters(BaseModel):
+    """The parameters of a page, validated; the cell of parameters in its notebook says the same.
+
+    Unknown names, other types and values out of range raise pydantic.ValidationError.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+    needed_first: ClassVar[tuple[str, ...]] = ()  # sweeps that `grids_after` depends on
+
+    store: str = ""  # folder of the records; empty: see `report.page.Page`
+
+    def grids(self) -> Grids:
+        """The page's sweeps, by name."""
+        return {}
+
+    def grids_after(self, found: dict[str, pd.DataFrame]) -> Grids:
+        """Sweeps whose configs depend on the results of :meth:`grids`, by name.
+
+        found: the frames of those sweeps, without the rows of cells that are missing; at least of
+        those that :attr:`needed_first` names.
+        """
+        return {}
+
+
+class SweepParameters(Parameters):
+    """The parameters of a page that computes."""
+
+    compute: Literal["missing", "never", "always"] = "missing"
+    max_seconds: NonNegativeInt = 86400  # start no new cell after this many seconds
