@@ -113,7 +113,7 @@ class Mitigation(Networks):
     adam_datasets: Annotated[list[DatasetName], Field(min_length=1)] = ["cifar10"]
 
     def grids(self) -> Grids:
-        """A sweep for each condition, named as in the page's tables; see :meth:`fully_connected`."""
+        """A sweep for each condition of :meth:`fully_connected` and :meth:`convolutional`."""
         return {
             name: (fit, g) for name, g in (self.fully_connected() | self.convolutional()).items()
         }
@@ -199,7 +199,7 @@ class ImageNet(SweepParameters):
     imagenet_seeds: PositiveInt = 2
 
     def grids(self) -> Grids:
-        """One sweep, `runs`; none without a folder. Raises FileNotFoundError if it does not exist."""
+        """One sweep, `runs`; none without a folder. Raises FileNotFoundError where it is missing."""
         if not self.image_folder:
             return {}
         base = TrainingConfig(
