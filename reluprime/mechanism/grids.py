@@ -119,7 +119,7 @@ class WhereZerosComeFrom(SweepParameters):
     structural_images: PositiveInt = 200
 
     def grids(self) -> Grids:
-        """Sweeps `forms`, `sizes`, `trained` of mlps, `norms` of VGG11, `structural` of ResNet-18."""
+        """Sweeps `forms`, `sizes`, `trained`, `norms` of VGG11 and `structural` of ResNet-18."""
         grids = {
             "forms": [
                 cell

@@ -199,7 +199,7 @@ class ImageNet(SweepParameters):
     imagenet_seeds: PositiveInt = 2
 
     def grids(self) -> Grids:
-        """One sweep, `runs`; none without a folder. Raises FileNotFoundError where it is missing."""
+        """One sweep, `runs`; none without a folder. Raises FileNotFoundError if it is missing."""
         if not self.image_folder:
             return {}
         base = TrainingConfig(
