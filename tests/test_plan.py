@@ -14,9 +14,10 @@ from reluprime.evidence import compute
 from reluprime.instruments import precision
 from reluprime.mechanism.study import LinearZerosConfig, linear_zeros
 from reluprime.records import Store
+from reluprime.records.keys import key_of
 from reluprime.report import plan
 from reluprime.report.plan import Arithmetic
-from reluprime.report.studies import STUDIES, config_class
+from reluprime.report.studies import STUDIES
 from reluprime.search import study as tuning
 from reluprime.training.study import TrainingConfig
 from reluprime.volume import study as volume
@@ -198,7 +199,7 @@ def test_rates_are_of_a_precision_and_a_present_version(store):
 
     def put(seconds, version=volume.estimate.version, **changes):
         config = small.model_copy(update=changes).model_dump(mode="json")
-        key = records._key("volume.estimate", version, config, "cpu")
+        key = key_of("volume.estimate", version, config, "cpu")
         how = record["provenance"] | {"wall_seconds": seconds}
         changed = {"key": key, "version": version, "config": config, "provenance": how}
         store.append(record | changed)
@@ -300,7 +301,7 @@ def test_every_record_of_the_store_is_found_under_its_key():
     store = Store("records")
     for path in store.path.glob("*.jsonl"):
         study = STUDIES[path.stem]
-        kind = config_class(study)
+        kind = records.config_class(study)
         for key, record in store.read(path.stem).items():
             config = kind.model_validate(record["config"])
             assert config.model_dump(mode="json") == record["config"]

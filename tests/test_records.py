@@ -11,6 +11,7 @@ import tempfile
 import threading
 import time
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -20,8 +21,16 @@ import torch
 from pydantic import BaseModel
 
 from reluprime import records
+from reluprime.cli import main
 from reluprime.config import study as named
 from reluprime.instruments import precision
+from reluprime.records import provenance
+from reluprime.records.keys import key_of
+from reluprime.records.merge import merge
+from reluprime.records.store import record_digest
+from reluprime.records.verify import problems
+from reluprime.report.studies import STUDIES
+from reluprime.volume.study import estimate
 
 HERE = Path(__file__).resolve().parent
 NAME = "test_records.toy"
@@ -71,8 +80,12 @@ def record(x, result=None):
     }
 
 
+def sealed(x, result=None):
+    return record(x, result) | {"digest": record_digest(record(x, result))}
+
+
 def line(x):
-    return json.dumps(record(x)) + "\n"
+    return json.dumps(sealed(x)) + "\n"
 
 
 def squares(store):
@@ -122,7 +135,7 @@ def test_a_new_version_is_computed_again_and_the_old_one_stays(toy, store):
 def test_round_trip(store):
     store.append(record(1))
     store.append(record(2))
-    assert store.read(NAME) == {r["key"]: r for r in (record(1), record(2))}
+    assert store.read(NAME) == {r["key"]: r for r in (sealed(1), sealed(2))}
     assert store.file(NAME).read_text() == line(1) + line(2)
 
 
@@ -182,6 +195,8 @@ def test_a_file_of_nothing_but_a_torn_line(store):
         (line(3)[:30], "not JSON"),
         ("[1, 2]", "not a record"),
         ('{"key": "0123456789abcdef"}', "not a record"),
+        (line(3).replace('"square": 9', '"square": 8').strip(), "digest does not match"),
+        (line(3).replace('"provenance": {', '"provenance": {"threads": 2').strip(), "digest does"),
         (line(3).replace('"x": 3', '"x": 4').strip(), "key does not match"),
         (line(3).replace('"version": 1', '"version": 2').strip(), "key does not match"),
         (line(3).replace("toy", "joy").strip(), "key does not match"),
@@ -252,6 +267,7 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from reluprime import records
+from reluprime.cli import main
 from reluprime.config import study as named
 
 HERE = Path(__file__).parent
@@ -491,7 +507,7 @@ def test_max_seconds_starts_no_further_cell_and_keeps_what_is_done(toy, store, m
         return {"square": x * x}
 
     toy.returns = tick
-    monkeypatch.setattr(records.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr("time.monotonic", lambda: clock[0])
     with pytest.warns(UserWarning, match="3 of 5 cells"):
         frame = records.sweep(toy, configs(1, 2, 3, 4, 5), store, max_seconds=1.5)
     assert list(frame.x) == [1, 2]
@@ -500,7 +516,7 @@ def test_max_seconds_starts_no_further_cell_and_keeps_what_is_done(toy, store, m
 
 
 def test_no_time_at_all(toy, store, monkeypatch):
-    monkeypatch.setattr(records.time, "monotonic", lambda: 100.0)
+    monkeypatch.setattr("time.monotonic", lambda: 100.0)
     with pytest.warns(UserWarning, match="1 of 1 cells"):
         records.sweep(toy, configs(1), store, max_seconds=0)
     assert toy.calls == []
@@ -628,18 +644,18 @@ def test_provenance(toy, store):
     assert 0.05 <= found["wall_seconds"] < 10
     assert found["wall_seconds"] == round(found["wall_seconds"], 3)
     assert len(found["utc"]) == len("2026-01-01T00:00:00+00:00")
-    utc = records.datetime.fromisoformat(found["utc"]).timestamp()
+    utc = datetime.fromisoformat(found["utc"]).timestamp()
     assert int(before) <= utc <= time.time()
 
 
 def test_provenance_says_whether_a_gpu_rounded_partial_sums(monkeypatch):
-    monkeypatch.setattr(records, "_device_name", lambda device: "a GPU")
+    monkeypatch.setattr(provenance, "_device_name", lambda device: "a GPU")
 
     class Reduced(ToyConfig):
         reduced_precision: bool
 
     def found(config):
-        own = records.provenance(config, torch.device("cuda"), 1.0)
+        own = provenance.describe(config, torch.device("cuda"), 1.0)
         return own["precision"]["reduced_precision_reduction"]
 
     fp16 = {"x": 1, "precision": "fp16"}
@@ -655,8 +671,8 @@ def test_commit(tmp_path, monkeypatch):
         command = ["git", *name, *arguments]
         return subprocess.run(command, cwd=tmp_path, check=True, capture_output=True).stdout
 
-    commit = records._commit.__wrapped__  # without its cache
-    monkeypatch.setattr(records, "REPOSITORY", tmp_path)
+    commit = provenance._commit.__wrapped__  # without its cache
+    monkeypatch.setattr(provenance, "REPOSITORY", tmp_path)
     assert commit() == "unknown"
     git("init", "--quiet")
     assert commit() == "unknown"
@@ -673,7 +689,7 @@ def test_commit(tmp_path, monkeypatch):
     git("checkout", "--quiet", "reluprime")
     (module.parent / "new.py").touch()
     assert commit() == f"{head}-dirty"
-    monkeypatch.setattr(records, "REPOSITORY", module.parent)  # a folder inside a clone
+    monkeypatch.setattr(provenance, "REPOSITORY", module.parent)  # a folder inside a clone
     assert commit() == "unknown"
 
 
@@ -685,25 +701,25 @@ def test_commit_of_an_archive(tmp_path, monkeypatch):
     git = functools.partial(subprocess.run, cwd=repository, check=True, capture_output=True)
     archive = git(["git", "archive", "HEAD", ".gitattributes", "reluprime"]).stdout
     subprocess.run(["tar", "x"], cwd=tmp_path, input=archive, check=True)
-    monkeypatch.setattr(records, "REPOSITORY", tmp_path)
+    monkeypatch.setattr(provenance, "REPOSITORY", tmp_path)
     head = git(["git", "rev-parse", "--short", "HEAD"]).stdout.decode().strip()
-    assert records._commit.__wrapped__() == head
+    assert provenance._commit.__wrapped__() == head
     shutil.copy(repository / "reluprime" / "COMMIT", tmp_path / "reluprime")
-    assert records._commit.__wrapped__() == "unknown"
+    assert provenance._commit.__wrapped__() == "unknown"
 
 
 def test_commit_without_git(tmp_path, monkeypatch):
     (tmp_path / ".git").mkdir()
-    monkeypatch.setattr(records, "REPOSITORY", tmp_path)
+    monkeypatch.setattr(provenance, "REPOSITORY", tmp_path)
     monkeypatch.setenv("PATH", "")
-    assert records._commit.__wrapped__() == "unknown"
+    assert provenance._commit.__wrapped__() == "unknown"
 
 
 def test_commit_is_asked_once():
-    records._commit()
-    misses = records._commit.cache_info().misses
-    records._commit()
-    assert records._commit.cache_info().misses == misses
+    provenance._commit()
+    misses = provenance._commit.cache_info().misses
+    provenance._commit()
+    assert provenance._commit.cache_info().misses == misses
 
 
 def test_what_the_device_lacks_is_refused_before_anything_is_computed(toy, store):
@@ -770,6 +786,101 @@ def test_always_shows_the_second_time_what_it_computed_the_second_time(toy, stor
         toy.returns = lambda x, square=square: {"square": square}
         records.sweep(toy, configs(3), store, compute="always", device="cpu")
         assert list(records.sweep(toy, configs(3), store, "never").square) == [square]
+
+
+# ---- digests, merging, verifying ----
+
+
+def test_a_line_from_before_digests_is_read(store):
+    write(store, json.dumps(record(3)) + "\n")
+    assert squares(store) == {3: 9}
+
+
+def test_of_two_lines_with_a_key_the_newer_record_counts_in_whatever_order(store):
+    lines = [json.dumps(made_on("cpu", 3, square, day)) + "\n" for day, square in ((2, 90), (1, 7))]
+    for ordered in (lines, lines[::-1]):
+        write(store, "".join(ordered))
+        assert squares(store) == {3: 90}
+
+
+def test_a_store_is_brought_back_from_another_machine(store, tmp_path):
+    away = records.Store(tmp_path / "away")
+    store.append(made_on("cpu", 1, 1))
+    store.append(made_on("cpu", 2, 4, day=3))
+    store.append(made_on("cpu", 5, 25, day=1))
+    away.append(made_on("cpu", 1, 1, day=2))  # made again, with the same bits
+    away.append(made_on("cpu", 2, 40, day=2))  # another result, and an older one
+    away.append(made_on("cpu", 5, 26, day=2))  # and a newer one
+    away.append(made_on("cuda", 1, 1))  # a key of its own
+    with away.file(NAME).open("a") as file:
+        file.write("no record\n" + line(6)[:30])
+    with pytest.warns(UserWarning, match="left out") as caught:
+        found = merge(away, store)
+    assert [str(w.message).split(" is left out: ")[1][:4] for w in caught] == ["not ", "torn"]
+    names = {kind: [(r["config"]["x"], r["provenance"]["device"]) for r in found[kind]]
+             for kind in found}  # fmt: skip
+    assert names == {
+        "new": [(1, "cuda")],
+        "same": [(1, "cpu")],
+        "different": [(2, "cpu"), (5, "cpu")],
+    }
+    assert sorted((x, r["result"]["square"]) for r in store.read(NAME).values()
+                  for x in [r["config"]["x"]]) == [(1, 1), (1, 1), (2, 4), (5, 26)]  # fmt: skip
+    text = store.file(NAME).read_text()
+    with pytest.warns(UserWarning, match="left out"):
+        again = merge(away, store)
+    assert {kind: len(found) for kind, found in again.items()} == {
+        "new": 0,
+        "same": 4,
+        "different": 0,
+    }
+    assert store.file(NAME).read_text() == text
+
+
+def test_the_command_merges_and_verifies(tmp_path, capsys):
+    small = {"dataset": "mnist-5k", "hidden_sizes": (4,), "max_batches": 1, "n_networks": 1}
+    grid = [records.config_class(estimate)(**small)]
+    away = records.Store(tmp_path / "away")
+    records.sweep(estimate, grid, away, device="cpu")
+    folders = [str(away.path), "--store", str(tmp_path / "here")]
+    for said in ("1 new, 0 same, 0 different\n", "0 new, 1 same, 0 different\n"):
+        assert main(["merge", *folders]) == 0
+        assert capsys.readouterr().out == said
+    assert main(["verify", "--store", str(tmp_path / "here")]) == 0
+    assert "the 1 records" in capsys.readouterr().out
+    assert main(["merge", str(tmp_path / "nowhere")]) == 2
+    assert "there are no records in" in capsys.readouterr().err
+    file = tmp_path / "here" / "volume.estimate.jsonl"
+    file.write_text(file.read_text().replace('"n_networks": 1', '"n_networks": 2'))
+    assert main(["verify", "--store", str(tmp_path / "here")]) == 1
+    assert "line 1: its key does not match" in capsys.readouterr().out
+
+
+def test_a_store_is_verified_line_by_line(store):
+    @named(NAME, version=1)
+    def toy(config: ToyConfig, device=None):
+        return {}
+
+    unknown = record(1) | {"config": {"y": 1, "precision": "fp32"}}
+    unknown["key"] = key_of(NAME, 1, unknown["config"], "cpu")
+    flipped = line(3).replace('"square": 9', '"square": 8')
+    write(store, line(1) + flipped + line(2) + line(1) + json.dumps(unknown) + "\n" + line(4)[:9])
+    store.file("test_records.other").write_text(line(1))
+    found = problems(store, {NAME: toy})
+    expected = [
+        "there is no study test_records.other",
+        "line 2: its digest does not match its result and provenance; delete it",
+        "line 4: the same record as in line 1",
+        "line 5: its study does not take its config",
+        "line 6: torn, as by a kill",
+    ]
+    assert len(found) == len(expected)
+    assert all(what in one for what, one in zip(expected, found, strict=True))
+    assert "is a record of" in problems(store, {NAME: toy, "test_records.other": toy})[0]
+
+
+def test_nothing_is_wrong_with_the_committed_records():
+    assert problems(records.Store("records"), STUDIES) == []
 
 
 # ---- where rows come from ----

@@ -18,6 +18,11 @@ def add_commands(commands) -> None:
     add_store(parser, MINE)
     parser.set_defaults(run=compute)
 
+    parser = commands.add_parser("merge", help="bring back the records of another machine")
+    parser.add_argument("folder", help="its store")
+    add_store(parser, "records")
+    parser.set_defaults(run=merge)
+
     parser = commands.add_parser("run", help="execute the report's notebooks")
     parser.add_argument("out", type=Path, help="folder of the executed notebooks")
     parser.add_argument("--profile", help="of notebooks/profiles; default: the notebooks' own")
@@ -58,6 +63,22 @@ def compute(options: argparse.Namespace) -> int:
         else:
             raise ValueError(f"{name} is neither a file nor one of {', '.join(claims)}")
     compute.compute(cells, records.Store(options.store), options.max_seconds, options.workers)
+    return 0
+
+
+def merge(options: argparse.Namespace) -> int:
+    """Append records to a store, and say how many were new and which differ."""
+    from reluprime import records
+    from reluprime.records.merge import merge
+
+    source = records.Store(options.folder)
+    if not source.studies():
+        raise ValueError(f"there are no records in {source.path}")
+    found = merge(source, records.Store(options.store))
+    print(", ".join(f"{len(kind)} {name}" for name, kind in found.items()))
+    for record in found["different"]:
+        where = f"{record['study']} on {record['provenance']['device_name']}"
+        print(f"different: {record['key']}, {where}; of the two results the newer counts")
     return 0
 
 

@@ -8,7 +8,11 @@ MINE = "_build/mine"  # a reader's own records: the committed ones change only w
 
 def add_store(parser: argparse.ArgumentParser, default: str) -> None:
     """Add --store."""
-    parser.add_argument("--store", default=default, help=f"folder of the records ({default})")
+    parser.add_argument(
+        "--store",
+        default=default,
+        help=f"folder of the records; a relative one starts at the repository ({default})",
+    )
 
 
 def add_parameters(parser: argparse.ArgumentParser) -> None:

@@ -1,4 +1,4 @@
-"""The commands that read records: scorecard, plan, register."""
+"""The commands that read records: scorecard, verify, plan, register."""
 
 import argparse
 import json
@@ -13,6 +13,10 @@ def add_commands(commands) -> None:
     parser.add_argument("--json", action="store_true", help="as JSON, one object a claim")
     add_store(parser, "records")
     parser.set_defaults(run=scorecard)
+
+    parser = commands.add_parser("verify", help="whether a store holds what it says")
+    add_store(parser, "records")
+    parser.set_defaults(run=verify)
 
     parser = commands.add_parser("plan", help="what a profile lacks, and what that costs")
     parser.add_argument("profile", nargs="?", default="paper", help="of notebooks/profiles (paper)")
@@ -40,6 +44,19 @@ def scorecard(options: argparse.Namespace) -> int:
         columns = ["id", "verdict", "chain", "injected", "registered"]
         print(scorecard.scorecard(store)[columns].to_string(index=False))
     return 0
+
+
+def verify(options: argparse.Namespace) -> int:
+    """Print what is wrong with a store; 1 if anything is."""
+    from reluprime import records
+    from reluprime.records.verify import problems
+    from reluprime.report.studies import STUDIES
+
+    store = records.Store(options.store)
+    found = problems(store, STUDIES)
+    lines = sum(len(store.lines(name)[0]) for name in store.studies())
+    print("\n".join(found) or f"nothing is wrong with the {lines} records in {store.path}")
+    return 1 if found else 0
 
 
 def plan(options: argparse.Namespace) -> int:

@@ -29,7 +29,7 @@ from reluprime.evidence import claim
 from reluprime.instruments import data, models
 from reluprime.instruments.activations import ReLU
 from reluprime.report.page import annotated
-from reluprime.report.studies import STUDIES, config_class
+from reluprime.report.studies import STUDIES
 from reluprime.search import study as tuning
 from reluprime.training import study as training
 from reluprime.volume import study as volume
@@ -215,7 +215,7 @@ def rates(store: records.Store, arithmetic: Arithmetic) -> dict[tuple, float]:
         function = STUDIES[path.stem]
         for record in store.read(path.stem).values():
             how = record["provenance"]
-            config = config_class(function).model_validate(record["config"])
+            config = records.config_class(function).model_validate(record["config"])
             rate = arithmetic.of(config) / max(how["wall_seconds"], 1e-3)
             if record["version"] == function.version and not math.isnan(rate):
                 found.setdefault((how["device"], *_kind(path.stem, config)), []).append(rate)
@@ -301,7 +301,7 @@ def read(path: Path) -> list[claim.Cell]:
         try:
             asked = json.loads(line)
             study = STUDIES[asked["study"]]
-            config = config_class(study).model_validate(asked["config"])
+            config = records.config_class(study).model_validate(asked["config"])
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(f"{path}, line {number} is no cell to compute: {error!r}") from error
         found.append(claim.Cell(study, config))

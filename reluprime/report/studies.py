@@ -1,9 +1,6 @@
 """Every study whose records the report reads, by the name that they give it."""
 
 from collections.abc import Callable
-from typing import get_type_hints
-
-from pydantic import BaseModel
 
 from reluprime import records
 from reluprime.bifurcation import study as bifurcation
@@ -36,8 +33,3 @@ STUDIES: dict[str, Callable] = {
         zone.first_affected,
     )
 }
-
-
-def config_class(study: Callable) -> type[BaseModel]:
-    """The class of a study's configs: the type of its argument `config`."""
-    return get_type_hints(study)["config"]
