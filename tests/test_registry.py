@@ -73,8 +73,8 @@ CHANGES = {
 @pytest.mark.parametrize(
     "changes",
     [
-        {"arms._is_drop": lambda small, large, margin: arms.sign_flip(-small) < 0.05},
-        {"arms._is_same": lambda small, large, margin: arms.equivalence(small, margin) < 0.05},
+        {"arms.is_loss": lambda small, medians, margin: arms.sign_flip(-small) < 0.05},
+        {"arms.is_equal": lambda small, medians, margin: arms.equivalence(small, margin) < 0.05},
         {"arms.MIN_SEEDS": 1},
     ],
     ids=lambda changes: next(iter(changes)),

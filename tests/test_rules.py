@@ -10,10 +10,11 @@ from reluprime.evidence.claim import Cell, Evidence
 from reluprime.evidence.compute import cells_of
 from reluprime.evidence.registry import of_condition, read
 from reluprime.report import scorecard as claims
-from reluprime.training import arms
-from reluprime.training import claims as training_claims
+from reluprime.training import arms, experiments
 from reluprime.training.arms import Arm
-from reluprime.training.zero_claims import proportional
+from reluprime.training.claims import mnist as mnist_claims
+from reluprime.training.claims.zero_calls import proportional
+from reluprime.training.study import TrainingConfig
 from reluprime.volume.claims import _medians, _networks, _pair_networks, networks
 from reluprime.volume.convolutional import conv_shares
 
@@ -112,7 +113,7 @@ def of_machine(name, example, cells):
 
 def test_runs_of_two_machines_are_no_pair():
     """A run at s=0 of one device is no control of a run at s=1 of another."""
-    scale = training_claims.MLP.small
+    scale = experiments.MLP.small
     cells, example = scale.cells("injected", (1.0,)), P9.examples["a loss"]
     apart = [
         record
@@ -147,7 +148,7 @@ def on_gpu(record):
 
 def test_a_seed_with_records_of_two_machines_is_paired_within_one(monkeypatch):
     """0.8 of a GPU at s=0 and at s=1 is no loss, whatever a CPU has at s=0."""
-    scale = training_claims.MLP.small
+    scale = experiments.MLP.small
     cells = scale.cells("injected", (1.0,))
     cpu = of_machine("a CPU", P9.examples["no loss"], [c for c in cells if c.config.s == 0])
     gpu = [on_gpu(r) for r in of_machine("a CPU", P9.examples["no loss"], cells)]
@@ -162,11 +163,11 @@ def test_a_seed_with_records_of_two_machines_is_paired_within_one(monkeypatch):
 
 
 def scale_study():
-    return training_claims.MLP.small.cells("injected", ())[0].study
+    return experiments.MLP.small.cells("injected", ())[0].study
 
 
 def scale_config(record):
-    return training_claims.TrainingConfig.model_validate(record["config"])
+    return TrainingConfig.model_validate(record["config"])
 
 
 def test_a_scale_says_what_made_its_records(tmp_path):
@@ -240,10 +241,10 @@ def test_the_trend_of_zeros_has_one_value_a_seed():
     """12 runs of 3 seeds counted as 12."""
     R7 = claims.BY_ID["R7"]
     found = made_up.evidence(R7.examples["rarer"], R7.grid(*INJECTED))
-    trend = training_claims._trend_by_seed(
-        found, training_claims._m23_at("bf16"), "injected", training_claims.M23_S
+    trend = mnist_claims.trend_by_seed(
+        found, mnist_claims.fully_connected("bf16"), "injected", mnist_claims.M23_S
     )
-    assert len(trend) == len(training_claims.TEN)
+    assert len(trend) == len(mnist_claims.TEN)
 
 
 # ---- arms ----
@@ -283,7 +284,7 @@ def test_untrainable_means_every_run_at_every_scale():
 
 
 def test_a_run_at_chance_or_diverged_counts_as_chance():
-    scale = training_claims.MLP.small
+    scale = experiments.MLP.small
 
     def result(cell):
         found = P9.examples["no loss"](cell)
@@ -305,7 +306,7 @@ def test_a_run_at_chance_or_diverged_counts_as_chance():
 
 
 def test_arms_of_a_run_without_zeros_are_not_computed_and_not_read():
-    scale = training_claims.MLP.small
+    scale = experiments.MLP.small
     cells = scale.cells("injected", (1.0,))
 
     def result(cell):

@@ -16,10 +16,9 @@ from reluprime.evidence import made_up
 from reluprime.evidence.claim import Cell, Claim, Evidence, Example
 from reluprime.evidence.finding import FAILS, HOLDS, NO_OCCASION, OPEN, Finding, decided
 from reluprime.evidence.tests import RISK, equivalence, sign_flip
-from reluprime.training import arms
-from reluprime.training import claims as training_claims
+from reluprime.training import arms, experiments
 from reluprime.training import study as training
-from reluprime.training.claims import CIFAR_MARGIN, MLP_MARGIN
+from reluprime.training.experiments import CIFAR_MARGIN, MLP_MARGIN
 from reluprime.training.study import TrainingConfig
 
 LEAST_S = 0.5  # of the sentences about s up to 1
@@ -38,8 +37,8 @@ SEEDS = range(5)
 MLP = TrainingConfig(
     dataset="mnist", hidden_sizes=(256, 256, 256), epochs=5, lr=0.01, count_units=True
 )
-VGG = training_claims.VGG.small.config.replace(count_units=True)
-RESNET = training_claims.RESNET.small.config.replace(count_units=True)
+VGG = experiments.VGG.small.config.replace(count_units=True)
+RESNET = experiments.RESNET.small.config.replace(count_units=True)
 FASHION = MLP.replace(dataset="fashion-mnist")
 
 WIDTHS = (1e-8, 3e-8, 1e-7, 3e-7, 1e-6, 3e-6, 1e-5, 3e-5, 1e-4)

@@ -17,11 +17,10 @@ from reluprime.evidence.finding import NO_OCCASION, NOT_TESTED, OPEN, verdict
 from reluprime.instruments.activations import GRADIENT_RULES
 from reluprime.search import claims as search_claims
 from reluprime.training import claims as training_claims
-from reluprime.training import zero_claims
 from reluprime.volume import claims as volume_claims
 from reluprime.volume import predictions
 
-_MODULES = (bifurcation_claims, volume_claims, training_claims, zero_claims, search_claims)
+_MODULES = (bifurcation_claims, volume_claims, training_claims, search_claims)
 
 
 def _place(claim: Claim) -> tuple[str, int]:

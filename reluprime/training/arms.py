@@ -14,6 +14,7 @@ import pandas as pd
 from reluprime.evidence.claim import Cell, Evidence
 from reluprime.evidence.finding import FAILS, HOLDS, NO_OCCASION, decided
 from reluprime.evidence.tests import RISK, equivalence, sign_flip
+from reluprime.training import arms
 from reluprime.training import study as training
 from reluprime.training import tables as learning
 from reluprime.training.study import TrainingConfig
@@ -107,36 +108,43 @@ def is_stuck(runs: pd.DataFrame) -> pd.Series:
     return runs["diverged_epoch"].notna() | at_chance
 
 
-def _is_drop(small: np.ndarray, large: Sequence[Arm], margin: float) -> bool:
-    return sign_flip(-small) < RISK and all(-arm.median >= margin for arm in large)
+def is_loss(small: np.ndarray, medians: Sequence[float], margin: float) -> bool:
+    """Whether paired differences are losses at every scale.
+
+    small: those at the smaller scale, by seed, for the exact sign-flip test (one-sided, 5 %).
+    medians: one for each larger scale, where the median loss is at least the margin.
+    """
+    return sign_flip(-small) < RISK and all(-median >= margin for median in medians)
 
 
-def _is_same(small: np.ndarray, large: Sequence[Arm], margin: float) -> bool:
-    return equivalence(small, margin) < RISK and all(abs(arm.median) < margin for arm in large)
+def is_equal(small: np.ndarray, medians: Sequence[float], margin: float) -> bool:
+    """Whether paired differences are within the margin at every scale.
+
+    small: for two one-sided t-tests (5 %); medians: as in :func:`is_loss`, within the margin.
+    """
+    return equivalence(small, margin) < RISK and all(abs(median) < margin for median in medians)
+
+
+def equal_or_lost(small: np.ndarray, medians: Sequence[float], margin: float) -> str:
+    """Holds where differences are equal to 0, fails where they are losses; see the two above."""
+    holds, fails = (test(small, medians, margin) for test in (is_equal, is_loss))
+    return decided(holds, fails and not holds)
 
 
 def drop(small: Arm, large: Sequence[Arm], margin: float) -> str:
-    """Whether s does worse than 0.
-
-    Holds: the exact sign-flip test at the smaller scale says so (one-sided, 5 %), and at each
-    larger scale the median loss is at least the margin. Fails: where :func:`same` would hold.
-    """
+    """Whether s does worse than 0: holds by :func:`is_loss`, fails by :func:`is_equal`."""
     if small.met < MIN_SEEDS:
         return NO_OCCASION
-    holds, fails = (f(small.values, large, margin) for f in (_is_drop, _is_same))
+    medians = [arm.median for arm in large]
+    holds, fails = (test(small.values, medians, margin) for test in (is_loss, is_equal))
     return decided(holds, fails and not holds)
 
 
 def same(small: Arm, large: Sequence[Arm], margin: float) -> str:
-    """Whether s does as well as 0.
-
-    Holds: two one-sided t-tests at the smaller scale say so (5 %), and at each larger scale the
-    median difference is within the margin. Fails: where :func:`drop` would hold.
-    """
+    """Whether s does as well as 0: holds by :func:`is_equal`, fails by :func:`is_loss`."""
     if small.met < MIN_SEEDS:
         return NO_OCCASION
-    holds, fails = (f(small.values, large, margin) for f in (_is_same, _is_drop))
-    return decided(holds, fails and not holds)
+    return equal_or_lost(small.values, [arm.median for arm in large], margin)
 
 
 def untrainable(small: Arm, large: Sequence[Arm], within: float) -> str:
@@ -177,18 +185,21 @@ def smaller_loss(a: Arm, b: Arm, large: Sequence[tuple[Arm, Arm]], margin: float
     """
     if min(a.met, b.met) < MIN_SEEDS:
         return NO_OCCASION
-    apart = joint(a, b)
-    medians = np.array([np.median(joint(*pair)) for pair in large])
-    holds = sign_flip(apart) < RISK and bool((medians >= margin).all())
-    more = sign_flip(-apart) < RISK and bool((medians <= -margin).all())
-    alike = equivalence(apart, margin) < RISK and bool((abs(medians) < margin).all())
-    return decided(holds, (more or alike) and not holds)
+    apart, medians = joint(a, b), joint_medians(large)
+    holds = is_loss(-apart, -medians, margin)
+    fails = is_loss(apart, medians, margin) or is_equal(apart, medians, margin)
+    return decided(holds, fails and not holds)
 
 
 def joint(a: Arm, b: Arm) -> np.ndarray:
-    """Differences of `a` less those of `b`, by the seeds of both."""
+    """Differences of `a` less those of `b`, for each seed that both have."""
     seeds = sorted(a.differences.keys() & b.differences.keys())
     return np.array([a.differences[seed] - b.differences[seed] for seed in seeds])
+
+
+def joint_medians(pairs: Sequence[tuple[Arm, Arm]]) -> np.ndarray:
+    """The median of :func:`joint` at each larger scale."""
+    return np.array([np.median(joint(*pair)) for pair in pairs])
 
 
 def words(arm: Arm) -> str:
@@ -202,3 +213,11 @@ def words(arm: Arm) -> str:
     rest = [d for seed, d in arm.differences.items() if seed not in stuck]
     without = f"; {100 * np.mean(rest):+.2f} without them" if rest else ""
     return f"{text}, {len(stuck)} at chance{without}"
+
+
+def listed(found: dict[float, tuple[Arm, list[Arm]]]) -> str:
+    """Each s with its difference to s=0, at the smaller scale and then at larger ones."""
+    return "; ".join(
+        f"s={s:g}: " + ", then ".join(arms.words(arm) for arm in (small, *large))
+        for s, (small, large) in found.items()
+    )
