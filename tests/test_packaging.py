@@ -6,9 +6,12 @@ import sys
 import tomllib
 from importlib.metadata import packages_distributions
 
+from setuptools import find_packages
+
 from reluprime.records import REPOSITORY
 
-PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+PYPROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
+PROJECT = PYPROJECT["project"]
 VERSIONS = ["3.11", "3.12", "3.13", "3.14"]
 
 
@@ -41,6 +44,13 @@ def test_every_package_that_is_imported_is_declared():
     found = packages_distributions()
     for name in foreign:
         assert declared & {own.lower() for own in found.get(name, [])}, name
+
+
+def test_every_folder_is_in_the_wheel():
+    where = PYPROJECT["tool"]["setuptools"]["packages"]["find"]
+    found = find_packages(str(REPOSITORY), include=where["include"])
+    folders = {path.parent for path in (REPOSITORY / "reluprime").rglob("*.py")}
+    assert {REPOSITORY.joinpath(*name.split(".")) for name in found} == folders
 
 
 # A function mode is called with whatever a function of PyTorch's is, and its documentation turns

@@ -27,7 +27,7 @@ def add_commands(commands) -> None:
     parser.add_argument("out", type=Path, help="folder of the executed notebooks")
     parser.add_argument("--profile", help="of notebooks/profiles; default: the notebooks' own")
     add_parameters(parser)
-    add_store(parser, MINE)
+    parser.add_argument("--store", help="folder of the records, in the place of each page's own")
     parser.set_defaults(run=run)
 
     parser = commands.add_parser("bench", help="measure this machine, as records")
@@ -86,7 +86,7 @@ def run(options: argparse.Namespace) -> int:
     """Execute notebooks; 1 if one fails."""
     from reluprime.report import run
 
-    values = parameters(options) | {"store": options.store}
+    values = parameters(options) | ({"store": options.store} if options.store else {})
     try:
         for name, seconds in run.execute_all(
             options.out, options.profile, values, tuple(options.page)

