@@ -7,7 +7,8 @@ import math
 import pandas as pd
 import pytest
 
-from reluprime.dose import study as dose
+from reluprime.dose import runs as dose_runs
+from reluprime.dose import thresholds
 from reluprime.evidence import made_up
 from reluprime.evidence.claim import Cell
 from reluprime.training import arms
@@ -42,7 +43,7 @@ def row(accuracy=0.9, kinks=None, dead=None, diverged=None, machine=MACHINE, **c
 
 
 def runs(*rows):
-    return dose.runs(pd.DataFrame(rows))
+    return dose_runs.runs(pd.DataFrame(rows))
 
 
 BAND = {"kink_width": 1e-3, "kinks": {"a": [10, 20], "b": [30, 40]}}
@@ -115,7 +116,9 @@ def changed(accuracy=0.8, **changes):
 
 def test_a_run_beside_the_one_at_0_with_the_same_band():
     """The dose is that of the reference, whatever the run itself meets."""
-    (found,) = dose.pairs(runs(ZERO, changed(kinks={"a": [1, 0], "b": [0, 0]}))).to_dict("records")
+    (found,) = dose_runs.pairs(runs(ZERO, changed(kinks={"a": [1, 0], "b": [0, 0]}))).to_dict(
+        "records"
+    )
     assert found["dose"] == 100
     assert found["kinks"] == 1
     assert found["dose_share"] == 100 / 2000
@@ -130,13 +133,13 @@ def test_share_and_steps_are_those_of_the_epochs_that_the_reference_did():
     own = row(0.3, diverged=0, count_units=True, dead={"a": [1]}, kink_width=1e-3, kinks={"a": [8]})
     own |= {"train_loss": [[0.3]], "test_accuracy": [[0.3]], "affected_steps": [[1]]}
     own |= {"exact_zeros": {"a": [[1]]}, "always_on_units": {"a": [[1]]}}
-    (found,) = dose.pairs(runs(own, changed())).to_dict("records")
+    (found,) = dose_runs.pairs(runs(own, changed())).to_dict("records")
     assert found["dose_share"] == 8 / 1000
     assert found["dose_a_step"] == 8 / 5
 
 
 def test_differences_are_of_what_counts():
-    (found,) = dose.pairs(runs(ZERO, changed(0.9, diverged=1))).to_dict("records")
+    (found,) = dose_runs.pairs(runs(ZERO, changed(0.9, diverged=1))).to_dict("records")
     assert found["difference"] == pytest.approx(-0.8)
 
 
@@ -163,17 +166,17 @@ def test_differences_are_of_what_counts():
     ids=str,
 )
 def test_runs_that_differ_in_anything_else_are_no_pair(other):
-    assert dose.pairs(runs(ZERO, changed(**other))).empty
+    assert dose_runs.pairs(runs(ZERO, changed(**other))).empty
     # Both there: each is paired with its own, and not with the other's.
     of_other = ZERO["dead_units"], BAND | {"count_units": True} | other
     second = row(0.7, dead={"a": of_other[0]["a"][0], "b": of_other[0]["b"][0]}, **of_other[1])
-    found = dose.pairs(runs(ZERO, second, changed(0.6), changed(0.6, **other)))
+    found = dose_runs.pairs(runs(ZERO, second, changed(0.6), changed(0.6, **other)))
     assert sorted(found["difference"].round(9)) == [-0.3, -0.1]
 
 
 def test_every_s_and_rule_has_the_same_reference():
     arms_of = itertools.product((1.0, 0.1, -1.0), ("injected", "chain"))
-    found = dose.pairs(runs(ZERO, *(changed(s=s, gradient_rule=rule) for s, rule in arms_of)))
+    found = dose_runs.pairs(runs(ZERO, *(changed(s=s, gradient_rule=rule) for s, rule in arms_of)))
     assert len(found) == 6
     assert (found["reference"] == 0.9).all()
     assert not (found["s"] == 0).any()
@@ -189,7 +192,7 @@ def test_the_records_of_a_grid_count_once():
     def example(cell):
         return zeros(cell) | {"kinks": {"activation": [[5] * 4]}}
 
-    found = dose.measured(made_up.evidence(example, [zero, one]), [zero, one, zero, one])
+    found = dose_runs.measured(made_up.evidence(example, [zero, one]), [zero, one, zero, one])
     assert found["dose"].tolist() == [20]
 
 
@@ -215,7 +218,7 @@ def test_the_records_of_a_grid_count_once():
     ],
 )
 def test_the_dose_that_costs_a_loss(doses, losses, loss, expected):
-    assert dose.threshold(doses, losses, loss) == pytest.approx(expected)
+    assert thresholds.threshold(doses, losses, loss) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(
@@ -234,7 +237,7 @@ def test_the_dose_that_costs_a_loss(doses, losses, loss, expected):
     ],
 )
 def test_the_doses_between_which_a_loss_sets_in(doses, losses, expected):
-    assert dose.bracket(doses, losses, 0.01) == expected
+    assert thresholds.bracket(doses, losses, 0.01) == expected
 
 
 @pytest.mark.parametrize(
@@ -243,31 +246,31 @@ def test_the_doses_between_which_a_loss_sets_in(doses, losses, expected):
 )
 def test_the_loss_at_a_dose(at, expected):
     doses, losses = [10**4, 10, 0, 1000], [0.8, 0.0, 0.7, 0.02]
-    assert dose.loss_at(doses, losses, at) == pytest.approx(expected)
+    assert thresholds.loss_at(doses, losses, at) == pytest.approx(expected)
 
 
 def test_losses_at_a_dose_need_not_grow():
-    assert dose.loss_at([1, 100, 10**4], [0.4, 0.1, 0.3], 10) == pytest.approx(0.25)
-    assert dose.loss_at([1, 100, 10**4], [0.4, 0.1, 0.3], 1000) == pytest.approx(0.2)
+    assert thresholds.loss_at([1, 100, 10**4], [0.4, 0.1, 0.3], 10) == pytest.approx(0.25)
+    assert thresholds.loss_at([1, 100, 10**4], [0.4, 0.1, 0.3], 1000) == pytest.approx(0.2)
 
 
 @pytest.mark.parametrize("at", [0, 5, 9.99, 1001, 10**6])
 def test_nothing_is_extrapolated(at):
-    assert math.isnan(dose.loss_at([0, 10, 1000], [0.0, 0.0, 0.02], at))
+    assert math.isnan(thresholds.loss_at([0, 10, 1000], [0.0, 0.0, 0.02], at))
 
 
 def test_without_a_dose_no_loss_is_known():
-    assert math.isnan(dose.loss_at([0], [0.1], 0))
-    assert math.isnan(dose.loss_at([], [], 10))
+    assert math.isnan(thresholds.loss_at([0], [0.1], 0))
+    assert math.isnan(thresholds.loss_at([], [], 10))
 
 
 def test_lists_of_two_lengths_are_refused():
     with pytest.raises(ValueError, match="zip"):
-        dose.threshold([1, 2], [0.1], 0.01)
+        thresholds.threshold([1, 2], [0.1], 0.01)
     with pytest.raises(ValueError, match="zip"):
-        dose.bracket([1, 2], [0.0], 0.01)
+        thresholds.bracket([1, 2], [0.0], 0.01)
     with pytest.raises(ValueError, match="zip"):
-        dose.loss_at([1, 2], [0.1], 1)
+        thresholds.loss_at([1, 2], [0.1], 1)
 
 
 def test_thresholds_are_of_each_seed_alone():
@@ -278,6 +281,6 @@ def test_thresholds_are_of_each_seed_alone():
             "difference": [0.0, -0.02, 0.0, -0.02, 0.3, 0.0],
         }
     )
-    found = dose.thresholds(table, 0.01)
+    found = thresholds.thresholds(table, 0.01)
     assert found.to_dict() == pytest.approx({0: 10, 3: 100, 7: math.inf})
-    assert dose.thresholds(table[:0], 0.01).empty
+    assert thresholds.thresholds(table[:0], 0.01).empty

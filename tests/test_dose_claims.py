@@ -8,7 +8,9 @@ import pandas as pd
 import pytest
 
 from reluprime import records
-from reluprime.dose import claims
+from reluprime.dose import claims, experiments, thresholds
+from reluprime.dose import runs as dose_runs
+from reluprime.dose.claims import constant, shared, stand_in
 from reluprime.evidence import made_up
 from reluprime.evidence.claim import Evidence
 from reluprime.evidence.registry import of_condition, read
@@ -123,11 +125,13 @@ def test_each_claim_is_shown_in_the_notebook_of_kinks():
 
 def test_a_change_that_no_config_takes_is_refused():
     with pytest.raises(ValueError, match="momentum"):
-        claims.MLP.replace(optimizer="adam")
+        experiments.MLP.replace(optimizer="adam")
 
 
 def test_bands_give_each_width_and_seed_a_reference():
-    cells = claims.bands(claims.MLP, (1e-7, 1e-6), (1.0, 0.1), "injected", range(3), lr=0.5)
+    cells = experiments.bands(
+        experiments.MLP, (1e-7, 1e-6), (1.0, 0.1), "injected", range(3), lr=0.5
+    )
     arms = [(c.config.kink_width, c.config.seed, c.config.s) for c in cells]
     assert sorted(arms) == sorted(
         (w, n, s) for w in (1e-7, 1e-6) for n in range(3) for s in (0.0, 1.0, 0.1)
@@ -151,13 +155,13 @@ def test_a_missing_cell_leaves_a_claim_untested(claim, rule):
 
 def is_mlp(config):
     """The network of most sentences, whatever the band, s, rule and seed."""
-    arm = {n: getattr(claims.MLP, n) for n in ("kink_width", "s", "gradient_rule", "seed")}
-    return config.model_copy(update=arm) == claims.MLP
+    arm = {n: getattr(experiments.MLP, n) for n in ("kink_width", "s", "gradient_rule", "seed")}
+    return config.model_copy(update=arm) == experiments.MLP
 
 
 def is_of(config, *names):
-    ways = [claims.MLP.replace(**claims.MITIGATIONS[n]) for n in names]
-    arm = {n: getattr(claims.MLP, n) for n in ("kink_width", "s", "gradient_rule", "seed")}
+    ways = [experiments.MLP.replace(**experiments.MITIGATIONS[n]) for n in names]
+    arm = {n: getattr(experiments.MLP, n) for n in ("kink_width", "s", "gradient_rule", "seed")}
     return config.model_copy(update=arm) in ways
 
 
@@ -292,13 +296,13 @@ def test_a_loss_above_a_hundredth_of_all_inputs_does_not_count(claim, margin):
 @pytest.mark.parametrize(("kept", "wanted"), [(CALLS // 500, "holds"), (200, "open")])
 def test_enough_kinks_are_asked_of_each_s(monkeypatch, kept, wanted):
     """At s=0.5 up to `kept` were tried, and at s=1 a fifth of a percent."""
-    measured = claims.dose.measured
+    measured = dose_runs.measured
 
     def without(found, cells):
         table = measured(found, cells)
         return table[(table["s"] != 0.5) | (table["dose"] <= kept)]
 
-    monkeypatch.setattr(claims.dose, "measured", without)
+    monkeypatch.setattr("reluprime.dose.claims.derivative.measured", without)
     dose = {"dose": lambda c: CALLS // 500 if c.kink_width >= 1e-2 else by_width(c)}
     assert outcome("D1", "chain", **dose) == wanted
 
@@ -347,13 +351,13 @@ def test_what_the_band_alone_costs():
 
     grid = BY_ID["D1"].grid("chain", "native")
     found = made_up.evidence(example, grid)
-    alone = claims.band_alone(found, grid, claims.MLP)
+    alone = dose_runs.band_alone(found, grid, experiments.MLP)
     assert alone.to_dict() == pytest.approx({1e-6: 0, 1e-4: 0, 3e-3: 0, 1e-2: -0.01, 1e-1: -0.2})
 
 
 def test_without_a_run_that_has_no_band_its_cost_is_not_known():
     grid = [c for c in BY_ID["D1"].grid("chain", "native") if c.config.kink_width]
-    alone = claims.band_alone(made_up.evidence(trained(), grid), grid, claims.MLP)
+    alone = dose_runs.band_alone(made_up.evidence(trained(), grid), grid, experiments.MLP)
     assert len(alone) == 5
     assert alone.isna().all()
 
@@ -365,7 +369,7 @@ def test_learnt():
     """0.12 still counts as chance, and that much is to be lost above it."""
 
     def learnt(*references):
-        return claims.learnt(pd.DataFrame({"reference": references}), 0.1)
+        return shared.learnt(pd.DataFrame({"reference": references}), 0.1)
 
     assert learnt(0.9, 0.221)
     assert not learnt(0.9, 0.219)
@@ -525,7 +529,7 @@ def counted(**columns):
     run = {"seed": 0, "dose": 20, "kinks": 20, "dead_units": 47, "dead_at_0": 7, "stuck": False}
     run |= {"dead_by_layer": (47, 0, 0), "hidden_sizes": (256,) * 3}
     other = run | {"dose": 200, "kinks": 100, "dead_units": 107, "dead_by_layer": (80, 20, 7)}
-    return claims.units_a_kink(pd.DataFrame([run, other | columns])).to_dict()
+    return constant.units_a_kink(pd.DataFrame([run, other | columns])).to_dict()
 
 
 def test_units_a_kink():
@@ -540,7 +544,7 @@ def test_units_a_kink_are_the_median_over_runs():
     runs = [{"seed": 4, "dose": d, "dead_units": 5 + n * d} for d, n in ((10, 12), (60, 2))]
     runs += [{"seed": 4, "dose": 300, "dead_units": 305}]
     table = pd.DataFrame(runs).assign(dead_at_0=5)
-    assert claims.units_a_kink(table).to_dict() == pytest.approx({4: 2})
+    assert constant.units_a_kink(table).to_dict() == pytest.approx({4: 2})
 
 
 @pytest.mark.parametrize("dose", [9, 301])
@@ -733,8 +737,8 @@ def test_the_table_of_real_zeros():
     def loss(config, met):
         return 0.0 if config.precision == "fp32" and met < 100 else 0.2
 
-    found = made_up.evidence(trained(loss), claims._d7_grid("injected", ""))
-    table = claims.beside_the_band(found, "injected")
+    found = made_up.evidence(trained(loss), stand_in.stand_in_grid("injected", ""))
+    table = stand_in.beside_the_band(found, "injected")
     assert len(table) == 2 * 3 * 5
     assert set(table["real_precision"]) == {"fp16", "bf16"}
     assert table.groupby("real_precision")["dose"].mean().to_dict() == {"bf16": 1600, "fp16": 200}
@@ -748,8 +752,8 @@ def test_the_table_of_real_zeros():
 
 def test_the_table_has_the_two_bands_beside_each_run():
     example = trained(**between_two(0.05, at_200=0.02, at_600=0.1))
-    found = made_up.evidence(example, claims._d7_grid("injected", ""))
-    rows = claims.beside_the_band(found, "injected")
+    found = made_up.evidence(example, stand_in.stand_in_grid("injected", ""))
+    rows = stand_in.beside_the_band(found, "injected")
     (row,) = rows.query("s == 1 and real_precision == 'bf16' and seed == 2").to_dict("records")
     wobble = made_up.wobble(2, 0.0004)
     assert row["least"] == pytest.approx(0.02 + wobble)
@@ -874,12 +878,12 @@ def test_later_is_by_the_brackets_of_each_seed():
         ([(0, 6)], [early], "fails"),
     ]
     for a, b, wanted in cases:
-        assert claims.later(bracketed(*a), bracketed(*b)) == wanted, (a, b)
+        assert thresholds.bears_more(bracketed(*a), bracketed(*b)) == wanted, (a, b)
 
 
 def test_the_widest_bracket_is_shown():
     def words(*each):
-        return claims.brackets_in_words(bracketed(*each))
+        return thresholds.brackets_in_words(bracketed(*each))
 
     assert words((60, 200), (20, 60)) == "at 200, not at 20"
     assert words((600, 2000), (20, math.inf)) == "not at 20"
@@ -887,7 +891,7 @@ def test_the_widest_bracket_is_shown():
 
 
 def test_brackets_are_of_each_seed_alone():
-    found = claims.brackets(losing(n4={10: 0.0, 20: 0.2}, n1={30: 0.0, 40: 0.0, 15: 0.2}), 0.1)
+    found = thresholds.brackets(losing(n4={10: 0.0, 20: 0.2}, n1={30: 0.0, 40: 0.0, 15: 0.2}), 0.1)
     assert found["below"].to_dict() == {1: 0, 4: 10}
     assert found["at"].to_dict() == {1: 15, 4: 20}
 
@@ -1023,9 +1027,9 @@ SLOPES = {
 @pytest.mark.parametrize("name", SLOPES)
 def test_slopes(name):
     brackets_at, wanted = SLOPES[name]
-    assert claims.slopes(brackets_at) == pytest.approx(wanted, abs=1e-6, nan_ok=True)
+    assert thresholds.slopes(brackets_at) == pytest.approx(wanted, abs=1e-6, nan_ok=True)
     turned = dict(reversed(brackets_at.items()))
-    assert claims.slopes(turned) == pytest.approx(wanted, abs=1e-6, nan_ok=True)
+    assert thresholds.slopes(turned) == pytest.approx(wanted, abs=1e-6, nan_ok=True)
 
 
 # ---- D10 ----

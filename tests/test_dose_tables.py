@@ -10,10 +10,11 @@ import pytest
 
 from reluprime import records
 from reluprime.dose import claims as dose_claims
+from reluprime.dose import experiments, papers
 from reluprime.dose import figures as dose_figures
 from reluprime.dose import tables as dose_tables
 from reluprime.evidence import made_up
-from reluprime.evidence.claim import Evidence
+from reluprime.evidence.claim import Cell, Evidence
 from reluprime.records import Store
 from reluprime.training import study as training
 
@@ -30,8 +31,8 @@ def evidence(name="mitigated"):
 def test_a_curve_has_a_point_a_rule_s_and_width():
     curve = dose_tables.curve(dose_tables.of_network(evidence(), "mlp"))
     own = curve[(curve["gradient_rule"] == "injected") & (curve["s"] == 1)]
-    assert own["kink_width"].tolist() == list(dose_claims.WIDTHS)
-    assert own["dose"].tolist() == pytest.approx([2e8 * w for w in dose_claims.WIDTHS], abs=4)
+    assert own["kink_width"].tolist() == list(experiments.WIDTHS)
+    assert own["dose"].tolist() == pytest.approx([2e8 * w for w in experiments.WIDTHS], abs=4)
     assert set(own["runs"]) == {5}
     at_200 = own[own["dose"] == 200].iloc[0]
     assert at_200["difference"] == pytest.approx(-0.02)
@@ -86,12 +87,12 @@ def test_a_geometric_interval_is_a_t_interval_of_logarithms():
 
 
 def test_each_change_is_told_from_the_others():
-    table = dose_tables.one_change(evidence(), dose_claims.VARIANTS | dose_claims.MITIGATIONS)
+    table = dose_tables.one_change(evidence(), experiments.VARIANTS | experiments.MITIGATIONS)
     of = table[(table["gradient_rule"] == "injected") & (table["s"] == 1)].groupby("condition")
     assert set(of.groups) == {
         dose_tables.RELEASED,
-        *dose_claims.VARIANTS,
-        *dose_claims.MITIGATIONS,
+        *experiments.VARIANTS,
+        *experiments.MITIGATIONS,
     }
     assert of["kink_layer"].get_group("kinks in layer 2").tolist() == [2] * len(
         of.get_group("kinks in layer 2")
@@ -103,7 +104,7 @@ def test_each_change_is_told_from_the_others():
 
 def test_zeros_that_are_left_are_counted_a_run():
     table = dose_tables.zeros_left(evidence()).set_index("condition")
-    assert len(table) == 1 + len(dose_claims.MITIGATIONS)
+    assert len(table) == 1 + len(experiments.MITIGATIONS)
     value = table.loc["Adam", "exact zeros a run, epilogue"]
     assert value.startswith("200.0 [")
     assert dose_tables.zeros_left(NONE).iloc[0, 1] == "no run"
@@ -145,16 +146,14 @@ def test_progress_counts_each_cell_once():
     ],
 )
 def test_the_papers_networks_have_these_sizes(architecture, calls, units):
-    assert dose_tables.size(architecture) == (calls, units)
+    assert papers.size(architecture) == (calls, units)
 
 
 def trained(store, zeros, **changes):
     config = training.TrainingConfig(hidden_sizes=(8,), epochs=2, **changes)
-    result = made_up.trainings(lambda c: 0.0, lambda c: zeros, epochs=2)(
-        dose_claims.Cell(training.fit, config)
-    )
+    result = made_up.trainings(lambda c: 0.0, lambda c: zeros, epochs=2)(Cell(training.fit, config))
     result["relu_calls"] = {"activation": 10**6}
-    store.append(made_up._record(dose_claims.Cell(training.fit, config), result))
+    store.append(made_up._record(Cell(training.fit, config), result))
 
 
 def test_rates_are_of_plain_runs_at_s_0_alone(tmp_path):
@@ -163,7 +162,7 @@ def test_rates_are_of_plain_runs_at_s_0_alone(tmp_path):
     trained(store, 5, seed=1)
     for other in ({"s": 1.0}, {"precision": "bf16"}, {"batch_norm": True}, {"kink_width": 1e-3}):
         trained(store, 100, **other)
-    (row,) = dose_tables.rates(store).to_dict("records")
+    (row,) = papers.rates(store).to_dict("records")
     assert (row["zeros"], row["calls"], row["runs"]) == (16, 4e6, 2)
     assert row["rate"] == 16 / 4e6
     assert row["low"] < row["rate"] < row["high"]
@@ -172,7 +171,7 @@ def test_rates_are_of_plain_runs_at_s_0_alone(tmp_path):
 def test_a_paper_s_dose_is_its_rate_times_its_inputs():
     rate = {"architecture": "mlp", "optimizer": "sgd", "runs": 2, "zeros": 8, "calls": 1e9}
     rate |= {"rate": 8e-9, "low": 3e-9, "high": 2e-8}
-    (row,) = dose_tables.paper_doses(pd.DataFrame([rate])).to_dict("records")
+    (row,) = papers.paper_doses(pd.DataFrame([rate])).to_dict("records")
     assert row["dose"] == pytest.approx(8e-9 * 6144 * 60_000 * 200)
     assert row["a_step"] == pytest.approx(row["dose"] / (469 * 200))
     assert row["a_unit"] == pytest.approx(row["dose"] / 6144)
@@ -187,7 +186,7 @@ def test_published_drops_stand_beside_the_doses():
         ]
     )
     pairs = dose_tables.of_network(evidence(), "mlp")
-    table = dose_tables.paper_table(dose_tables.paper_doses(found), found, pairs)
+    table = papers.paper_table(papers.paper_doses(found), found, pairs)
     by = table.set_index("training")["published at s=1"]
     assert by["MLP 3x2048, MNIST, SGD"] == "not released"
     assert float(by["ResNet-18, CIFAR-10, SGD"]) < -75
@@ -197,16 +196,19 @@ def test_published_drops_stand_beside_the_doses():
 
 DRAWN = {
     "dose": lambda of: dose_figures.dose_figure(
-        {n: dose_tables.of_network(of, n) for n in dose_claims.NETWORKS}
+        {n: dose_tables.of_network(of, n) for n in experiments.NETWORKS}
+    ),
+    "answer": lambda of: dose_figures.answer_figure(
+        {n: dose_tables.of_network(of, n) for n in experiments.NETWORKS}
     ),
     "s": lambda of: dose_figures.s_figure(dose_tables.of_network(of, "mlp")),
     "dead": lambda of: dose_figures.dead_figure(dose_tables.of_network(of, "mlp")),
     "mitigation": lambda of: dose_figures.mitigation_figure(
-        dose_tables.one_change(of, dose_claims.MITIGATIONS)
+        dose_tables.one_change(of, experiments.MITIGATIONS)
     ),
     "paper": lambda of: dose_figures.paper_figure(
         dose_tables.of_network(of, "mlp"),
-        dose_tables.paper_doses(dose_tables.rates(Store("records"))),
+        papers.paper_doses(papers.rates(Store("records"))),
         768,
     ),
 }
@@ -237,14 +239,14 @@ def test_counts_on_an_axis(value, words):
 def test_a_reader_s_own_grid_is_of_the_registered_cells():
     """So that the page computes nothing that the store has."""
     asked = {"dataset": "mnist", "hidden_sizes": [256] * 3, "epochs": 5, "optimizer": "sgd"}
-    own = dose_claims.own_grid(
+    own = experiments.own_grid(
         "mlp", [1e-7, 1e-6, 1e-5], [1.0], ["injected"], 5, **asked, batch_norm=False
     )
     registered = {records.cell_key(training.fit, c.config) for c in dose_tables.grids("mlp")}
     assert {records.cell_key(training.fit, c) for c in own} <= registered
     assert len(own) == 3 * 5 * 2
     with pytest.raises(ValueError, match="dose_network='lenet'"):
-        dose_claims.own_grid("lenet", [], [], [], 1, **asked, batch_norm=False)
+        experiments.own_grid("lenet", [], [], [], 1, **asked, batch_norm=False)
     other = asked | {"optimizer": "lion"}
     with pytest.raises(ValueError, match="dose_optimizer='lion'"):
-        dose_claims.own_grid("mlp", [], [], [], 1, **other, batch_norm=False)
+        experiments.own_grid("mlp", [], [], [], 1, **other, batch_norm=False)

@@ -4,7 +4,7 @@ from itertools import product
 
 import pytest
 
-from reluprime.evidence.finding import all_of, decided, verdict
+from reluprime.evidence.finding import all_must_hold, decided, verdict
 
 WORDS = ("holds", "fails", "open", "no occasion", None)
 ARITHMETICS = ("native", "epilogue", "separate")
@@ -88,7 +88,7 @@ def test_reduced_scale_is_said(chain, injected, word):
     ],
 )
 def test_a_rule_holds_if_all_its_parts_do(parts, outcome):
-    assert all_of(parts) == outcome
+    assert all_must_hold(parts) == outcome
 
 
 def test_nothing_is_shown_and_refuted_at_once():

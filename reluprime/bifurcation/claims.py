@@ -10,7 +10,15 @@ import pandas as pd
 from reluprime.bifurcation import study as bifurcation
 from reluprime.bifurcation.study import PairedRunConfig, WeightPlaneConfig
 from reluprime.evidence.claim import ARITHMETICS, Cell, Claim, Evidence, Example
-from reluprime.evidence.finding import FAILS, HOLDS, NO_OCCASION, OPEN, Finding, all_of, decided
+from reluprime.evidence.finding import (
+    FAILS,
+    HOLDS,
+    NO_OCCASION,
+    OPEN,
+    Finding,
+    all_must_hold,
+    decided,
+)
 from reluprime.evidence.intervals import poisson_interval
 from reluprime.evidence.made_up import wobble
 from reluprime.evidence.tests import RISK, sign_flip, signed_rank
@@ -75,7 +83,7 @@ def _jumps(runs: list[dict], gradient_rule: str) -> Finding:
     ]
     height = f", median height {median(heights):.3g}" if heights else ""
     value = f"{len(parted)} of {len(runs)} runs part{height}"
-    return Finding(all_of(parts), value)
+    return Finding(all_must_hold(parts), value)
 
 
 def _stay(runs: list[dict], gradient_rule: str) -> Finding:
@@ -203,7 +211,7 @@ def _p3(evidence: Evidence, gradient_rule: str, _: str) -> Finding:
     runs = _found(evidence, _p3_grid())
     by = {p: [run for run in runs if run["precision"] == p] for p in ("fp32", "fp64")}
     parts = _jumps(by["fp32"], gradient_rule), _stay(by["fp64"], gradient_rule)
-    return Finding(all_of(p.outcome for p in parts), "; ".join(p.value for p in parts))
+    return Finding(all_must_hold(p.outcome for p in parts), "; ".join(p.value for p in parts))
 
 
 P3 = Claim(
@@ -360,7 +368,7 @@ def _r1(evidence: Evidence, gradient_rule: str, arithmetic: str) -> Finding:
         decided(signed_rank(apart) < RISK, signed_rank(-apart) < RISK)
         for apart in (earlier, farther)
     ]
-    return Finding(all_of(parts), value)
+    return Finding(all_must_hold(parts), value)
 
 
 def _last(distance: list[float]) -> float:

@@ -177,7 +177,7 @@ def mitigation_figure(pairs: pd.DataFrame) -> Figure:
 def paper_figure(pairs: pd.DataFrame, doses: pd.DataFrame, units: int) -> Figure:
     """The curve at s=1 by kinks a unit, and where the papers' trainings stand on that axis.
 
-    units: of the network that `pairs` are of. doses: rows of `dose_tables.paper_doses`.
+    units: of the network that `pairs` are of. doses: rows of `papers.paper_doses`.
     """
     figure, axes = plt.subplots(figsize=(7, 3.8))
     for rule, label in (("chain", "derivative"), ("injected", "constant")):

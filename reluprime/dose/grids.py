@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import NonNegativeFloat, PositiveInt
 
 from reluprime.config import DatasetName
-from reluprime.dose.claims import MITIGATIONS, NETWORKS, bands
+from reluprime.dose.experiments import MITIGATIONS, NETWORKS, bands
 from reluprime.instruments.activations import GradientRule
 from reluprime.parameters import Grids, Sizes, SweepParameters
 from reluprime.training.study import fit

@@ -5,26 +5,29 @@ from collections.abc import Iterable
 
 import numpy as np
 import pandas as pd
-import torch
-from scipy import stats
 
 from reluprime.dose import claims as dose_claims
-from reluprime.dose import study as dose
-from reluprime.dose.claims import MITIGATIONS, MLP, POINT, TEN_POINTS
+from reluprime.dose.claims.stand_in import beside_the_band
+from reluprime.dose.experiments import (
+    GRIDS,
+    MITIGATIONS,
+    MLP,
+    NETWORKS,
+    REAL_S,
+    SEEDS,
+    mitigation_grid,
+    variant_grid,
+)
+from reluprime.dose.runs import band_alone, measured, rows_of
+from reluprime.dose.thresholds import POINT, TEN_POINTS, thresholds
 from reluprime.evidence.claim import Cell, Evidence
-from reluprime.evidence.intervals import poisson_interval
-from reluprime.instruments import models
-from reluprime.instruments.activations import ReLU
-from reluprime.instruments.units import UnitRanges
-from reluprime.records import Store, table
+from reluprime.evidence.intervals import poisson_interval, t_margin
+from reluprime.records import Store
 from reluprime.training import study as training
 from reluprime.training import tables as learning
-from reluprime.training.study import TrainingConfig
 
 STUDIES = ("training.fit",)
 RELEASED = "as released"  # SGD with momentum 0.9 and weight decay, no batch norm
-
-# ---- what was run ----
 
 
 def evidence_of(store: Store) -> Evidence:
@@ -34,27 +37,27 @@ def evidence_of(store: Store) -> Evidence:
 
 def grids(network: str) -> list[Cell]:
     """All cells of a network's bands, under both rules."""
-    own = dose_claims.GRIDS[network]
+    own = GRIDS[network]
     return own("injected") + own("chain")
 
 
 def of_network(evidence: Evidence, network: str) -> pd.DataFrame:
-    """`dose.pairs` of a network as released; mlp, vgg11 or resnet18."""
-    return dose.measured(evidence, grids(network))
+    """`runs.pairs` of a network as released; mlp, vgg11 or resnet18."""
+    return measured(evidence, grids(network))
 
 
 def one_change(evidence: Evidence, changes: dict[str, dict]) -> pd.DataFrame:
-    """`dose.pairs` of the fully connected network with one change at a time, and as released.
+    """`runs.pairs` of the fully connected network with one change at a time, and as released.
 
     The column `condition` names the change.
     """
     conditions = {RELEASED: {}} | changes
-    cells = [*grids("mlp"), *dose_claims.variant_grid("injected")]
-    table = dose.measured(evidence, [*cells, *dose_claims.mitigation_grid("injected")])
+    cells = [*grids("mlp"), *variant_grid("injected")]
+    table = measured(evidence, [*cells, *mitigation_grid("injected")])
     parts = []
     for name, own in conditions.items():
         network, band = _split(own)
-        rows = dose_claims.rows_of(table, network, **band)
+        rows = rows_of(table, network, **band)
         parts.append(rows.assign(condition=name))
     return pd.concat(parts, ignore_index=True)
 
@@ -83,14 +86,11 @@ def progress(evidence: Evidence) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-# ---- what is lost ----
-
-
 def band_table(evidence: Evidence) -> pd.DataFrame:
     """What each band costs at s=0, beside the plain run at s=0: points, mean over seeds."""
     rows = []
-    for network, (base, _) in dose_claims.NETWORKS.items():
-        alone = dose_claims.band_alone(evidence, dose_claims.GRIDS[network]("chain"), base)
+    for network, (base, _) in NETWORKS.items():
+        alone = band_alone(evidence, GRIDS[network]("chain"), base)
         rows += [
             {"network": network, "width of the band": f"{width:g}"}
             | {"points against plain s=0": learning.signed(100 * cost)}
@@ -151,11 +151,7 @@ def geometric(values: Iterable[float]) -> tuple[float, float, float]:
     if not len(values) or np.isinf(values).any():
         return (math.inf if len(values) else math.nan,) * 3
     logs = np.log(values)
-    half = (
-        stats.sem(logs) * stats.t.ppf(0.975, len(logs) - 1)
-        if len(logs) > 1 and np.ptp(logs) > 0
-        else (0.0 if len(logs) > 1 else math.nan)
-    )
+    half = t_margin(logs) if len(logs) > 1 else math.nan
     return tuple(float(np.exp(x)) for x in (logs.mean(), logs.mean() - half, logs.mean() + half))
 
 
@@ -174,7 +170,7 @@ def threshold_table(pairs: pd.DataFrame, by: list[str]) -> pd.DataFrame:
     rows = []
     for values, own in pairs.groupby(by, sort=False):
         tried = own.groupby("seed")["dose"].max()
-        one, ten = (dose.thresholds(own, loss) for loss in (POINT, TEN_POINTS))
+        one, ten = (thresholds(own, loss) for loss in (POINT, TEN_POINTS))
         mean = geometric(one)[0]
         first = own.iloc[0]
         product = first["lr"] * abs(first["s"]) * mean
@@ -196,7 +192,7 @@ def zeros_left(evidence: Evidence) -> pd.DataFrame:
         row = {"condition": name}
         for arithmetic in ("native", "epilogue"):
             own = MLP.replace(**changes, arithmetic=arithmetic)
-            configs = [own.replace(seed=seed) for seed in dose_claims.SEEDS]
+            configs = [own.replace(seed=seed) for seed in SEEDS]
             runs = learning.runs(evidence.table(training.fit, configs))
             zeros = runs["exact_zeros"].sum()
             low, high = (float(bound) for bound in poisson_interval(np.array(zeros)))
@@ -211,8 +207,8 @@ def zeros_left(evidence: Evidence) -> pd.DataFrame:
 def stand_in_table(evidence: Evidence) -> pd.DataFrame:
     """Runs with real zeros beside the band at their dose: a row a precision, rule and s."""
     rows = []
-    for rule in dose_claims.REAL_S:
-        found = dose_claims.beside_the_band(evidence, rule)
+    for rule in REAL_S:
+        found = beside_the_band(evidence, rule)
         if found.empty:
             continue
         for (precision, s), own in found.groupby(["real_precision", "s"]):
@@ -228,113 +224,3 @@ def stand_in_table(evidence: Evidence) -> pd.DataFrame:
                 | {"units that died": f"{(own['dead_units'] - own['dead_at_0']).mean():,.0f}"}
             )
     return pd.DataFrame(rows)
-
-
-# ---- the papers' doses ----
-
-# B21's trainings without batch norm at fp32: epochs, images and the published values of s (P9,
-# P10, P12, P13, P15). Mini-batches of 128.
-PAPERS: dict[str, dict] = {
-    "MLP 3x2048, MNIST, SGD": {"architecture": "mlp", "images": 60_000, "optimizer": "sgd"},
-    "VGG11, CIFAR-10, SGD": {"architecture": "vgg11", "images": 50_000, "optimizer": "sgd"},
-    "VGG11, CIFAR-10, Adam": {"architecture": "vgg11", "images": 50_000, "optimizer": "adam"},
-    "ResNet-18, CIFAR-10, SGD": {"architecture": "resnet18", "images": 50_000, "optimizer": "sgd"},
-}
-PAPER_EPOCHS, PAPER_BATCH = 200, 128
-
-
-def rates(store: Store) -> pd.DataFrame:
-    """Exact zeros an input of a ReLU, in our trainings at s=0 and fp32 without batch norm.
-
-    A row a network and optimizer: zeros, calls, runs, rate, low, high (Poisson, 95 %). Widths and
-    numbers of epochs differ from the papers'.
-    """
-    runs = learning.runs(table(training.fit, store))
-    plain = (runs["precision"] == "fp32") & (runs["arithmetic"] == "native") & (runs["s"] == 0)
-    plain &= ~runs["batch_norm"].astype(bool) & (runs["dropout"] == 0) & (runs["kink_width"] == 0)
-    rows = []
-    for (network, optimizer), own in runs[plain].groupby(["architecture", "optimizer"]):
-        zeros, calls = int(own["exact_zeros"].sum()), float(own["relu_calls"].sum())
-        low, high = (float(bound) / calls for bound in poisson_interval(np.array(zeros)))
-        rows.append(
-            {"architecture": network, "optimizer": optimizer, "runs": len(own), "zeros": zeros}
-            | {"calls": calls, "rate": zeros / calls, "low": low, "high": high}
-        )
-    columns = ["architecture", "optimizer", "runs", "zeros", "calls", "rate", "low", "high"]
-    return pd.DataFrame(rows, columns=columns)
-
-
-def size(architecture: str) -> tuple[int, int]:
-    """-> inputs of ReLUs an image, and units (neurons or channels), at the paper's full width."""
-    shape = (1, 28, 28) if architecture == "mlp" else (3, 32, 32)
-    sizes = {"hidden_sizes": (2048, 2048, 2048)} if architecture == "mlp" else {}
-    config = TrainingConfig(architecture=architecture, **sizes)
-    network = models.build(config, shape, 10, ReLU, seed=0).eval()
-    x, ranges = torch.zeros(1, *shape), UnitRanges(network)
-    with torch.no_grad(), ranges.one_pass():
-        network(x)
-    return sum(models.relu_calls(network, x).values()), sum(ranges.sizes().values())
-
-
-def paper_doses(found: pd.DataFrame) -> pd.DataFrame:
-    """What the papers' trainings would meet at the rates found: a row a training.
-
-    Columns: training, architecture, optimizer, dose, low, high, a_step, a_unit, units.
-    """
-    rows = []
-    for name, paper in PAPERS.items():
-        own = found[
-            (found["architecture"] == paper["architecture"])
-            & (found["optimizer"] == paper["optimizer"])
-        ]
-        if own.empty:
-            continue
-        rate = own.iloc[0]
-        calls, units = size(paper["architecture"])
-        all_calls = calls * paper["images"] * PAPER_EPOCHS
-        steps = math.ceil(paper["images"] / PAPER_BATCH) * PAPER_EPOCHS
-        doses = {at: rate[column] * all_calls for at, column in _BOUNDS.items()}
-        rows.append(
-            {"training": name, **{n: paper[n] for n in ("architecture", "optimizer")}, **doses}
-            | {"a_step": doses["dose"] / steps, "a_unit": doses["dose"] / units, "units": units}
-        )
-    return pd.DataFrame(rows)
-
-
-_BOUNDS = {"dose": "rate", "low": "low", "high": "high"}
-
-
-def paper_table(doses: pd.DataFrame, found: pd.DataFrame, pairs: pd.DataFrame) -> pd.DataFrame:
-    """The papers' doses in words, with the published drop at s=1 and the band's at that dose.
-
-    found: rows of :func:`rates`. pairs: of the fully connected network, whose curve at s=1 is read
-    at the same number of kinks a unit; nothing is extrapolated.
-    """
-    units = sum(MLP.hidden_sizes)
-    own = pairs[(pairs["gradient_rule"] == "injected") & (pairs["s"] == 1)]
-    rows = []
-    for row in doses.to_dict("records"):
-        at = (found["architecture"] == row["architecture"]) & (
-            found["optimizer"] == row["optimizer"]
-        )
-        rate = found[at].iloc[0]
-        lost = dose.loss_at(own["dose"], -own["difference"], row["a_unit"] * units)
-        rows.append(
-            {"training": row["training"], "zeros counted": f"{rate['zeros']:,.0f}"}
-            | {"runs": rate["runs"], "inputs of ReLUs": f"{rate['calls']:.1e}"}
-            | {"dose": f"{row['dose']:,.0f} [{row['low']:,.0f}, {row['high']:,.0f}]"}
-            | {"a step": f"{row['a_step']:.2g}", "a unit": f"{row['a_unit']:.2g}"}
-            | {"published at s=1": _published_drop(row["architecture"], row["optimizer"])}
-            | {"the MLP's curve there": "beyond" if math.isnan(lost) else f"{-100 * lost:+.1f}"}
-        )
-    return pd.DataFrame(rows)
-
-
-def _published_drop(architecture: str, optimizer: str) -> str:
-    """B21's mean at s=1 less its mean at s=0, in points; "not released" where there is none."""
-    dataset = "mnist" if architecture == "mlp" else "cifar10"
-    published = learning.published_accuracy(
-        network=architecture, optimizer=optimizer, dataset=dataset, batch_norm=False
-    )
-    at = published[published["s"] == 1]
-    return learning.signed(100 * at["difference"].iloc[0]) if len(at) else "not released"

@@ -4,7 +4,7 @@ A claim is judged in one cell for each gradient rule and arithmetic. The words o
 order of the verdicts are those of the report's scorecard.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -24,13 +24,18 @@ class Finding:
     value: str  # what was measured, in words
 
 
-def all_of(parts: Iterable[str]) -> str:
+def all_must_hold(parts: Iterable[str]) -> str:
     """The outcome of a rule from those of its parts, all of which must hold.
 
     One that fails decides; else one that is open, then one without occasion, leaves it undecided.
     """
     parts = list(parts)
     return next((word for word in (FAILS, OPEN, NO_OCCASION) if word in parts), HOLDS)
+
+
+def hold_where_there_is_occasion(parts: Sequence[str]) -> str:
+    """As :func:`all_must_hold`, but parts without occasion count only where all are without."""
+    return next((word for word in (FAILS, OPEN, HOLDS) if word in parts), NO_OCCASION)
 
 
 def decided(holds: bool, fails: bool) -> str:

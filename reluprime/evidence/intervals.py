@@ -25,6 +25,11 @@ def clopper_pearson(k: int, n: int, risk: float = RISK) -> tuple[float, float]:
     return float(interval.low), float(interval.high)
 
 
+def t_margin(values: np.ndarray, risk: float = RISK) -> float:
+    """Half width of the t-interval of the mean of at least two values."""
+    return float(stats.sem(values) * stats.t.ppf(1 - risk / 2, len(values) - 1))
+
+
 def bootstrap_mean(values: Sequence[float], risk: float = RISK) -> tuple[float, float]:
     """Percentile interval of the mean (10,000 resamples, fixed seed); a point if all are equal."""
     values = np.asarray(values, dtype=float)

@@ -6,7 +6,7 @@ import numpy as np
 from scipy import stats
 
 from reluprime.evidence.claim import Cell, Claim, Evidence, Example
-from reluprime.evidence.finding import NO_OCCASION, Finding, all_of, decided
+from reluprime.evidence.finding import NO_OCCASION, Finding, all_must_hold, decided
 from reluprime.evidence.made_up import wobble
 from reluprime.evidence.tests import RISK, sign_flip
 from reluprime.instruments.activations import GRADIENT_RULES
@@ -66,7 +66,7 @@ def _grid(gradient_rule: str, _: str) -> list[Cell]:
 
 def _r6(evidence: Evidence, gradient_rule: str, _: str) -> Finding:
     found = [_of_network(evidence, network, gradient_rule) for network in NETWORKS]
-    return Finding(all_of(f.outcome for f in found), "; ".join(f.value for f in found))
+    return Finding(all_must_hold(f.outcome for f in found), "; ".join(f.value for f in found))
 
 
 def _of_network(evidence: Evidence, network: str, gradient_rule: str) -> Finding:

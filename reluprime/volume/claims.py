@@ -12,7 +12,15 @@ import pandas as pd
 
 from reluprime.config import cells as split
 from reluprime.evidence.claim import ARITHMETICS, Cell, Claim, Evidence, Example
-from reluprime.evidence.finding import FAILS, HOLDS, NO_OCCASION, OPEN, Finding, all_of, decided
+from reluprime.evidence.finding import (
+    FAILS,
+    HOLDS,
+    NO_OCCASION,
+    OPEN,
+    Finding,
+    all_must_hold,
+    decided,
+)
 from reluprime.evidence.intervals import clopper_pearson, quartiles
 from reluprime.evidence.tests import RISK, differ, is_larger
 from reluprime.instruments.arithmetic import available
@@ -180,7 +188,7 @@ def _p5(evidence: Evidence, gradient_rule: str, arithmetic: str) -> Finding:
         parts.append(_near(k, n, own[name][precision]))
         bound = f", at most {clopper_pearson(0, n)[1]:.2%} (95 %)" if k == 0 else ""
         values.append(f"{name}'s network at {precision} {k / n:.1%} of {n}{bound}")
-    return Finding(all_of(parts), "; ".join(values))
+    return Finding(all_must_hold(parts), "; ".join(values))
 
 
 def _near(k: int, n: int, published: float) -> str:
@@ -261,7 +269,7 @@ def _p6(evidence: Evidence, gradient_rule: str, arithmetic: str) -> Finding:
         if precision == "fp16":
             met = "met" if _within_factor(share, RELEASED_PAIRS) else "not met"
             values[-1] += f" ({RELEASED_PAIRS:.1%}, the release's own figure: {met})"
-    return Finding(all_of(parts), "release's network: " + ", ".join(values))
+    return Finding(all_must_hold(parts), "release's network: " + ", ".join(values))
 
 
 def _within_factor(a: float, b: float) -> bool:
@@ -325,7 +333,7 @@ def _p7(evidence: Evidence, gradient_rule: str, arithmetic: str) -> Finding:
         "over all parameters, median of networks "
         + ", ".join(f"{p} {np.median(m):.3g}" for p, m in medians.items())
     )
-    return Finding(all_of(parts), "; ".join(values))
+    return Finding(all_must_hold(parts), "; ".join(values))
 
 
 def _medians(networks: pd.DataFrame) -> np.ndarray:
@@ -533,7 +541,7 @@ def _trends(shares: dict[str, pd.DataFrame]) -> Finding:
         _none(shares["fp64"]),
     ]
     value = "fp32: " + ", ".join(_ends(fp32, by) for by in ("depth", "width", "batch_size"))
-    return Finding(all_of(parts), value)
+    return Finding(all_must_hold(parts), value)
 
 
 def _p8(evidence: Evidence, gradient_rule: str, arithmetic: str) -> Finding:
@@ -620,7 +628,7 @@ def _small_trends(shares: dict[str, pd.DataFrame]) -> Finding:
     value = f"fp16: at least {least:.0%} at each depth; fp32: " + ", ".join(
         _ends(shares["fp32"], by) for by in ("depth", "width")
     )
-    return Finding(all_of(parts), value)
+    return Finding(all_must_hold(parts), value)
 
 
 def _r3(evidence: Evidence, gradient_rule: str, arithmetic: str) -> Finding:
@@ -724,7 +732,7 @@ def _p16(evidence: Evidence, gradient_rule: str, arithmetic: str) -> Finding:
             parts.append(decided(large["share"] >= SURELY, large["share"] < SURELY))
             parts.append(_above(*(share(network, False, p, 1) for p in ("fp16", "fp32"))))
         parts.append(_above(*(share("vgg11", norm, "fp16", 1) for norm in (False, True))))
-    return Finding(all_of(parts), "; ".join(values))
+    return Finding(all_must_hold(parts), "; ".join(values))
 
 
 def _above(a: pd.Series, b: pd.Series) -> str:
@@ -748,7 +756,7 @@ def _p16_published() -> Finding:
             _above(share(network, False, 16, 1), share(network, False, 32, 1)),
             HOLDS if share(network, False, 32, LARGE + 1)["share"] >= SURELY else FAILS,
         ]
-    return Finding(all_of(parts), "all parts")
+    return Finding(all_must_hold(parts), "all parts")
 
 
 def _conv_networks(

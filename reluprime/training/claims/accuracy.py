@@ -2,7 +2,7 @@
 
 from reluprime.evidence import made_up
 from reluprime.evidence.claim import Cell, Claim, Evidence
-from reluprime.evidence.finding import NO_OCCASION, Finding, all_of, decided
+from reluprime.evidence.finding import NO_OCCASION, Finding, all_must_hold, decided
 from reluprime.evidence.tests import RISK, larger
 from reluprime.training import arms
 from reluprime.training import tables as learning
@@ -39,7 +39,7 @@ def _p9(evidence: Evidence, gradient_rule: str, _: str) -> Finding:
     found = {s: VGG.arms(evidence, s, gradient_rule) for s in _p9_s(gradient_rule)}
     parts = arms.in_sequence(arms.drop(*pair, CIFAR_MARGIN) for pair in found.values())
     parts += [arms.no_better(small) for small, _ in found.values()]
-    return Finding(all_of(parts), listed(found))
+    return Finding(all_must_hold(parts), listed(found))
 
 
 P9 = Claim(
@@ -90,7 +90,7 @@ def _p10(evidence: Evidence, gradient_rule: str, _: str) -> Finding:
     mlp, mlp_large = MLP.arms(evidence, 1.0, gradient_rule)
     parts.append(_reacts_less(mlp, mlp_large, *found[1.0]))
     value = f"ResNet-18 {listed(found)}; MLP s=1: {arms.words(mlp)}"
-    return Finding(all_of(parts), value)
+    return Finding(all_must_hold(parts), value)
 
 
 def _reacts_less(a: Arm, a_large: list[Arm], b: Arm, b_large: list[Arm]) -> str:

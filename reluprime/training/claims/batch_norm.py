@@ -6,7 +6,7 @@ from scipy import stats
 
 from reluprime.evidence import made_up
 from reluprime.evidence.claim import Cell, Claim, Evidence
-from reluprime.evidence.finding import NO_OCCASION, Finding, all_of, decided
+from reluprime.evidence.finding import NO_OCCASION, Finding, all_must_hold, decided
 from reluprime.evidence.tests import RISK, equivalence, sign_flip
 from reluprime.training import arms
 from reluprime.training import tables as learning
@@ -78,7 +78,7 @@ def _p12(evidence: Evidence, gradient_rule: str, arithmetic: str) -> Finding:
         f"{norm_mlp[50.0][0].zeros:.1f}, {norm_vgg[0].zeros:.1f} and {norm_resnet[0].zeros:.1f} "
         "zeros a run (MLP, VGG11, ResNet-18)"
     )
-    return Finding(all_of(parts), value)
+    return Finding(all_must_hold(parts), value)
 
 
 def _small_drop(small: Arm, large: list[Arm]) -> str:

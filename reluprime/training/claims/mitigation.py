@@ -4,7 +4,7 @@ import numpy as np
 
 from reluprime.evidence import made_up
 from reluprime.evidence.claim import Cell, Claim, Evidence
-from reluprime.evidence.finding import NO_OCCASION, Finding, all_of, decided
+from reluprime.evidence.finding import NO_OCCASION, Finding, all_must_hold, decided
 from reluprime.evidence.tests import RISK
 from reluprime.training import arms
 from reluprime.training.arms import Arm
@@ -41,7 +41,7 @@ def _p13(evidence: Evidence, gradient_rule: str, _: str) -> Finding:
             arms.smaller_loss(adam, sgd, pairs, CIFAR_MARGIN),
         ]
         values.append(f"s={s:g}: SGD {arms.words(sgd)}, Adam {arms.words(adam)}")
-    return Finding(all_of(arms.in_sequence(parts)), "; ".join(values))
+    return Finding(all_must_hold(arms.in_sequence(parts)), "; ".join(values))
 
 
 P13 = Claim(
@@ -110,7 +110,7 @@ def _p14(evidence: Evidence, gradient_rule: str, _: str) -> Finding:
         for name, arm in (("fp64 s=1", fp64), ("fp32 s=0", reference), ("fp16 s=0", half))
     )
     at_one = "; ".join(f"{p} s=1: {arms.words(arm)}" for p, (arm, _) in changed.items())
-    return Finding(all_of(parts), f"{at_zero}; {at_one}")
+    return Finding(all_must_hold(parts), f"{at_zero}; {at_one}")
 
 
 def _level(a: Arm, b: Arm, large: list[tuple[Arm, Arm]]) -> str:
@@ -175,7 +175,7 @@ def _p15(evidence: Evidence, gradient_rule: str, _: str) -> Finding:
             f"s={s:g}: without dropout {arms.words(plain)}, with it {arms.words(dropped)} "
             f"({joint:+.2f} apart)"
         )
-    return Finding(all_of(parts), "; ".join(values))
+    return Finding(all_must_hold(parts), "; ".join(values))
 
 
 def _no_joint_effect(a: Arm, b: Arm, large: list[tuple[Arm, Arm]]) -> str:

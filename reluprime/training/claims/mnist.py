@@ -6,7 +6,7 @@ import numpy as np
 
 from reluprime.evidence import made_up
 from reluprime.evidence.claim import ARITHMETICS, Cell, Claim, Evidence
-from reluprime.evidence.finding import NO_OCCASION, OPEN, Finding, all_of, decided
+from reluprime.evidence.finding import NO_OCCASION, OPEN, Finding, all_must_hold, decided
 from reluprime.evidence.tests import RISK, more_spread, sign_flip
 from reluprime.training import arms, zero_tables
 from reluprime.training import study as training
@@ -58,7 +58,7 @@ def _r2(evidence: Evidence, gradient_rule: str, arithmetic: str) -> Finding:
         f"fp32 s=1: {arms.words(full[1.0])}; bf16 s=1: {arms.words(half[1.0])}, "
         f"spread {spread[1.0]:.2f} against {spread[0.0]:.2f} points at s=0"
     )
-    return Finding(all_of(parts), value)
+    return Finding(all_must_hold(parts), value)
 
 
 def _more_spread(a: Arm, b: Arm) -> str:

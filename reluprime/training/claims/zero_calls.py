@@ -7,7 +7,7 @@ import pandas as pd
 import statsmodels.api as sm
 
 from reluprime.evidence.claim import Cell, Claim, Evidence, Example
-from reluprime.evidence.finding import NO_OCCASION, Finding, all_of, decided
+from reluprime.evidence.finding import NO_OCCASION, Finding, all_must_hold, decided
 from reluprime.evidence.tests import RISK
 from reluprime.records import published
 from reluprime.training import zeros
@@ -68,7 +68,7 @@ def _p17(evidence: Evidence, gradient_rule: str, arithmetic: str) -> Finding:
     at = {p: _configs(gradient_rule, arithmetic, p) for p in EPOCHS[arithmetic]}
     found = {p: proportional(_counts(evidence, configs)) for p, configs in at.items()}
     value = "; ".join(f"{p} {finding.value}" for p, finding in found.items())
-    return Finding(all_of(f.outcome for f in found.values()), value)
+    return Finding(all_must_hold(f.outcome for f in found.values()), value)
 
 
 def _counts(evidence: Evidence, configs: list[ZeroCountConfig]) -> pd.DataFrame:
@@ -86,7 +86,7 @@ def _p17_published() -> Finding:
     table = table.rename(columns={"cum_zeros": "zeros", "cum_relu": "calls"})
     found = {bits: proportional(table[table["precision"] == bits]) for bits in (32, 16)}
     value = "; ".join(f"fp{bits} {finding.value}" for bits, finding in found.items())
-    return Finding(all_of(f.outcome for f in found.values()), value)
+    return Finding(all_must_hold(f.outcome for f in found.values()), value)
 
 
 def _trained(mean_zeros: Callable[[ZeroCountConfig, float], float]) -> Example:

@@ -7,15 +7,16 @@ the papers.
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
-import numpy as np
 import pandas as pd
 
 from reluprime.evidence.claim import Cell, Evidence
+from reluprime.evidence.finding import matches
 from reluprime.training import arms
 from reluprime.training import study as training
 from reluprime.training import tables as learning
+from reluprime.training.study import TrainingConfig
 
 SHARED = [*learning.CONDITION, "seed", "machine"]  # by a run and its reference at s=0
 
@@ -82,54 +83,17 @@ def all_runs(evidence: Evidence, cells: Iterable[Cell]) -> pd.DataFrame:
     return runs(evidence.table(training.fit, dict.fromkeys(c.config for c in cells)))
 
 
-def bracket(doses: Sequence[float], losses: Sequence[float], loss: float) -> tuple[float, float]:
-    """The two doses tried between which `loss` of test accuracy is lost for the first time.
-
-    -> the largest dose below the first that loses as much (0 where there is none), and that first
-    one (infinite where none does). Doses of 0 are left out.
-    """
-    below = 0.0
-    for dose, lost in sorted((d, lost) for d, lost in zip(doses, losses, strict=True) if d > 0):
-        if lost >= loss:
-            return below, float(dose)
-        below = float(dose)
-    return below, math.inf
+FREE = ("seed", "kink_width", "s", "gradient_rule", "image_folder", "n_networks")
 
 
-def threshold(doses: Sequence[float], losses: Sequence[float], loss: float) -> float:
-    """The dose at which `loss` of test accuracy is lost.
-
-    Interpolated over the logarithm of the dose, between the first dose that loses as much and
-    the one below it. Infinite where none does; the smallest dose, a bound from above, where the
-    first one does already. Doses of 0 are left out.
-    """
-    at = sorted((d, lost) for d, lost in zip(doses, losses, strict=True) if d > 0)
-    for index, (dose, lost) in enumerate(at):
-        if lost >= loss:
-            if index == 0:
-                return float(dose)
-            below, less = at[index - 1]
-            share = (loss - less) / (lost - less)
-            return float(math.exp(math.log(below) + share * math.log(dose / below)))
-    return math.inf
+def rows_of(table: pd.DataFrame, config: TrainingConfig, **arm) -> pd.DataFrame:
+    """The rows of `pairs` of one network, whatever their band, s, rule and seed."""
+    wanted = {n: getattr(config, n) for n in TrainingConfig.model_fields if n not in FREE} | arm
+    return table[matches(table, wanted)]
 
 
-def thresholds(table: pd.DataFrame, loss: float) -> pd.Series:
-    """:func:`threshold` of each seed, of :func:`pairs` that differ in the band and seed alone."""
-    found = {
-        seed: threshold(own["dose"], -own["difference"], loss)
-        for seed, own in table.groupby("seed")
-    }
-    return pd.Series(found, dtype=float)
-
-
-def loss_at(doses: Sequence[float], losses: Sequence[float], dose: float) -> float:
-    """The loss of test accuracy at a dose, interpolated over its logarithm.
-
-    NaN outside the doses given: nothing is extrapolated.
-    """
-    at = sorted((d, lost) for d, lost in zip(doses, losses, strict=True) if d > 0)
-    known = [d for d, _ in at]
-    if not at or not known[0] <= dose <= known[-1]:
-        return math.nan
-    return float(np.interp(math.log(dose), np.log(known), [lost for _, lost in at]))
+def band_alone(evidence: Evidence, cells: Iterable[Cell], config: TrainingConfig) -> pd.Series:
+    """What a band costs at s=0: accuracy less that without one, mean over seeds, by width."""
+    runs = rows_of(all_runs(evidence, cells), config, s=0.0)
+    means = runs.groupby("kink_width")["counts_as"].mean()
+    return (means - means.get(0.0, math.nan)).drop(0.0, errors="ignore")

@@ -1,0 +1,124 @@
+"""The doses that the papers' own trainings would meet, at the rates that we counted."""
+
+import math
+
+import numpy as np
+import pandas as pd
+import torch
+
+from reluprime.dose.experiments import MLP
+from reluprime.dose.thresholds import loss_at
+from reluprime.evidence.finding import matches
+from reluprime.evidence.intervals import poisson_interval
+from reluprime.instruments import models
+from reluprime.instruments.activations import ReLU
+from reluprime.instruments.models import relu_calls
+from reluprime.instruments.units import UnitRanges
+from reluprime.records import Store, table
+from reluprime.training import study as training
+from reluprime.training import tables as learning
+from reluprime.training.study import TrainingConfig
+
+# B21's trainings without batch norm at fp32: epochs, images and the published values of s (P9,
+# P10, P12, P13, P15). Mini-batches of 128.
+PAPERS: dict[str, dict] = {
+    "MLP 3x2048, MNIST, SGD": {"architecture": "mlp", "images": 60_000, "optimizer": "sgd"},
+    "VGG11, CIFAR-10, SGD": {"architecture": "vgg11", "images": 50_000, "optimizer": "sgd"},
+    "VGG11, CIFAR-10, Adam": {"architecture": "vgg11", "images": 50_000, "optimizer": "adam"},
+    "ResNet-18, CIFAR-10, SGD": {"architecture": "resnet18", "images": 50_000, "optimizer": "sgd"},
+}
+
+
+PAPER_EPOCHS, PAPER_BATCH = 200, 128
+
+
+def rates(store: Store) -> pd.DataFrame:
+    """Exact zeros an input of a ReLU, in our trainings at s=0 and fp32 without batch norm.
+
+    A row a network and optimizer: zeros, calls, runs, rate, low, high (Poisson, 95 %). Widths and
+    numbers of epochs differ from the papers'.
+    """
+    runs = learning.runs(table(training.fit, store))
+    plain = {"precision": "fp32", "arithmetic": "native", "s": 0, "batch_norm": False}
+    runs = runs[matches(runs, plain | {"dropout": 0, "kink_width": 0})]
+    rows = []
+    for (network, optimizer), own in runs.groupby(["architecture", "optimizer"]):
+        zeros, calls = int(own["exact_zeros"].sum()), float(own["relu_calls"].sum())
+        low, high = (float(bound) / calls for bound in poisson_interval(np.array(zeros)))
+        rows.append(
+            {"architecture": network, "optimizer": optimizer, "runs": len(own), "zeros": zeros}
+            | {"calls": calls, "rate": zeros / calls, "low": low, "high": high}
+        )
+    columns = ["architecture", "optimizer", "runs", "zeros", "calls", "rate", "low", "high"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def size(architecture: str) -> tuple[int, int]:
+    """-> inputs of ReLUs an image, and units (neurons or channels), at the paper's full width."""
+    shape = (1, 28, 28) if architecture == "mlp" else (3, 32, 32)
+    sizes = {"hidden_sizes": (2048, 2048, 2048)} if architecture == "mlp" else {}
+    config = TrainingConfig(architecture=architecture, **sizes)
+    network = models.build(config, shape, 10, ReLU, seed=0).eval()
+    x, ranges = torch.zeros(1, *shape), UnitRanges(network)
+    with torch.no_grad(), ranges.one_pass():
+        network(x)
+    return sum(relu_calls(network, x).values()), sum(ranges.sizes().values())
+
+
+def paper_doses(found: pd.DataFrame) -> pd.DataFrame:
+    """What the papers' trainings would meet at the rates found: a row a training.
+
+    Columns: training, architecture, optimizer, dose, low, high, a_step, a_unit, units.
+    """
+    rows = []
+    for name, paper in PAPERS.items():
+        own = found[matches(found, {n: paper[n] for n in ("architecture", "optimizer")})]
+        if own.empty:
+            continue
+        rate = own.iloc[0]
+        calls, units = size(paper["architecture"])
+        all_calls = calls * paper["images"] * PAPER_EPOCHS
+        steps = math.ceil(paper["images"] / PAPER_BATCH) * PAPER_EPOCHS
+        doses = {at: rate[column] * all_calls for at, column in _BOUNDS.items()}
+        rows.append(
+            {"training": name, **{n: paper[n] for n in ("architecture", "optimizer")}, **doses}
+            | {"a_step": doses["dose"] / steps, "a_unit": doses["dose"] / units, "units": units}
+        )
+    return pd.DataFrame(rows)
+
+
+_BOUNDS = {"dose": "rate", "low": "low", "high": "high"}
+
+
+def paper_table(doses: pd.DataFrame, found: pd.DataFrame, pairs: pd.DataFrame) -> pd.DataFrame:
+    """The papers' doses in words, with the published drop at s=1 and the band's at that dose.
+
+    found: rows of :func:`rates`. pairs: of the fully connected network, whose curve at s=1 is read
+    at the same number of kinks a unit; nothing is extrapolated.
+    """
+    units = sum(MLP.hidden_sizes)
+    own = pairs[(pairs["gradient_rule"] == "injected") & (pairs["s"] == 1)]
+    rows = []
+    for row in doses.to_dict("records"):
+        at = matches(found, {n: row[n] for n in ("architecture", "optimizer")})
+        rate = found[at].iloc[0]
+        lost = loss_at(own["dose"], -own["difference"], row["a_unit"] * units)
+        rows.append(
+            {"training": row["training"], "zeros counted": f"{rate['zeros']:,.0f}"}
+            | {"runs": rate["runs"], "inputs of ReLUs": f"{rate['calls']:.1e}"}
+            | {"dose": f"{row['dose']:,.0f} [{row['low']:,.0f}, {row['high']:,.0f}]"}
+            | {"a step": f"{row['a_step']:.2g}", "a unit": f"{row['a_unit']:.2g}"}
+            | {"published at s=1": _published_drop(row["architecture"], row["optimizer"])}
+            | {"the MLP's curve there": "beyond" if math.isnan(lost) else f"{-100 * lost:+.1f}"}
+        )
+    return pd.DataFrame(rows)
+
+
+def _published_drop(architecture: str, optimizer: str) -> str:
+    """B21's mean at s=1 less its mean at s=0, in points; "not released" where there is none."""
+    dataset = "mnist" if architecture == "mlp" else "cifar10"
+    published = learning.published_accuracy(
+        network=architecture, optimizer=optimizer, dataset=dataset, batch_norm=False
+    )
+    at = published[published["s"] == 1]
+    return learning.signed(100 * at["difference"].iloc[0]) if len(at) else "not released"
