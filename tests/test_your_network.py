@@ -5,6 +5,7 @@ from pydantic import ValidationError
 
 import reluprime
 from reluprime.network import study as your_network
+from reluprime.network import tables as network_tables
 from reluprime.network.study import NetworkCheckConfig, check_network
 from reluprime.records import Store, sweep
 from reluprime.training import study as training
@@ -73,9 +74,9 @@ def test_the_same_seed_is_the_same_network_and_another_another():
 def test_a_network_without_kinks_says_so(tmp_path):
     config = NetworkCheckConfig(network="vit_b_16", **SMALL)
     cells = sweep(check_network, [config], Store(tmp_path), device="cpu")
-    (row,) = your_network.answers(cells).to_dict("records")
+    (row,) = network_tables.answers(cells).to_dict("records")
     assert row["answer"].startswith("No: the model calls no function with a kink")
-    (row,) = your_network.table(cells).to_dict("records")
+    (row,) = network_tables.table(cells).to_dict("records")
     assert (row["mini-batches that depend on s"], row["calls"]) == ("0 of 2", "0")
 
 
@@ -92,10 +93,10 @@ def test_a_trained_network_sees_its_test_images(tmp_path):
     config = NetworkCheckConfig(trained=TrainingConfig(**TRAINING), **SMALL)
     cells = sweep(check_network, [config], Store(tmp_path), device="cpu")
     for _ in range(2):  # computed, then read
-        (row,) = your_network.table(cells).to_dict("records")
+        (row,) = network_tables.table(cells).to_dict("records")
         assert row["network"] == "resnet18 trained on mnist-5k, 2 epochs"
         cells = sweep(check_network, [config], Store(tmp_path), "never")
-    sites = your_network.sites(cells)
+    sites = network_tables.sites(cells)
     assert sites["module"].tolist()[:3] == ["relu", "maxpool", "layer1.0.relu"]
     _, images, _ = training.trained(config.trained, "cpu")
     (_, batches) = your_network._trained(config, torch.device("cpu"))
@@ -103,7 +104,7 @@ def test_a_trained_network_sees_its_test_images(tmp_path):
 
 
 def test_the_released_rule_is_caught_and_pytorch_s_passes():
-    said = your_network.tried_rules().set_index("function")["it says"]
+    said = network_tables.tried_rules().set_index("function")["it says"]
     assert said["torch.relu"] == said["reluprime.relu, s=0.5"] == "passes"
     for name in ("the released rule, s=1", "the same, as reluprime has it"):
         assert "does not depend on the upstream gradient" in said[name]
@@ -113,11 +114,11 @@ def test_the_released_rule_is_caught_and_pytorch_s_passes():
     ("value", "words"), [(None, "–"), (0.0, "0.00%"), (2e-6, "less than 0.01%"), (0.1234, "12.34%")]
 )
 def test_shares_in_words(value, words):
-    assert your_network._share(value) == words
+    assert network_tables.share_in_words(value) == words
 
 
 def test_a_site_without_a_count_has_a_dash():
     site = {"module": "a", "function": "relu", "calls": 3, "hits": 1, "by_rounding": None}
     site |= {"dead_units": 2.0, "structural": float("nan"), "units": None}
-    table = your_network.sites(pd.DataFrame([{"sites": [site]}]))
+    table = network_tables.sites(pd.DataFrame([{"sites": [site]}]))
     assert table.iloc[0].tolist() == ["a", "relu", "3", "1", "–", "2", "–", "–"]

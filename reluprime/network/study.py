@@ -12,10 +12,8 @@ from torchvision import models as torchvision_models
 
 from reluprime.check import check
 from reluprime.config import Config, later, study
-from reluprime.instruments.activations import relu
 from reluprime.instruments.arithmetic import Arithmetic
 from reluprime.instruments.precision import Precision, best_device
-from reluprime.testing import assert_derivative_at_kinks
 from reluprime.training import study as training
 from reluprime.training.study import TrainingConfig
 
@@ -108,59 +106,6 @@ def _pairs(images: Tensor, labels: Tensor) -> list[tuple[Tensor, Tensor]]:
     return list(zip(images, labels, strict=True))
 
 
-# ---- the page ----
-
-
-def name(config: dict) -> str:
-    """A network in words."""
-    trained = config.get("trained")
-    if not isinstance(trained, dict):
-        return config["network"]
-    epochs = trained["epochs"]
-    words = f"{trained['architecture']} trained on {trained['dataset']}"
-    return f"{words}, {epochs} epoch{'s' * (epochs > 1)}"
-
-
-def table(cells: pd.DataFrame) -> pd.DataFrame:
-    """A row a network and condition: what the check says, and what it cost."""
-    rows = []
-    for cell in cells.to_dict("records"):
-        own, n = cell["summary"], cell["n_batches"]
-        rounding = own["by_rounding"]
-        rows.append(
-            {"network": name(cell), "precision": _precision(cell)}
-            | {"arithmetic": _or(cell.get("arithmetic"), "native")}
-            | {"mini-batches that depend on s": f"{own['affected']} of {n}"}
-            | {"by (of the gradient's length)": _share(own["relative_l2"])}
-            | {"another mini-batch changes it by": _share(own["next_batch"])}
-            | {"calls": _count(own["calls"]), "at a kink by rounding": _count(rounding)}
-            | {"also in fp64": _count(own["structural"])}
-            | {"seconds": f"{cell['check_seconds']:.0f}"}
-        )
-    return pd.DataFrame(rows)
-
-
-def _precision(cell: dict) -> str:
-    return f"{cell['precision']} autocast" if cell.get("autocast") is True else cell["precision"]
-
-
-def _or(value: Any, otherwise: str) -> Any:
-    """The value, or a word where there is none (None, or NaN of an older record)."""
-    return otherwise if value is None or value != value else value
-
-
-def _count(value: Any) -> str:
-    """A whole number with commas; a name as it is, and a dash for nothing."""
-    value = _or(value, "–")
-    return value if isinstance(value, str) else f"{value:,.0f}"
-
-
-def _share(value: float | None) -> str:
-    if value is None or value != value:
-        return "–"
-    return f"{value:.2%}" if value >= 5e-5 or value == 0 else "less than 0.01%"
-
-
 def grids(
     networks: list[str],
     precisions: list[str],
@@ -201,56 +146,3 @@ def grids(
         ]
         for name, group in own.items()
     }
-
-
-def answers(cells: pd.DataFrame) -> pd.DataFrame:
-    """The check's sentence on each network, in its first condition."""
-    first = cells.drop_duplicates("network")
-    return pd.DataFrame(
-        {"network": name(cell), "answer": cell["answer"]} for cell in first.to_dict("records")
-    )
-
-
-def sites(cells: pd.DataFrame) -> pd.DataFrame:
-    """Each call site of a network, in its first condition."""
-    (cell,) = cells.head(1).to_dict("records")
-    words = {"by_rounding": "by rounding", "dead_units": "dead units", "structural": "also in fp64"}
-    columns = ["module", "function", "calls", "hits", *words, "units"]
-    rows = [{c: _count(site[c]) for c in columns} for site in cell["sites"]]
-    return pd.DataFrame(rows, dtype=object).rename(columns=words)
-
-
-class _Released(torch.autograd.Function):
-    """ReLU whose gradient at 0 is the number 1, whatever comes from upstream.
-
-    Our own words for what both releases compute.
-    """
-
-    @staticmethod
-    def forward(ctx, x):
-        ctx.save_for_backward(x)
-        return x.clamp(min=0)
-
-    @staticmethod
-    def backward(ctx, upstream):
-        (x,) = ctx.saved_tensors
-        return torch.where(x == 0, 1.0, upstream * (x > 0)).to(upstream.dtype)
-
-
-def tried_rules() -> pd.DataFrame:
-    """What `assert_derivative_at_kinks` says of PyTorch's ReLU, ours and the released rule."""
-    functions = {
-        "torch.relu": torch.relu,
-        "reluprime.relu, s=0.5": lambda x: relu(x, s=0.5),
-        "the released rule, s=1": _Released.apply,
-        "the same, as reluprime has it": lambda x: relu(x, s=1.0, gradient_rule="injected"),
-    }
-    return pd.DataFrame({"function": n, "it says": _said(f)} for n, f in functions.items())
-
-
-def _said(function) -> str:
-    try:
-        assert_derivative_at_kinks(function)
-    except AssertionError as error:
-        return str(error)
-    return "passes"
