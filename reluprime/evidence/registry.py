@@ -7,7 +7,6 @@ part of it: moved or written anew with the same outcomes, a rule stays registere
 once each in a file of their own, by their hash.
 """
 
-import hashlib
 import json
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
@@ -17,6 +16,7 @@ from reluprime import records
 from reluprime.evidence import made_up
 from reluprime.evidence.claim import Cell, Claim, Evidence
 from reluprime.evidence.finding import Condition
+from reluprime.records.keys import digest
 
 FILE = records.REPOSITORY / "records" / "registry" / "rules.jsonl"
 GRIDS = "grids.jsonl"  # beside it
@@ -46,12 +46,6 @@ def entry(claim: Claim, condition: Condition) -> dict:
         "cells": [_cell(cell) for cell in claim.grid(*condition)],
     }
     return content | {"hash": digest(content)}
-
-
-def digest(content) -> str:
-    """16 hex digits of a SHA-256 over JSON."""
-    canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
 
 def _cell(cell: Cell) -> dict:

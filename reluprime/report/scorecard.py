@@ -20,7 +20,12 @@ from reluprime.training import claims as training_claims
 from reluprime.volume import claims as volume_claims
 from reluprime.volume import predictions
 
-_MODULES = (bifurcation_claims, volume_claims, training_claims, search_claims)
+_MODULES = (
+    bifurcation_claims,
+    volume_claims,
+    training_claims,
+    search_claims,
+)
 
 
 def _place(claim: Claim) -> tuple[str, int]:
