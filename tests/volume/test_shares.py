@@ -1,13 +1,9 @@
-"""Intervals, tests and tables, on numbers that can be checked by hand."""
+"""Shares of networks in the zone from cells of the Monte Carlo."""
 
-import math
-
-import numpy as np
 import pandas as pd
 import pytest
 
-from reluprime.bifurcation import tables
-from reluprime.evidence import intervals, tests
+from reluprime.evidence import intervals
 from reluprime.volume import shares as volume_shares
 from reluprime.volume import table_1
 
@@ -40,41 +36,6 @@ CELL = {
 
 def networks(rule="chain", cells=(CELL,)):
     return volume_shares.by_network(pd.DataFrame(cells), rule)
-
-
-def test_margins_of_the_paper():
-    assert intervals.hoeffding_margin(1000) == pytest.approx(0.04295, abs=5e-6)
-    expected = math.sqrt((1 / 1000 + 1 / 118) * math.log(40) / 2)
-    assert intervals.mcdiarmid_margin(1000, 118) == pytest.approx(expected)
-    assert round(intervals.mcdiarmid_margin(1000, 118), 2) == 0.13  # as B21 prints it
-
-
-@pytest.mark.parametrize(
-    ("k", "n", "low", "high"),
-    [(0, 10, 0, 0.3085), (10, 10, 0.6915, 1), (5, 10, 0.1871, 0.8129), (400, 1000, 0.3695, 0.4311)],
-)
-def test_clopper_pearson_known_values(k, n, low, high):
-    assert intervals.clopper_pearson(k, n) == pytest.approx((low, high), abs=1e-4)
-
-
-def test_clopper_pearson_covers_at_least_95_percent():
-    """2,000 draws: a true coverage of 95 % falls below 93.5 % with probability below 0.002."""
-    random = np.random.RandomState(0)
-    hits = [
-        low <= 0.4 <= high
-        for low, high in (
-            intervals.clopper_pearson(int(k), 50) for k in random.binomial(50, 0.4, 2000)
-        )
-    ]
-    assert np.mean(hits) >= 0.935
-
-
-def test_bootstrap_of_the_mean_is_near_the_normal_interval():
-    values = np.random.RandomState(0).normal(3, 1, 400)
-    low, high = intervals.bootstrap_mean(values)
-    half = 1.96 * values.std(ddof=1) / 20
-    assert (low, high) == pytest.approx((values.mean() - half, values.mean() + half), abs=0.01)
-    assert intervals.bootstrap_mean([2, 2, 2]) == (2, 2)
 
 
 def test_networks_get_their_own_differences():
@@ -146,45 +107,3 @@ def test_relative_differences_are_long():
         "chain": 0.6,
         "injected": 60.0,
     }
-
-
-def test_run_table_reads_the_event_or_says_that_there_is_none():
-    run = {
-        "activation": "relu",
-        "precision": "fp32",
-        "seed": 3,
-        "event": {
-            "step": 1,
-            "layer": "activation1",
-            "neuron": 7,
-            "relative_gradient_difference": {"control": 0.0, "chain s=1": 0.002},
-        },
-        "distance": {"control": [0.0, 0.0, 0.0], "chain s=1": [0.0, 0.5, 0.75]},
-    }
-    table = tables.run_table(pd.DataFrame([run, run | {"event": None}]))
-    first = table.iloc[0].to_dict()
-    assert (first["step"], first["where"]) == (1, "activation1, neuron 7")
-    assert first["chain s=1 jump"] == "0.5"
-    assert (first["chain s=1 gradient"], first["chain s=1 end"]) == ("0.002", "0.75")
-    assert table.iloc[1][["step", "where"]].tolist() == ["–", "–"]
-
-
-def test_quartiles_of_nothing():
-    assert all(math.isnan(q) for q in intervals.quartiles([]))
-    assert intervals.quartiles([1, 2, 3, 4, 5]) == (2, 3, 4)
-
-
-def test_is_larger_keeps_its_error_rate():
-    """400 comparisons of equal distributions: 5 % false alarms, below 9 % but for 1 in 1,000."""
-    random = np.random.RandomState(0)
-    alarms = [tests.is_larger(*random.normal(size=(2, 30))) for _ in range(400)]
-    assert np.mean(alarms) < 0.09
-    assert tests.is_larger([5, 6, 7, 8], [1, 2, 3, 4])
-    assert not tests.is_larger([1, 2, 3, 4], [5, 6, 7, 8])
-    assert not tests.is_larger([], [1])
-
-
-def test_differ():
-    assert tests.differ([10, 90], [100, 100], 0.01)
-    assert not tests.differ([50, 52], [100, 100], 0.01)
-    assert not tests.differ([0, 0], [100, 100], 0.01)

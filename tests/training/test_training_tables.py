@@ -6,26 +6,13 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from reluprime import records
-from reluprime.evidence.intervals import bootstrap_mean, poisson_interval
 from reluprime.instruments.activations import GRADIENT_RULES
 from reluprime.search import tables as search_tables
 from reluprime.training import figures as learning_figures
 from reluprime.training import tables as learning
 from reluprime.training.study import TrainingConfig
-from reluprime.training.zero_tables import zero_rate_table, zero_rates, zeros_by_layer
-from reluprime.training.zeros import ZeroCountConfig
-from reluprime.volume import figures as volume_figures
-from reluprime.volume.convolutional import (
-    conv_shares,
-    conv_shares_by_rule,
-    conv_table,
-    published_conv_shares,
-)
-from reluprime.volume.study import VolumeConfig
 
 PROVENANCE = {"device_name": "made up", "threads": 1}
-# ---- synthetic records of training ----
 
 
 def cell(config, accuracy, diverged=None):
@@ -64,9 +51,6 @@ def experiment(base, accuracies, rule="injected"):
 def frames(*experiments):
     rows = [row for rows in experiments for row in rows]
     return {"training.fit": pd.DataFrame(rows)}
-
-
-# ---- tables ----
 
 
 def test_a_run_is_a_row_and_an_ensemble_one_a_member():
@@ -144,103 +128,7 @@ def test_difference_test_keeps_its_risk():
     assert 0.035 < np.mean([learning.difference_test(d) < 0.05 for d in draws]) < 0.065
 
 
-def test_bootstrap_coverage():
-    """How often the 95 % bootstrap interval of the mean of n normal differences holds 0: it
-    falls short for a few runs, so the rules use t-tests, and the page says so."""
-    random = np.random.RandomState(3)
-    for n, least, most in ((3, 0.65, 0.85), (5, 0.78, 0.9), (30, 0.9, 0.97)):
-        inside = []
-        for _ in range(200):
-            low, high = bootstrap_mean(random.normal(0, 1, n))
-            inside.append(low <= 0 <= high)
-        assert least < np.mean(inside) < most, n
-
-
 # rule -> (records where the claim holds, records where it does not)
-
-
-# ---- convolutional networks ----
-
-
-def conv_cell(first, **condition):
-    """A Monte Carlo cell of 100 networks; first: {first affected mini-batch: networks}."""
-    found = [b for b, n in first.items() for _ in range(n)]
-    config = VolumeConfig(
-        **{"dataset": "cifar10", "batch_size": 100, "n_networks": len(found), "max_batches": 60}
-        | condition,
-        stop_at_first=True,
-    )
-    lists = {
-        f"{name}_{rule}": value
-        for rule in GRADIENT_RULES
-        for name, value in {
-            "affected": [int(b is not None) for b in found],
-            "first_affected": found,
-            "relative_difference": [1.0] * sum(b is not None for b in found),
-            "relative_difference_first_layer": [1.0] * sum(b is not None for b in found),
-            "nonfinite": 0,
-        }.items()
-    }
-    row = config.model_dump() | {"n_batches": config.max_batches} | lists
-    return row | {"hidden_sizes": (), "key": "", "provenance": PROVENANCE}
-
-
-def test_conv_shares_count_networks_that_saw_enough_mini_batches():
-    cells = pd.DataFrame(
-        [
-            conv_cell({0: 10, 3: 30, None: 60}, architecture="vgg11"),
-            conv_cell({0: 5, None: 5}, architecture="vgg11", seed=100, max_batches=2),
-        ]
-    )
-    shares = conv_shares(cells, "chain", [1, 3, 4, 60]).set_index("batches")
-    assert shares["networks"].tolist() == [110, 100, 100, 100]
-    assert shares["in_zone"].tolist() == [15, 10, 40, 40]
-
-
-# ---- P17 ----
-
-
-def zero_cell(hidden_sizes, precision, zeros, calls, **changes):
-    config = ZeroCountConfig(
-        **{"hidden_sizes": hidden_sizes, "precision": precision, "s": 1.0} | changes
-    )
-    result = {
-        "cumulative_zeros": [[zeros // 2, zeros]],
-        "cumulative_calls": [[calls // 2, calls]],
-        "zeros_by_layer": {},
-        "final_accuracy": [0.9],
-        "diverged_epoch": [None],
-    }
-    return config.model_dump() | result | {"key": "", "provenance": PROVENANCE}
-
-
-def zero_frames(factor):
-    shapes = [(64,), (256,), (64,) * 3, (256,) * 3]
-    rates = [1e-8, 1.5e-8, 2e-8, factor * 1e-8]
-    return {
-        "zeros.count": pd.DataFrame(
-            zero_cell(shape, precision, round(rate * 1e10), 10**10)
-            for precision in ("fp16", "fp32")
-            for shape, rate in zip(shapes, rates, strict=True)
-        )
-    }
-
-
-def test_zero_rates_add_up_networks_of_a_shape():
-    cells = [zero_cell((64,), "fp32", 4, 100, seed=seed) for seed in range(2)]
-    row = zero_rates(pd.DataFrame(cells)).iloc[0]
-    assert (row["zeros"], row["calls"], row["rate"]) == (8, 200, 0.04)
-    assert row["low"] < row["rate"] < row["high"]
-
-
-def test_poisson_interval_against_known_values():
-    """Exact 95 % intervals for 0 and 10 events (Garwood 1936)."""
-    low, high = poisson_interval(np.array([0.0, 10.0]))
-    assert low == pytest.approx([0, 4.795], abs=1e-3)
-    assert high == pytest.approx([3.689, 18.39], abs=1e-2)
-
-
-# ---- what the pages show ----
 
 
 RELEASED = {"network": "resnet18", "optimizer": "sgd", "batch_norm": False}
@@ -310,32 +198,6 @@ def test_one_run_has_no_interval():
     assert (last["points against s=0"], last["outcome"]) == ("-10.00", "open")
 
 
-def test_the_table_of_convolutional_networks():
-    cells = pd.DataFrame([conv_cell({0: 10, 3: 30, None: 60}, architecture="vgg11")])
-    row = conv_table(cells.assign(exact_zeros=[{"features.1": 7}]), [1, 6]).iloc[0]
-    assert (row["network"], row["batch norm"], row["networks"]) == ("vgg11", "no", 100)
-    assert row["exact zeros"] == 7
-    assert row["chain, after 1"] == "10% [5%, 18%]"
-    assert row["injected, after 6"].startswith("40% [")
-
-
-def test_the_table_of_zero_rates():
-    rates = zero_rates(zero_frames(3.0)["zeros.count"])
-    row = zero_rate_table(rates).set_index(["precision", "rule"]).loc[("fp32", "chain")]
-    assert row["networks"] == 4
-    assert row["exact zeros"] == 100 + 150 + 200 + 300
-    assert row["zeros a call"].startswith("1.87e-08 [")
-    assert row["networks with at least 10"] == "1.0e-08 to 3.0e-08 (4)"
-
-
-def test_zeros_by_layer_adds_up_widths_and_rules():
-    cells = [zero_cell((w, w), "fp32", 0, 10) for w in (16, 64)]
-    layers = [{"activation1": [1], "activation2": [2]}, {"activation1": [3], "activation2": [4]}]
-    frame = pd.DataFrame(cells).assign(zeros_by_layer=layers)
-    row = zeros_by_layer(frame).iloc[0]
-    assert (row["depth"], row["layer 1"], row["layer 2"]) == (2, 4, 6)
-
-
 def marks(axes, label):
     """The points that a panel draws under a label."""
     return [
@@ -367,19 +229,3 @@ def test_the_effect_panel_shows_points():
     figure = learning_figures.effect_figure(effects, "condition", released)
     ((x, _),) = marks(figure.axes[0], "published")
     assert x == pytest.approx(-80.136)
-
-
-def test_the_zone_panel_shows_shares():
-    cells = pd.DataFrame([conv_cell({0: 10, 3: 30, None: 60}, architecture="vgg11")])
-    released = published_conv_shares(records.published("paper_volume_conv.csv"))
-    figure = volume_figures.conv_volume_figure(conv_shares_by_rule(cells, [1, 6]), released)
-    without = figure.axes[0]
-    assert marks(without, "fp32, published")[0] == (1.0, 0.104)
-    assert {line.get_ydata()[0] for line in without.get_lines()} >= {0.1, 0.104}
-
-
-def test_the_zero_panels_show_counts():
-    rates = zero_rates(zero_frames(3.0)["zeros.count"])
-    released = pd.DataFrame({"precision": ["fp32"], "zeros": [64], "calls": [18432000000]})
-    figure = learning_figures.zero_calls_figure(rates, released)
-    assert marks(figure.axes[1], "fp32, published") == [(18432000000.0, 64 / 18432000000)]

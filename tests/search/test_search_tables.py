@@ -1,4 +1,4 @@
-"""Tables and verdict rules of M23's experiments, on synthetic records."""
+"""Tables and figures of searches, on made-up records."""
 
 import json
 import math
@@ -6,37 +6,13 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
-from test_learning import PROVENANCE, cell, experiment
 
-from reluprime.bifurcation import figures as bifurcation_figures
-from reluprime.bifurcation import tables as bifurcation_tables
 from reluprime.search import figures as search_figures
 from reluprime.search import tables as search_tables
 from reluprime.search.study import SearchConfig, Space, arms
-from reluprime.training import figures as training_figures
-from reluprime.training import tables as learning
-from reluprime.training import zero_tables
 from reluprime.training.study import TrainingConfig
 
-FC = {
-    "dataset": "mnist",
-    "hidden_sizes": (200, 200, 200),
-    "optimizer": "adam",
-    "momentum": 0.0,
-    "epochs": 50,
-}
-
-
-def zeros(rows, first, last):
-    """Exact zeros of the first and of the last half of the epochs, the seed more in both."""
-    for row in rows:
-        half = row["epochs"] // 2
-        n = [first + row["seed"]] * half + [last + 1.5 * row["seed"]] * half
-        row["exact_zeros"] = {"activation1": [n]}
-    return rows
-
-
-# ---- searches ----
+PROVENANCE = {"device_name": "made up", "threads": 1}
 
 
 def search_rows(network, best, repeats=12, luck=0.002, n_train=None, width=1.0, n_trials=10):
@@ -134,75 +110,6 @@ def test_trials_stand_beside_the_published_ones():
     assert counts[search_tables.IGNORED] == 3
 
 
-# ---- runs ----
-
-
-def test_the_trend_leaves_out_a_middle_epoch():
-    row = cell(TrainingConfig(**FC | {"epochs": 5}), 0.9)
-    row["exact_zeros"] = {"a": [[1, 2, 90, 3, 4]], "b": [[0, 0, 0, 10, 0]]}
-    runs = learning.runs(pd.DataFrame([row]))
-    assert runs["zeros_by_epoch"].tolist() == [(1, 2, 90, 13, 4)]
-    assert zero_tables.trend(runs).tolist() == [14.0]
-
-
-def test_zeros_by_epoch():
-    row = cell(TrainingConfig(**FC | {"epochs": 2}), 0.9)  # 2 and 1 zeros an epoch in two layers
-    table = zero_tables.zeros_by_epoch(learning.runs(pd.DataFrame([row])))
-    assert table["zeros"].tolist() == [3, 3]
-    assert table["epoch"].tolist() == [1, 2]
-
-
-def paired(precision, seed, apart, **changes):
-    return {
-        "dataset": "mnist",
-        "hidden_sizes": (2000,),
-        "optimizer": "adam",
-        "lr": 1e-3,
-        "precision": precision,
-        "seed": seed,
-        "distance": {
-            "control": [0.0, 0.0],
-            "chain s=1": [0.0, 0.0],
-            "injected s=1": [9.0, apart + seed],
-        },
-        "sum_difference": {
-            "control": [0.0, 0.0],
-            "chain s=1": [0.0, 0.0],
-            "injected s=1": [0.0, 0.1],
-        },
-    } | changes
-
-
-def test_distances_beside_the_sums_of_weights():
-    table = bifurcation_tables.distances(pd.DataFrame([paired("bf16", 0, 2.0)]))
-    assert set(table["gradient_rule"]) == {"chain", "injected"}
-    own = table[(table["gradient_rule"] == "injected") & (table["step"] == 2)]
-    assert own.set_index("quantity")["value"].to_dict() == {"L1 distance": 2.0, "sums": 0.1}
-    last = bifurcation_tables.distance_table(table).set_index("gradient_rule")
-    shown = last.loc["injected", ["L1 distance", "sums", "runs", "apart"]].tolist()
-    assert shown == ["2", "0.1", 1, 1]
-    assert last.loc["chain", "apart"] == 0
-
-
-def test_a_distance_that_is_not_a_number_is_counted():
-    table = bifurcation_tables.distances(pd.DataFrame([paired("fp16", 0, math.nan)]))
-    last = bifurcation_tables.distance_table(table).set_index("gradient_rule")
-    assert last["not finite"].to_dict() == {"chain": 0, "injected": 1}
-
-
-# ---- figures ----
-
-
-def test_the_distance_figure_says_where_nothing_parts_and_where_nothing_is_finite():
-    cells = [paired("fp32", 0, 2.0), paired("fp16", 0, math.nan), paired("fp64", 0, 0.0)]
-    for broken, value in ((cells[1], math.nan), (cells[2], 0.0)):
-        for quantity in ("distance", "sum_difference"):
-            broken[quantity] = {label: [value] * 2 for label in broken[quantity]}
-    figure = bifurcation_figures.distance_figure(bifurcation_tables.distances(pd.DataFrame(cells)))
-    texts = {axes.get_title(): [t.get_text() for t in axes.texts] for axes in figure.axes}
-    assert texts == {"fp32": [], "fp16": ["not finite"], "fp64": ["never apart"]}
-
-
 def test_the_gain_figure_shows_points():
     found = search_tables.searches(search_rows("mlp", best(injected=0.95)))
     right = search_figures.gain_figure(found, -0.0044).axes[1]
@@ -211,11 +118,3 @@ def test_the_gain_figure_shows_points():
     assert labels[1] == "searched, injected"
     assert list(shown[2]) == list(100 * search_tables.gains(found, "searched, injected"))
     assert any(list(x) == [pytest.approx(-0.44)] * 2 for x in shown if len(x) == 2)
-
-
-def test_the_zeros_figure_adds_up():
-    rows = zeros(experiment(FC | {"precision": "bf16", "epochs": 4}, {0.0: 0.9, 1.0: 0.9}), 2, 4)
-    runs = learning.both_rules(learning.runs(pd.DataFrame(rows)))
-    panel = training_figures.zeros_figure(zero_tables.zeros_by_epoch(runs)).axes[1]
-    # Seeds 0 to 3: means of 2 + 1.5 in the first half and 4 + 2.25 in the last.
-    assert list(panel.get_lines()[0].get_ydata()) == [3.5, 7.0, 13.25, 19.5]

@@ -13,8 +13,8 @@ from reluprime.network.study import NetworkCheckConfig
 from reluprime.speed import released
 from reluprime.speed import study as speed
 from reluprime.speed.study import IN_MEMORY, PRODUCTS, RELEASED, TORCH, Contender, SpeedConfig, Task
+from reluprime.volume import VolumeConfig
 from reluprime.volume import study as volume
-from reluprime.volume.study import VolumeConfig
 
 CPU = torch.device("cpu")
 

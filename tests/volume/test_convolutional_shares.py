@@ -1,0 +1,79 @@
+"""Shares of convolutional networks in the zone by mini-batches seen."""
+
+import pandas as pd
+
+from reluprime import records
+from reluprime.instruments.activations import GRADIENT_RULES
+from reluprime.volume import VolumeConfig
+from reluprime.volume import figures as volume_figures
+from reluprime.volume.convolutional import (
+    conv_shares,
+    conv_shares_by_rule,
+    conv_table,
+    published_conv_shares,
+)
+
+PROVENANCE = {"device_name": "made up", "threads": 1}
+
+
+def conv_cell(first, **condition):
+    """A Monte Carlo cell of 100 networks; first: {first affected mini-batch: networks}."""
+    found = [b for b, n in first.items() for _ in range(n)]
+    config = VolumeConfig(
+        **{"dataset": "cifar10", "batch_size": 100, "n_networks": len(found), "max_batches": 60}
+        | condition,
+        stop_at_first=True,
+    )
+    lists = {
+        f"{name}_{rule}": value
+        for rule in GRADIENT_RULES
+        for name, value in {
+            "affected": [int(b is not None) for b in found],
+            "first_affected": found,
+            "relative_difference": [1.0] * sum(b is not None for b in found),
+            "relative_difference_first_layer": [1.0] * sum(b is not None for b in found),
+            "nonfinite": 0,
+        }.items()
+    }
+    row = config.model_dump() | {"n_batches": config.max_batches} | lists
+    return row | {"hidden_sizes": (), "key": "", "provenance": PROVENANCE}
+
+
+def test_conv_shares_count_networks_that_saw_enough_mini_batches():
+    cells = pd.DataFrame(
+        [
+            conv_cell({0: 10, 3: 30, None: 60}, architecture="vgg11"),
+            conv_cell({0: 5, None: 5}, architecture="vgg11", seed=100, max_batches=2),
+        ]
+    )
+    shares = conv_shares(cells, "chain", [1, 3, 4, 60]).set_index("batches")
+    assert shares["networks"].tolist() == [110, 100, 100, 100]
+    assert shares["in_zone"].tolist() == [15, 10, 40, 40]
+
+
+def test_the_table_of_convolutional_networks():
+    cells = pd.DataFrame([conv_cell({0: 10, 3: 30, None: 60}, architecture="vgg11")])
+    row = conv_table(cells.assign(exact_zeros=[{"features.1": 7}]), [1, 6]).iloc[0]
+    assert (row["network"], row["batch norm"], row["networks"]) == ("vgg11", "no", 100)
+    assert row["exact zeros"] == 7
+    assert row["chain, after 1"] == "10% [5%, 18%]"
+    assert row["injected, after 6"].startswith("40% [")
+
+
+def marks(axes, label):
+    """The points that a panel draws under a label."""
+    return [
+        tuple(map(float, point))
+        for line in axes.get_lines()
+        if line.get_label() == label
+        for point in zip(*line.get_data(), strict=True)
+    ]
+
+
+def test_the_zone_panel_shows_shares():
+    cells = pd.DataFrame([conv_cell({0: 10, 3: 30, None: 60}, architecture="vgg11")])
+    released = published_conv_shares(records.published("paper_volume_conv.csv"))
+    figure = volume_figures.conv_volume_figure(conv_shares_by_rule(cells, [1, 6]), released)
+    without = figure.axes[0]
+    assert marks(without, "fp32, published")[0] == (1.0, 0.104)
+    assert {line.get_ydata()[0] for line in without.get_lines()} >= {0.1, 0.104}
