@@ -1,0 +1,1 @@
+"""How many kinks does it take: trainings whose kinks are widened, an intervention of ours."""

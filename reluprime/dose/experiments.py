@@ -4,9 +4,8 @@ from collections.abc import Iterable, Sequence
 
 from reluprime.evidence.claim import Cell
 from reluprime.training import experiments
-from reluprime.training import study as training
 from reluprime.training.experiments import CIFAR_MARGIN, MLP_MARGIN
-from reluprime.training.study import TrainingConfig
+from reluprime.training.study import TrainingConfig, fit
 
 SEEDS = range(5)
 MLP = TrainingConfig(
@@ -61,10 +60,8 @@ def bands(
     for width in widths:
         for seed in seeds:
             own = base.replace(kink_width=width, seed=seed, **changes)
-            found.append(Cell(training.fit, own))
-            found += [
-                Cell(training.fit, own.replace(s=s, gradient_rule=gradient_rule)) for s in s_values
-            ]
+            found.append(Cell(fit, own))
+            found += [Cell(fit, own.replace(s=s, gradient_rule=gradient_rule)) for s in s_values]
     return found
 
 

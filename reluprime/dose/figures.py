@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullLocator
 
-from reluprime.dose import tables as dose_tables
+from reluprime.dose.tables import RELEASED, by_width
 from reluprime.evidence.style import PUBLISHED, RULE_COLOURS, RULE_MARKERS, taken_from_pyplot
 
 NAMES = {"mlp": "MLP 3x256, MNIST", "vgg11": "VGG11, CIFAR-10", "resnet18": "ResNet-18, CIFAR-10"}
@@ -54,7 +54,7 @@ def dose_panel(axes: Axes, pairs: pd.DataFrame) -> None:
     for rule, label in (("chain", "derivative"), ("injected", "constant")):
         own = pairs[(pairs["gradient_rule"] == rule) & (pairs["s"] == 1)]
         if len(own):
-            _line(axes, dose_tables.curve(own), rule, label)
+            _line(axes, by_width(own), rule, label)
     axes.axhline(0, color=PUBLISHED, linewidth=0.8)
     _log_doses(axes)
     axes.margins(x=0.18)
@@ -84,7 +84,7 @@ def answer_figure(by_network: dict[str, pd.DataFrame]) -> Figure:
     for (network, pairs), marker in zip(by_network.items(), "os^", strict=True):
         for rule in ("chain", "injected"):
             own = pairs[(pairs["gradient_rule"] == rule) & (pairs["s"] == 1)]
-            line = dose_tables.curve(own) if len(own) else own.assign(dose=0.0)
+            line = by_width(own) if len(own) else own.assign(dose=0.0)
             line = line[line["dose"] > 0].sort_values("dose")
             if line.empty:
                 continue
@@ -111,7 +111,7 @@ def s_figure(pairs: pd.DataFrame) -> Figure:
     values = sorted(set(own["s"]), key=abs)
     shades = plt.get_cmap("Oranges")(np.linspace(0.35, 1, max(len(values), 1)))
     for s, shade in zip(values, shades, strict=False):
-        curve = dose_tables.curve(own[own["s"] == s])
+        curve = by_width(own[own["s"] == s])
         curve = curve[curve["dose"] > 0].sort_values("dose")
         if curve.empty:
             continue
@@ -153,11 +153,11 @@ def mitigation_figure(pairs: pd.DataFrame) -> Figure:
     styles = ("-", "--", "-.", ":")
     for index, name in enumerate(names):
         own = pairs[(pairs["condition"] == name) & (pairs["s"] == 1)]
-        curve = dose_tables.curve(own[own["gradient_rule"] == "injected"])
+        curve = by_width(own[own["gradient_rule"] == "injected"])
         if curve.empty:
             continue
         curve = curve[curve["dose"] > 0].sort_values("dose")
-        first = name == dose_tables.RELEASED
+        first = name == RELEASED
         axes.plot(
             curve["dose"],
             100 * curve["difference"],
@@ -183,7 +183,7 @@ def paper_figure(pairs: pd.DataFrame, doses: pd.DataFrame, units: int) -> Figure
     for rule, label in (("chain", "derivative"), ("injected", "constant")):
         own = pairs[(pairs["gradient_rule"] == rule) & (pairs["s"] == 1)]
         if len(own):
-            curve = dose_tables.curve(own)
+            curve = by_width(own)
             _line(axes, curve.assign(dose=curve["dose"] / units), rule, label)
     for index, row in enumerate(doses.to_dict("records")):
         low, high = row["low"] / row["units"], row["high"] / row["units"]

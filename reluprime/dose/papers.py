@@ -15,9 +15,8 @@ from reluprime.instruments.activations import ReLU
 from reluprime.instruments.models import relu_calls
 from reluprime.instruments.units import UnitRanges
 from reluprime.records import Store, table
-from reluprime.training import study as training
-from reluprime.training import tables as learning
-from reluprime.training.study import TrainingConfig
+from reluprime.training import tables as training_tables
+from reluprime.training.study import TrainingConfig, fit
 
 # B21's trainings without batch norm at fp32: epochs, images and the published values of s (P9,
 # P10, P12, P13, P15). Mini-batches of 128.
@@ -38,7 +37,7 @@ def rates(store: Store) -> pd.DataFrame:
     A row a network and optimizer: zeros, calls, runs, rate, low, high (Poisson, 95 %). Widths and
     numbers of epochs differ from the papers'.
     """
-    runs = learning.runs(table(training.fit, store))
+    runs = training_tables.runs(table(fit, store))
     plain = {"precision": "fp32", "arithmetic": "native", "s": 0, "batch_norm": False}
     runs = runs[matches(runs, plain | {"dropout": 0, "kink_width": 0})]
     rows = []
@@ -117,8 +116,8 @@ def paper_table(doses: pd.DataFrame, found: pd.DataFrame, pairs: pd.DataFrame) -
 def _published_drop(architecture: str, optimizer: str) -> str:
     """B21's mean at s=1 less its mean at s=0, in points; "not released" where there is none."""
     dataset = "mnist" if architecture == "mlp" else "cifar10"
-    published = learning.published_accuracy(
+    published = training_tables.published_accuracy(
         network=architecture, optimizer=optimizer, dataset=dataset, batch_norm=False
     )
     at = published[published["s"] == 1]
-    return learning.signed(100 * at["difference"].iloc[0]) if len(at) else "not released"
+    return training_tables.signed(100 * at["difference"].iloc[0]) if len(at) else "not released"

@@ -14,22 +14,21 @@ import pandas as pd
 from reluprime.evidence.claim import Cell, Evidence
 from reluprime.evidence.finding import matches
 from reluprime.training import arms
-from reluprime.training import study as training
-from reluprime.training import tables as learning
-from reluprime.training.study import TrainingConfig
+from reluprime.training import tables as training_tables
+from reluprime.training.study import TrainingConfig, fit
 
-SHARED = [*learning.CONDITION, "seed", "machine"]  # by a run and its reference at s=0
+SHARED = [*training_tables.CONDITION, "seed", "machine"]  # by a run and its reference at s=0
 
 
 def runs(cells: pd.DataFrame) -> pd.DataFrame:
-    """The table of `learning.runs` of single networks, with what a band adds.
+    """The table of `training_tables.runs` of single networks, with what a band adds.
 
     Further columns: kinks (inputs in the band, or exact zeros where there is none, over all
     epochs and layers), kinks_by_epoch, dead_units and always_on_units (after the last epoch, over
     all layers; NaN where they were not counted), dead_by_layer (a tuple), stuck (it diverged or
     ended at chance), counts_as (the accuracy that enters a test: chance for a stuck run).
     """
-    table = learning.runs(cells)
+    table = training_tables.runs(cells)
     rows = [row for row in cells.to_dict("records") if row["evaluate_on"] == "test"]
     own = pd.DataFrame([_own(row) for row in rows], columns=_OWN, index=table.index)
     table = pd.concat([table, own], axis=1)
@@ -80,7 +79,7 @@ def measured(evidence: Evidence, cells: Iterable[Cell]) -> pd.DataFrame:
 
 def all_runs(evidence: Evidence, cells: Iterable[Cell]) -> pd.DataFrame:
     """:func:`runs` of a grid's records."""
-    return runs(evidence.table(training.fit, dict.fromkeys(c.config for c in cells)))
+    return runs(evidence.table(fit, dict.fromkeys(c.config for c in cells)))
 
 
 FREE = ("seed", "kink_width", "s", "gradient_rule", "image_folder", "n_networks")

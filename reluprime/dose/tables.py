@@ -6,7 +6,7 @@ from collections.abc import Iterable
 import numpy as np
 import pandas as pd
 
-from reluprime.dose import claims as dose_claims
+from reluprime.dose.claims import CLAIMS
 from reluprime.dose.claims.stand_in import beside_the_band
 from reluprime.dose.experiments import (
     GRIDS,
@@ -23,10 +23,10 @@ from reluprime.dose.thresholds import POINT, TEN_POINTS, thresholds
 from reluprime.evidence.claim import Cell, Evidence
 from reluprime.evidence.intervals import poisson_interval, t_margin
 from reluprime.records import Store
-from reluprime.training import study as training
-from reluprime.training import tables as learning
+from reluprime.training import tables as training_tables
+from reluprime.training.study import fit
 
-STUDIES = ("training.fit",)
+STUDIES = ("fit",)
 RELEASED = "as released"  # SGD with momentum 0.9 and weight decay, no batch norm
 
 
@@ -72,13 +72,13 @@ def _split(changes: dict):
 def cells_of(store: Store, cells: Iterable[Cell]) -> pd.DataFrame:
     """The records of a grid, for their source."""
     found = evidence_of(store)
-    return found.table(training.fit, dict.fromkeys(cell.config for cell in cells))
+    return found.table(fit, dict.fromkeys(cell.config for cell in cells))
 
 
 def progress(evidence: Evidence) -> pd.DataFrame:
     """How many cells of each sentence's grid have a record."""
     rows = []
-    for claim in dose_claims.CLAIMS:
+    for claim in CLAIMS:
         cells = claim.cells()
         wanted = {c.config.model_dump_json(): c for c in cells}.values()
         there = len(wanted) - len(evidence.missing(wanted))
@@ -93,13 +93,13 @@ def band_table(evidence: Evidence) -> pd.DataFrame:
         alone = band_alone(evidence, GRIDS[network]("chain"), base)
         rows += [
             {"network": network, "width of the band": f"{width:g}"}
-            | {"points against plain s=0": learning.signed(100 * cost)}
+            | {"points against plain s=0": training_tables.signed(100 * cost)}
             for width, cost in alone.dropna().items()
         ]
     return pd.DataFrame(rows, columns=["network", "width of the band", "points against plain s=0"])
 
 
-def curve(pairs: pd.DataFrame) -> pd.DataFrame:
+def by_width(pairs: pd.DataFrame) -> pd.DataFrame:
     """A row a rule, s and width of the band.
 
     Columns: dose (mean), kinks (met, median), runs, difference (mean), least, most (of the runs),
@@ -123,7 +123,7 @@ _CURVE += ["difference", "stuck", "least", "most", "dead_units"]
 
 
 def curve_table(pairs: pd.DataFrame) -> pd.DataFrame:
-    """:func:`curve` in words, for the page."""
+    """:func:`by_width` in words, for the page."""
     return pd.DataFrame(
         {
             "rule": row["gradient_rule"],
@@ -133,12 +133,12 @@ def curve_table(pairs: pd.DataFrame) -> pd.DataFrame:
             "dose": f"{row['dose']:,.0f}",
             "of all inputs": f"{row['dose_share']:.1%}" if row["dose_share"] > 0.0005 else "",
             "kinks met (median)": f"{row['kinks']:,.0f}",
-            "points against s=0": learning.signed(100 * row["difference"]),
+            "points against s=0": training_tables.signed(100 * row["difference"]),
             "single runs": f"{100 * row['least']:+.1f} to {100 * row['most']:+.1f}",
             "at chance": row["stuck"],
             "units that died": f"{row['dead_units']:,.0f}",
         }
-        for row in curve(pairs).to_dict("records")
+        for row in by_width(pairs).to_dict("records")
     )
 
 
@@ -193,7 +193,7 @@ def zeros_left(evidence: Evidence) -> pd.DataFrame:
         for arithmetic in ("native", "epilogue"):
             own = MLP.replace(**changes, arithmetic=arithmetic)
             configs = [own.replace(seed=seed) for seed in SEEDS]
-            runs = learning.runs(evidence.table(training.fit, configs))
+            runs = training_tables.runs(evidence.table(fit, configs))
             zeros = runs["exact_zeros"].sum()
             low, high = (float(bound) for bound in poisson_interval(np.array(zeros)))
             n = len(runs)
@@ -218,9 +218,9 @@ def stand_in_table(evidence: Evidence) -> pd.DataFrame:
                 {"rule": rule, "precision": precision, "s": f"{s:g}", "runs": len(own)}
                 | {"real zeros (dose)": f"{own['dose'].mean():,.0f}"}
                 | {"met": f"{own['kinks'].mean():,.0f}"}
-                | {"points against s=0": learning.signed(100 * own["difference"].mean())}
-                | {"band at that dose": learning.signed(-100 * banded)}
-                | {"apart, by run": ", ".join(learning.signed(-100 * a) for a in apart)}
+                | {"points against s=0": training_tables.signed(100 * own["difference"].mean())}
+                | {"band at that dose": training_tables.signed(-100 * banded)}
+                | {"apart, by run": ", ".join(training_tables.signed(-100 * a) for a in apart)}
                 | {"units that died": f"{(own['dead_units'] - own['dead_at_0']).mean():,.0f}"}
             )
     return pd.DataFrame(rows)

@@ -55,6 +55,7 @@ def compute(cells: list[Cell], store: records.Store, max_seconds: float, workers
 
 
 def _computable(config: BaseModel) -> bool:
+    """Whether this device has the precision of a config; warns where it has not."""
     reduced = getattr(config, "reduced_precision", False)
     try:
         precision.require(config.precision, precision.best_device(), reduced)
@@ -68,19 +69,21 @@ def work(cells: list[Cell], store: records.Store, end: float) -> None:
     """Compute cells that no other process has, in their order, until `end` (of time.time())."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     todo = {records.cell_key(cell.study, cell.config, device): cell for cell in cells}
-    known = _Known(store, {_before(cell, device) for cell in cells if cell.after})
+    known = _KnownResults(store, {_awaited_key(cell, device) for cell in cells if cell.after})
     while todo and time.time() < end:
         known.update({records.study_name(cell.study) for cell in todo.values()})
         todo = {key: cell for key, cell in todo.items() if known.wants(key, cell, device)}
-        if not _one(todo, known, store, device):
+        if not _compute_first_free(todo, known, store, device):
             # What is left is with others, or waits for theirs: without any, it is not due.
             if not any(_is_taken(store, key) for key in {*todo, *known.awaited(todo, device)}):
                 return
             time.sleep(PAUSE)
 
 
-def _one(todo: dict[str, Cell], known: "_Known", store: records.Store, device: str) -> bool:
-    """Compute the first cell that is due and free; whether there was one."""
+def _compute_first_free(
+    todo: dict[str, Cell], known: "_KnownResults", store: records.Store, device: str
+) -> bool:
+    """Compute the first cell that is due and that no other process has; say if there was one."""
     for key, cell in todo.items():
         if not known.is_due(cell, device):
             continue
@@ -98,17 +101,20 @@ def _one(todo: dict[str, Cell], known: "_Known", store: records.Store, device: s
     return False
 
 
-class _Known:
-    """What a store has, read on from where the last reading ended."""
+class _KnownResults:
+    """What a store has, by key; each update reads on from where the last one ended."""
 
     def __init__(self, store: records.Store, awaited: set[str]):
-        """`awaited`: the keys for which cells wait; only these are asked, the others need no
-        exact zeros that are counted as a training counts them."""
+        """awaited: keys of the cells that others wait for.
+
+        These alone are asked whether they need more: other studies count exact zeros otherwise.
+        """
         self._store, self._awaited = store, awaited
         self._ends: dict[str, int] = {}
         self._asks: dict[str, bool] = {}  # by key: whether its result asks for more
 
     def update(self, studies: Iterable[str]) -> None:
+        """Read what was added to the files of these studies."""
         for name in studies:
             found, self._ends[name] = self._store.since(name, self._ends.get(name, 0))
             for record in found:
@@ -117,17 +123,19 @@ class _Known:
 
     def wants(self, key: str, cell: Cell, device: str) -> bool:
         """Whether a cell has no record, and may still be due."""
-        return key not in self._asks and self._asks.get(_before(cell, device), True)
+        return key not in self._asks and self._asks.get(_awaited_key(cell, device), True)
 
     def is_due(self, cell: Cell, device: str) -> bool:
-        return cell.after is None or self._asks.get(_before(cell, device), False)
+        """Whether a cell waits for no other, or that one's result asks for it."""
+        return cell.after is None or self._asks.get(_awaited_key(cell, device), False)
 
     def awaited(self, cells: dict[str, Cell], device: str) -> set[str]:
         """Keys of the cells without a record that others wait for."""
-        return {_before(c, device) for c in cells.values() if c.after} - self._asks.keys()
+        return {_awaited_key(c, device) for c in cells.values() if c.after} - self._asks.keys()
 
 
-def _before(cell: Cell, device: str) -> str | None:
+def _awaited_key(cell: Cell, device: str) -> str | None:
+    """The key of the cell that this one waits for; None where it waits for none."""
     return cell.after and records.cell_key(cell.study, cell.after, device)
 
 

@@ -14,8 +14,7 @@ from reluprime.check import check
 from reluprime.config import Config, later, study
 from reluprime.instruments.arithmetic import Arithmetic
 from reluprime.instruments.precision import Precision, best_device
-from reluprime.training import study as training
-from reluprime.training.study import TrainingConfig
+from reluprime.training.study import TrainingConfig, trained
 
 BATCH = ["affected", "low", "high", "relative_l2", "largest", "next_batch"]
 COUNTS = ["calls", "hits", "structural", "by_rounding", "units", "dead_units"]
@@ -92,7 +91,7 @@ def initialised(
 @lru_cache(1)
 def _network_of(config: TrainingConfig, device: torch.device) -> tuple[nn.Module, Tensor, Tensor]:
     """Trained once for all conditions of a sweep; a check copies what it is given."""
-    return training.trained(config, device)
+    return trained(config, device)
 
 
 def _trained(config: NetworkCheckConfig, device: torch.device) -> tuple[nn.Module, list]:

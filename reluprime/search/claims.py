@@ -11,8 +11,7 @@ from reluprime.evidence.made_up import wobble
 from reluprime.evidence.tests import RISK, sign_flip
 from reluprime.instruments.activations import GRADIENT_RULES
 from reluprime.records import published
-from reluprime.search import study as tuning
-from reluprime.search.study import SearchConfig, Space
+from reluprime.search.study import SearchConfig, Space, arms, search
 from reluprime.training.study import TrainingConfig
 
 REPEATS = 4  # searches of each arm
@@ -45,7 +44,7 @@ PUBLISHED = {"MobileNetV3-small": "mobilenet_v3_small", "MLP": "mlp-2000"}
 
 def _arms(network: str) -> list[SearchConfig]:
     base = SearchConfig(training=NETWORKS[network], **_searched)
-    return tuning.arms(base, GRADIENT_RULES, REPEATS)
+    return arms(base, GRADIENT_RULES, REPEATS)
 
 
 def _is_arm(config: SearchConfig, gradient_rule: str) -> bool:
@@ -57,7 +56,7 @@ def _is_arm(config: SearchConfig, gradient_rule: str) -> bool:
 
 def _grid(gradient_rule: str, _: str) -> list[Cell]:
     return [
-        Cell(tuning.search, config)
+        Cell(search, config)
         for network in NETWORKS
         for config in _arms(network)
         if _is_arm(config, gradient_rule)
@@ -90,7 +89,7 @@ def _three(evidence: Evidence, network: str, gradient_rule: str, seed: int) -> l
     ordered = sorted(
         own, key=lambda c: (c.space.s is not None, c.training.activation_sites != "none")
     )
-    return [evidence.of(tuning.search, config)[0]["result"] for config in ordered]
+    return [evidence.of(search, config)[0]["result"] for config in ordered]
 
 
 def _accuracies(result: dict) -> list[float]:

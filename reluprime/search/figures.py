@@ -13,13 +13,13 @@ from reluprime.evidence.style import (
     taken_from_pyplot,
 )
 from reluprime.instruments.activations import GRADIENT_RULES
-from reluprime.search import tables as search_tables
+from reluprime.search import tables
 
 ARM_COLOURS = {
-    search_tables.FIXED: "#555555",
-    search_tables.SEARCHED["chain"]: RULE_COLOURS["chain"],
-    search_tables.SEARCHED["injected"]: RULE_COLOURS["injected"],
-    search_tables.IGNORED: "#b0a060",
+    tables.FIXED: "#555555",
+    tables.SEARCHED["chain"]: RULE_COLOURS["chain"],
+    tables.SEARCHED["injected"]: RULE_COLOURS["injected"],
+    tables.IGNORED: "#b0a060",
 }
 
 
@@ -39,14 +39,12 @@ def gain_figure(found: pd.DataFrame, published: float) -> Figure:
     left.set_yticks(places, arms)
     left.invert_yaxis()
     left.set_xlabel("best validation accuracy, %")
-    comparisons = {
-        arm: search_tables.gains(found, arm) for arm in arms if arm != search_tables.FIXED
-    }
-    comparisons["fixed at 0, another seed"] = search_tables.luck(found)
+    comparisons = {arm: tables.gains(found, arm) for arm in arms if arm != tables.FIXED}
+    comparisons["fixed at 0, another seed"] = tables.luck(found)
     for place, (name, values) in enumerate(comparisons.items()):
-        colour = ARM_COLOURS.get(name, ARM_COLOURS[search_tables.FIXED])
+        colour = ARM_COLOURS.get(name, ARM_COLOURS[tables.FIXED])
         right.plot(100 * values, np.full(len(values), place), "o", color=colour, alpha=0.5)
-        gain = search_tables.gain(values)
+        gain = tables.gain(values)
         right.plot([100 * gain["low"], 100 * gain["high"]], [place] * 2, color=colour, linewidth=5)
     right.axvline(100 * published, color=PUBLISHED, linestyle="--", label="published, two searches")
     right.axvline(0, color=PUBLISHED, linewidth=0.8, linestyle=":")

@@ -12,17 +12,9 @@ from reluprime.training.tables import MARGIN, difference_test, with_interval
 
 # What makes two searches arms of one experiment.
 SEARCH = ("architecture", "hidden_sizes", "width", "dataset", "n_train", "epochs", "n_trials")
-
-
 TRAINED = SEARCH[:-1]  # those of the training
-
-
 FIXED = "s and s_upper fixed at 0"
-
-
 SEARCHED = {"chain": "searched, chain", "injected": "searched, injected"}
-
-
 IGNORED = "searched, but ignored"
 
 

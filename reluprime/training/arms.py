@@ -14,10 +14,8 @@ import pandas as pd
 from reluprime.evidence.claim import Cell, Evidence
 from reluprime.evidence.finding import FAILS, HOLDS, NO_OCCASION, decided
 from reluprime.evidence.tests import RISK, equivalence, sign_flip
-from reluprime.training import arms
-from reluprime.training import study as training
-from reluprime.training import tables as learning
-from reluprime.training.study import TrainingConfig
+from reluprime.training import arms, tables
+from reluprime.training.study import TrainingConfig, fit
 
 MIN_SEEDS = 5  # whose run at s=0 met an exact zero, for a predicate at the smaller scale
 CHANCE = 0.1  # test accuracy of guessing: every data set here has ten classes
@@ -40,10 +38,8 @@ class Scale(NamedTuple):
         found = []
         for seed in self.seeds:
             zero = self.arm(0, gradient_rule, seed)
-            found.append(Cell(training.fit, zero))
-            found += [
-                Cell(training.fit, self.arm(s, gradient_rule, seed), after=zero) for s in s_values
-            ]
+            found.append(Cell(fit, zero))
+            found += [Cell(fit, self.arm(s, gradient_rule, seed), after=zero) for s in s_values]
         return found
 
 
@@ -94,7 +90,7 @@ def _runs(evidence: Evidence, scale: Scale, s: float, gradient_rule: str) -> pd.
     """Indexed by seed and machine: exact_zeros, test_accuracy (as measured, NaN where the run
     diverged), at_chance, counts_as (the accuracy that enters a test)."""
     configs = [scale.arm(s, gradient_rule, seed) for seed in scale.seeds]
-    runs = learning.runs(evidence.table(training.fit, configs))
+    runs = tables.runs(evidence.table(fit, configs))
     runs["at_chance"] = is_stuck(runs)
     runs["counts_as"] = runs["test_accuracy"].where(~runs["at_chance"], CHANCE)
     runs["test_accuracy"] = runs["test_accuracy"].where(runs["diverged_epoch"].isna())
@@ -103,7 +99,7 @@ def _runs(evidence: Evidence, scale: Scale, s: float, gradient_rule: str) -> pd.
 
 
 def is_stuck(runs: pd.DataFrame) -> pd.Series:
-    """Which rows of `learning.runs` diverged or ended at chance."""
+    """Which rows of `tables.runs` diverged or ended at chance."""
     at_chance = (runs["test_accuracy"] - CHANCE).abs() <= AT_CHANCE
     return runs["diverged_epoch"].notna() | at_chance
 

@@ -19,7 +19,7 @@ from reluprime.evidence.style import (
     taken_from_pyplot,
 )
 from reluprime.instruments.activations import GRADIENT_RULES
-from reluprime.training import tables as learning
+from reluprime.training import tables
 
 
 def accuracy_panel(axes: Axes, runs: pd.DataFrame, published: pd.DataFrame) -> None:
@@ -27,7 +27,7 @@ def accuracy_panel(axes: Axes, runs: pd.DataFrame, published: pd.DataFrame) -> N
 
     runs: rows of `tables.runs`; published: rows with s, mean and std, or none.
     """
-    table = learning.both_rules(runs)
+    table = tables.both_rules(runs)
     values = sorted(set(table["s"]) | set(published["s"]))
     place = {s: i for i, s in enumerate(values)}
     for side, rule in enumerate(GRADIENT_RULES):
@@ -92,7 +92,7 @@ def training_figure(
     figure, axes = plt.subplot_mosaic(panels, figsize=(9, 7))
     axes["injected"].sharey(axes["chain"])  # before anything is drawn, so that all of it fits
     accuracy_panel(axes["accuracy"], runs, published)
-    curves = learning.curves(runs)
+    curves = tables.curves(runs)
     colours = s_colours([*curves["s"], *published_loss["s"]])
     for rule in GRADIENT_RULES:
         loss_panel(axes[rule], curves[curves["gradient_rule"] == rule], colours, rule)

@@ -29,7 +29,7 @@ def evidence(name="mitigated"):
 
 
 def test_a_curve_has_a_point_a_rule_s_and_width():
-    curve = dose_tables.curve(dose_tables.of_network(evidence(), "mlp"))
+    curve = dose_tables.by_width(dose_tables.of_network(evidence(), "mlp"))
     own = curve[(curve["gradient_rule"] == "injected") & (curve["s"] == 1)]
     assert own["kink_width"].tolist() == list(experiments.WIDTHS)
     assert own["dose"].tolist() == pytest.approx([2e8 * w for w in experiments.WIDTHS], abs=4)

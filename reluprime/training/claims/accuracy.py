@@ -4,8 +4,7 @@ from reluprime.evidence import made_up
 from reluprime.evidence.claim import Cell, Claim, Evidence
 from reluprime.evidence.finding import NO_OCCASION, Finding, all_must_hold, decided
 from reluprime.evidence.tests import RISK, larger
-from reluprime.training import arms
-from reluprime.training import tables as learning
+from reluprime.training import arms, tables
 from reluprime.training.arms import Arm, Scale, listed
 from reluprime.training.claims.examples import (
     COMMON,
@@ -104,7 +103,7 @@ def _reacts_less(a: Arm, a_large: list[Arm], b: Arm, b_large: list[Arm]) -> str:
 
 
 def _p10_published() -> Finding:
-    table = learning.published_accuracy(network="resnet18", optimizer="sgd", batch_norm=False)
+    table = tables.published_accuracy(network="resnet18", optimizer="sgd", batch_norm=False)
     means = table[table["s"] >= 0.5]["mean"]
     near = (means - arms.CHANCE).abs() <= NEAR_CHANCE
     value = f"ResNet-18: {near.sum()} of {len(near)} means at s of at least 0.5 are at chance"

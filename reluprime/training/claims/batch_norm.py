@@ -8,8 +8,7 @@ from reluprime.evidence import made_up
 from reluprime.evidence.claim import Cell, Claim, Evidence
 from reluprime.evidence.finding import NO_OCCASION, Finding, all_must_hold, decided
 from reluprime.evidence.tests import RISK, equivalence, sign_flip
-from reluprime.training import arms
-from reluprime.training import tables as learning
+from reluprime.training import arms, tables
 from reluprime.training.arms import Arm, listed
 from reluprime.training.claims.examples import COMMON, a_loss, by_chance, no_loss
 from reluprime.training.experiments import (
@@ -97,8 +96,8 @@ def _small_drop(small: Arm, large: list[Arm]) -> str:
 
 
 def _p12_published() -> Finding:
-    resnet = learning.published_accuracy(network="resnet18", optimizer="sgd", batch_norm=True)
-    vgg = learning.published_accuracy(
+    resnet = tables.published_accuracy(network="resnet18", optimizer="sgd", batch_norm=True)
+    vgg = tables.published_accuracy(
         network="vgg11", dataset="cifar10", optimizer="adam", batch_norm=True
     )
     flat = bool((vgg["difference"].abs() < CIFAR_MARGIN).all())

@@ -8,13 +8,11 @@ from reluprime.evidence import made_up
 from reluprime.evidence.claim import ARITHMETICS, Cell, Claim, Evidence
 from reluprime.evidence.finding import NO_OCCASION, OPEN, Finding, all_must_hold, decided
 from reluprime.evidence.tests import RISK, more_spread, sign_flip
-from reluprime.training import arms, zero_tables
-from reluprime.training import study as training
-from reluprime.training import tables as learning
+from reluprime.training import arms, tables, zero_tables
 from reluprime.training.arms import Arm, Scale, listed
 from reluprime.training.claims.examples import COMMON, a_loss, by_chance, no_loss
 from reluprime.training.experiments import ADAM, FIVE, LONGER, MLP_MARGIN, SEEDS, Experiment
-from reluprime.training.study import TrainingConfig
+from reluprime.training.study import TrainingConfig, fit
 
 M23_S = (-0.5, 0.5, 0.8, 1.0)
 
@@ -131,7 +129,7 @@ def trend_by_seed(
     about a trend, and is left out.
     """
     configs = [scale.arm(s, gradient_rule, seed) for s in s_values for seed in scale.seeds]
-    runs = learning.runs(evidence.table(training.fit, configs))
+    runs = tables.runs(evidence.table(fit, configs))
     runs = runs[(runs["exact_zeros"] > 0) & runs["diverged_epoch"].isna()]
     return zero_tables.trend(runs).groupby(runs["seed"]).mean().to_numpy()
 
