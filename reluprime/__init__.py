@@ -7,15 +7,8 @@ __version__ = "0.1.0"
 
 from reluprime.check import check  # the function from here on, and the package by `import from`
 from reluprime.check.watch import kinks
-from reluprime.instruments.activations import (
-    LeakyReLU,
-    ReLU,
-    ReLU6,
-    count_kinks,
-    leaky_relu,
-    relu,
-    relu6,
-)
+from reluprime.instruments.activations import LeakyReLU, ReLU, ReLU6, leaky_relu, relu, relu6
+from reluprime.instruments.watch import count_kinks
 
 __all__ = [
     "LeakyReLU",

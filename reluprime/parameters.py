@@ -6,6 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal, TypeVar
 import pandas as pd
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt
 
+from reluprime.config import Config
 from reluprime.instruments.precision import Precision
 
 T = TypeVar("T")
@@ -33,13 +34,13 @@ def including(*needed: Any) -> AfterValidator:
 DerivativesAtZero = Annotated[list[float], including(0)]  # each s is compared with s=0
 
 
-class Parameters(BaseModel):
+class Parameters(Config):
     """The parameters of a page, validated; the cell of parameters in its notebook says the same.
 
-    Unknown names, other types and values out of range raise pydantic.ValidationError.
+    Types are strict: a text that reads as a number is none.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+    model_config = ConfigDict(strict=True)  # with what a Config has
 
     needed_first: ClassVar[tuple[str, ...]] = ()  # sweeps that `grids_after` depends on
 

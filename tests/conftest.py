@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 
+from reluprime.training import loop
 from reluprime.training import study as training
 
 
@@ -25,7 +26,7 @@ def stop_before(monkeypatch):
     """A function that trains a config until an interrupt before an epoch."""
 
     def stop(epoch, config):
-        train = training._Trainer.epoch
+        train = loop.Trainer.epoch
 
         def interrupted(trainer, batches, now):
             if now == epoch:
@@ -33,7 +34,7 @@ def stop_before(monkeypatch):
             train(trainer, batches, now)
 
         with monkeypatch.context() as patch:
-            patch.setattr(training._Trainer, "epoch", interrupted)
+            patch.setattr(loop.Trainer, "epoch", interrupted)
             with pytest.raises(KeyboardInterrupt):
                 training.fit(config)
 

@@ -16,18 +16,18 @@ from torch.autograd.functional import hessian
 from torch.autograd.graph import saved_tensors_hooks
 from torch.func import functional_call, grad, jacrev, stack_module_state, vjp, vmap
 
-from reluprime.instruments import activations
+from reluprime.instruments import derivative
 from reluprime.instruments.activations import (
     GRADIENT_RULES,
     LeakyReLU,
     ReLU,
     ReLU6,
-    count_kinks,
     emulated_relu,
     leaky_relu,
     relu,
     relu6,
 )
+from reluprime.instruments.watch import count_kinks
 
 DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16]
 DEVICES = [
@@ -48,7 +48,7 @@ by_rule = pytest.mark.parametrize("rule", GRADIENT_RULES)
 def positions(request, monkeypatch):
     """Both forms in which the positions of a kink are kept; a mask is what CUDA uses."""
     if request.param == "mask":
-        monkeypatch.setattr(activations, "_positions", lambda x, kink: x == kink)
+        monkeypatch.setattr(derivative, "_positions", lambda x, kink: x == kink)
 
 
 def assert_same_bits(found, expected):

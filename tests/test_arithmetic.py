@@ -11,19 +11,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from reluprime import records
-from reluprime.bifurcation import study as bifurcation
-from reluprime.bifurcation.study import PairedRunConfig
+from reluprime import bifurcation, records
+from reluprime.bifurcation import PairedRunConfig
 from reluprime.instruments import arithmetic, models
-from reluprime.instruments.activations import GRADIENT_RULES, ReLU, count_kinks
+from reluprime.instruments.activations import GRADIENT_RULES, ReLU
 from reluprime.instruments.arithmetic import LAYERS, emulate
+from reluprime.instruments.watch import count_kinks
 from reluprime.mechanism.kinks import KinksConfig, PoolTiesConfig
 from reluprime.mechanism.study import ForwardZerosConfig, forward_zeros
 from reluprime.report import plan
+from reluprime.training import checkpoint
 from reluprime.training import study as training
-from reluprime.training.study import TrainingConfig
+from reluprime.training.config import TrainingConfig
 from reluprime.training.zeros import ZeroCountConfig
-from reluprime.volume.study import VolumeConfig
+from reluprime.volume import VolumeConfig
 
 DTYPES = {
     "fp64": torch.float64,
@@ -459,8 +460,8 @@ def test_a_training_meets_the_zeros_of_its_arithmetic():
 
 def test_a_checkpoint_is_of_one_arithmetic():
     paths = {
-        training._Checkpoint(
-            TrainingConfig(precision="fp16", arithmetic=a), torch.device("cpu")
+        checkpoint.Checkpoint(
+            TrainingConfig(precision="fp16", arithmetic=a), 1, torch.device("cpu")
         ).path
         for a in ("native", "epilogue", "separate")
     }

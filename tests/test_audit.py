@@ -2,7 +2,7 @@
 
 import pytest
 
-from reluprime.instruments.activations import count_kinks
+from reluprime.instruments.watch import count_kinks
 from reluprime.report import demonstrations as audit
 
 

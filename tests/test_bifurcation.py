@@ -4,16 +4,17 @@ import torch
 import torch.nn.functional as F
 from pydantic import ValidationError
 
-from reluprime.bifurcation import study as bifurcation
-from reluprime.bifurcation.study import (
+from reluprime.bifurcation import (
     PairedRunConfig,
     Variant,
     WeightPlaneConfig,
-    learning_rate,
+    networks,
     paired_run,
+    study,
     weight_plane,
 )
-from reluprime.instruments import data, models
+from reluprime.bifurcation.networks import learning_rate
+from reluprime.instruments import data, fully_connected
 from reluprime.instruments.activations import ReLU
 
 CPU = torch.device("cpu")
@@ -61,7 +62,7 @@ class Replay:
 
     def __init__(self, config, batches):
         sizes = (batches[0][0].shape[1], *config.hidden_sizes, 10)
-        self.network = models.mlp(sizes, ReLU, seed=config.seed).to(batches[0][0].dtype)
+        self.network = fully_connected.mlp(sizes, ReLU, seed=config.seed).to(batches[0][0].dtype)
         self.f = F.relu6 if config.activation == "relu6" else torch.relu
         self.lr = learning_rate(config)
         self.batches = batches
@@ -122,7 +123,7 @@ NEURON, SAMPLE, BATCH = 3, 300, 64
 @pytest.fixture
 def dead_neuron(monkeypatch):
     """A first-layer neuron without bias whose weights are negative: 0 at a blank image alone."""
-    build = models.mlp
+    build = fully_connected.mlp
 
     def mlp(*arguments, **keywords):
         network = build(*arguments, **keywords)
@@ -131,7 +132,8 @@ def dead_neuron(monkeypatch):
             network.linear1.bias[NEURON] = 0.0
         return network
 
-    monkeypatch.setattr(models, "mlp", mlp)
+    for user in (networks, fully_connected):
+        monkeypatch.setattr(user, "mlp", mlp)
 
 
 def blank_at_sample(config):
@@ -156,7 +158,7 @@ def test_a_planted_event_by_hand(activation, precision, dead_neuron):
         variants=variants,
     )
     batches = blank_at_sample(config)
-    run = bifurcation._paired_run(config, batches)
+    run = study._paired_run(config, batches)
     event, distance = run["event"], run["distance"]
     place = {"step": 4, "sample": 300, "layer": "activation1", "neuron": 3, "kink": 0.0}
     assert {name: event[name] for name in place} == place
@@ -236,7 +238,7 @@ def test_an_event_made_by_rounding(precision, hidden_sizes, seed):
     size = torch.cat([p.double().flatten() for p in reference]).norm()
     for rule in ("chain", "injected"):
         sizes = (784, *hidden_sizes, 10)
-        twin = models.mlp(sizes, lambda rule=rule: ReLU(1.0, rule), seed=0)
+        twin = fully_connected.mlp(sizes, lambda rule=rule: ReLU(1.0, rule), seed=0)
         twin.load_state_dict(replay.network.state_dict())
         x, y = replay.batches[event["step"]]
         twin = twin.to(x)
@@ -389,7 +391,7 @@ def test_plane_of_a_planted_event(activation, precision, monkeypatch):
     pixels = loaded.train_images[0].flatten()
     p, q = (pixels == 253).nonzero().flatten()[:2].tolist()
     bias = 6.0 if activation == "relu6" else 0.0
-    build = models.mlp
+    build = fully_connected.mlp
 
     def mlp(*arguments, **keywords):
         network = build(*arguments, **keywords)
@@ -399,7 +401,7 @@ def test_plane_of_a_planted_event(activation, precision, monkeypatch):
             network.linear1.bias[5] = bias
         return network
 
-    monkeypatch.setattr(models, "mlp", mlp)
+    monkeypatch.setattr(networks, "mlp", mlp)
     run = PairedRunConfig(
         dataset="mnist-5k", hidden_sizes=(12, 6), activation=activation, precision=precision
     )
@@ -459,7 +461,7 @@ def test_adam_is_pytorchs():
     dataset = data.load("mnist-5k", device="cpu")
     images, labels = dataset.train_images, dataset.train_labels
     x = data.unit_images(images, torch.float32).flatten(1)
-    network = models.mlp((784, 8, 10), ReLU, seed=0)
+    network = fully_connected.mlp((784, 8, 10), ReLU, seed=0)
     adam = torch.optim.Adam(network.parameters(), 0.01)
     smallest = []
     for batch, y in zip(x.split(2000), labels.split(2000), strict=True):
@@ -481,7 +483,7 @@ def test_sums_of_weights_can_agree_where_weights_do_not(monkeypatch):
         batch_size=500,
         variants=[{"s": -20.0, "gradient_rule": "injected"}],
     )
-    make = models.mlp
+    make = fully_connected.mlp
 
     def mlp(*args, **kwargs):
         network = make(*args, **kwargs)
@@ -489,7 +491,7 @@ def test_sums_of_weights_can_agree_where_weights_do_not(monkeypatch):
         torch.nn.init.zeros_(network.linear1.bias[:1])
         return network
 
-    monkeypatch.setattr(models, "mlp", mlp)
+    monkeypatch.setattr(networks, "mlp", mlp)
     result = paired_run(config)
     label = "injected s=-20"
     assert all(d > 0 for d in result["distance"][label])

@@ -15,7 +15,7 @@ from reluprime.records import cluster
 from reluprime.search import study as tuning
 from reluprime.search.study import SearchConfig, Space
 from reluprime.training import study as training
-from reluprime.training.study import TrainingConfig
+from reluprime.training.config import TrainingConfig
 
 ray = pytest.importorskip("ray")
 # No route but loopback's, which this table does not list: a header alone.

@@ -10,8 +10,9 @@ from reluprime.records import cell_key
 from reluprime.report import run as notebook
 from reluprime.report import scorecard as claims
 from reluprime.search.study import SearchConfig, Space, arms
-from reluprime.training.study import TrainingConfig, conditions, fit
-from reluprime.volume.study import VolumeConfig
+from reluprime.training.config import TrainingConfig, conditions
+from reluprime.training.study import fit
+from reluprime.volume import VolumeConfig
 
 TRAINING = TrainingConfig(dataset="mnist-5k", hidden_sizes=(16,), epochs=1)
 

@@ -18,9 +18,8 @@ DEVICES = [
 PROGRAM = """
 import json, os, sys
 import torch
-from reluprime.bifurcation import study as bifurcation
+from reluprime import bifurcation, volume
 from reluprime.instruments import precision
-from reluprime.volume import study as volume
 
 matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
 

@@ -12,8 +12,8 @@ from reluprime.instruments.activations import GRADIENT_RULES
 from reluprime.instruments.kernels import LinearForm
 from reluprime.instruments.precision import Precision
 from reluprime.mechanism import figures as mechanism_figures
+from reluprime.search import figures as search_figures
 from reluprime.training import figures as learning_figures
-from reluprime.training import published_figures as replication_figures
 from reluprime.volume import figures as volume_figures
 
 PRECISIONS = get_args(Precision)
@@ -125,11 +125,11 @@ def test_every_form_of_a_layer_has_a_mark_of_its_own():
 def test_no_figure_is_forgotten():
     """One that is added to a module of figures is drawn here, or said to have no precisions."""
     modules = (
-        figures,
         bifurcation_figures,
         volume_figures,
         learning_figures,
-        replication_figures,
+        mechanism_figures,
+        search_figures,
     )
     found = {name for m in modules for name in vars(m) if name.endswith("_figure")}
     assert found == DRAWN.keys() | WITHOUT

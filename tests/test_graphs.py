@@ -7,15 +7,16 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from reluprime.instruments import activations, graphs, models
+from reluprime.instruments import derivative, graphs, models
 from reluprime.instruments.activations import ReLU
+from reluprime.instruments.fully_connected import mlp
 from reluprime.instruments.precision import DTYPES
+from reluprime.training import loop
 from reluprime.training import study as training
-from reluprime.training.study import TrainingConfig, fit
-from reluprime.volume import stacks
+from reluprime.training.config import TrainingConfig
+from reluprime.training.study import fit
+from reluprime.volume import VolumeConfig, ZoneConfig, first_affected, screening, stacks, zone
 from reluprime.volume import study as volume
-from reluprime.volume.study import VolumeConfig
-from reluprime.volume.zone import ZoneConfig, first_affected
 
 SMALL = {"dataset": "mnist-5k", "hidden_sizes": (16, 8), "n_train": 1000, "epochs": 3, "lr": 0.0625}
 ADAM = {"optimizer": "adam", "momentum": 0.0}
@@ -73,7 +74,7 @@ def numbers(history):
 def test_replays_train_as_the_loop_does(changes, request, monkeypatch):
     config = TrainingConfig(**SMALL | changes)
     # Rates of a GPU are fp32; those of a cosine are not, so both are rounded here.
-    monkeypatch.setattr(training, "_rate", lambda c, epoch: c.lr / 2**epoch)
+    monkeypatch.setattr(loop, "learning_rate", lambda c, epoch: c.lr / 2**epoch)
     expected = numbers(fit(config))
     calls = request.getfixturevalue("recorded")
     assert numbers(fit(config)) == expected
@@ -128,11 +129,11 @@ def train_an_epoch(config):
     cpu = torch.device("cpu")
     dtype = DTYPES[config.precision]
     batches = training._batches(config, cpu, dtype)
-    networks = list(training._networks(config, batches, cpu, dtype))
-    run = training._Single(networks[0]) if len(networks) == 1 else training._Ensemble(networks)
-    optimizer = training._optimizer(config, run.weights, cpu)
+    networks = list(training.build_networks(config, batches, cpu, dtype))
+    run = loop.SingleRun(networks[0]) if len(networks) == 1 else loop.EnsembleRun(networks)
+    optimizer = loop.make_optimizer(config, run.weights, cpu)
     with NoWait():
-        training._Trainer(config, run, optimizer, cpu).epoch(batches, 0)
+        loop.Trainer(config, run, optimizer, cpu).epoch(batches, 0)
 
 
 @pytest.mark.parametrize(
@@ -152,7 +153,7 @@ def train_an_epoch(config):
     ],
 )
 def test_an_epoch_never_waits_for_the_host(changes, monkeypatch):
-    monkeypatch.setattr(activations, "_positions", lambda x, kink: x == kink)  # as on a GPU
+    monkeypatch.setattr(derivative, "_positions", lambda x, kink: x == kink)  # as on a GPU
     train_an_epoch(TrainingConfig(**SMALL | changes))
 
 
@@ -163,7 +164,7 @@ def test_a_run_leaves_no_graph_behind(recorded):
     gc.disable()
     try:
         fit(config)
-        left = [o for o in gc.get_objects() if type(o) in (graphs._Replayed, training._Trainer)]
+        left = [o for o in gc.get_objects() if type(o) in (graphs._Replayed, loop.Trainer)]
     finally:
         gc.enable()
     assert left == []
@@ -175,7 +176,7 @@ def test_looking_for_zeros_would_wait():
 
 
 def test_the_screen_of_a_stack_never_waits_for_the_host():
-    networks = [models.mlp((784, 8, 8, 10), ReLU, seed=seed) for seed in range(3)]
+    networks = [mlp((784, 8, 8, 10), ReLU, seed=seed) for seed in range(3)]
     stack = stacks.layers(networks)
     with NoWait():
         found = stacks.outputs(stack, torch.rand(10, 784))
@@ -193,8 +194,9 @@ def test_a_screen_of_several_mini_batches_finds_the_same(changes, stop, monkeypa
     if stop:
         config, study = ZoneConfig(**small | changes), first_affected
     one_by_one = study(config)
-    monkeypatch.setattr(volume, "SCREENED_AT_ONCE", 4)
-    monkeypatch.setattr(volume, "screen", volume._screen_at_once)
+    monkeypatch.setattr(screening, "SCREENED_AT_ONCE", 4)
+    for user in (volume, zone):
+        monkeypatch.setattr(user, "screen", lambda n, b, _: screening._screen_at_once(n, b))
     assert study(config) == one_by_one
     assert sum(one_by_one["screened"]) > 0
 
@@ -205,4 +207,4 @@ def test_the_screen_of_a_network_never_waits_within_a_group():
         (3, 32, 32), 10, ReLU, seed=0,
     )  # fmt: skip
     with NoWait():
-        assert volume._count_exact_zeros(network, torch.rand(2, 3, 32, 32)).shape == ()
+        assert screening.count_exact_zeros(network, torch.rand(2, 3, 32, 32)).shape == ()

@@ -8,8 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from reluprime.instruments import kernels, models, sums
+from reluprime.instruments import kernels, sums
 from reluprime.instruments.activations import ReLU
+from reluprime.instruments.convolutional import vgg11
+from reluprime.instruments.fully_connected import mlp
 
 DTYPES = [torch.float64, torch.float32, torch.float16, torch.bfloat16]
 
@@ -226,9 +228,9 @@ def test_a_rounded_product_cancels_and_a_fused_one_does_not(seed):
 
 
 def test_in_forms_reaches_every_layer_with_a_bias():
-    mlp = kernels.in_forms(models.mlp((4, 3, 3, 2), ReLU, seed=0), "unfused", "native")
-    assert sum(isinstance(m, kernels.Linear) for m in mlp.modules()) == 3
-    vgg = models.vgg11(10, ReLU, seed=0, width=0.0625, batch_norm=True)
+    network = kernels.in_forms(mlp((4, 3, 3, 2), ReLU, seed=0), "unfused", "native")
+    assert sum(isinstance(m, kernels.Linear) for m in network.modules()) == 3
+    vgg = vgg11(10, ReLU, seed=0, width=0.0625, batch_norm=True)
     kernels.in_forms(vgg, "native", "affine")
     assert sum(isinstance(m, kernels.BatchNorm) for m in vgg.modules()) == 8
     assert not any(isinstance(m, nn.Conv2d) for m in vgg.features)

@@ -64,7 +64,7 @@ def test_zeros_that_fp64_shares_are_structural():
     kernels.in_forms(network, "unfused", "native")
     counts = {}
     with torch.no_grad():
-        mechanism._count(network, exact, torch.tensor([[a]]), counts)
+        mechanism._count(network, exact, torch.tensor([[a]]), counts, chain=True)
     assert (counts["1"].zeros, counts["1"].structural, counts["1"].calls) == (2, 1, 2)
 
 

@@ -5,18 +5,16 @@ from scipy import stats
 from torch import nn
 
 from reluprime.instruments.activations import LeakyReLU, ReLU, ReLU6
-from reluprime.instruments.models import (
-    NetworkConfig,
-    build,
-    mlp,
+from reluprime.instruments.convolutional import (
     mobilenet_v3_small,
-    plain_row,
-    relu_calls,
     resnet18,
     resnet20,
     resnet50,
     vgg11,
 )
+from reluprime.instruments.fully_connected import mlp
+from reluprime.instruments.models import ARCHITECTURES, NetworkConfig, build
+from reluprime.instruments.watch import relu_calls
 
 SIZES = (784, 256, 64, 10)
 
@@ -215,28 +213,6 @@ def test_full_width_resnets_are_torchvisions(make, reference):
         assert ours.pop("conv1.weight") == (64, 3, 3, 3)
         del original["conv1.weight"]
     assert ours == original
-
-
-@pytest.mark.parametrize(
-    ("config", "layers"),
-    [
-        ({"hidden_sizes": (4, 4)}, 6),  # Flatten, twice Linear and activation, Linear
-        ({"hidden_sizes": (4, 4), "batch_norm": True}, 8),
-        ({"architecture": "vgg11", "width": 0.1}, 8 + 8 + 5 + 2),
-        ({"architecture": "resnet20", "width": 0.1}, None),
-        ({"architecture": "resnet18", "width": 0.1}, None),
-        ({"architecture": "mobilenet_v3_small", "width": 0.25}, None),
-    ],
-)
-def test_a_plain_row_is_the_whole_network_or_none(config, layers):
-    image = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
-    network = build(NetworkConfig(**config), image.shape[1:], 10, ReLU, seed=0)
-    row = plain_row(network)
-    assert (row and len(row)) == layers
-    z = image
-    for layer in row or ():
-        z = layer(z)
-    assert row is None or torch.equal(z, network(image))
 
 
 def test_resnet18_keeps_the_size_in_its_first_convolution():
@@ -493,8 +469,12 @@ def test_build_gives_each_architecture():
 
 
 def test_build_gives_an_mlp_that_takes_images():
-    config = NetworkConfig(hidden_sizes=(16, 8), batch_norm=True)
-    network = build(config, (1, 28, 28), 10, ReLU, seed=4, dropout=0.5, relu_after_first=False)
+    class Config(NetworkConfig):
+        dropout: float = 0.5
+        relu_after_first: bool = False
+
+    config = Config(hidden_sizes=(16, 8), batch_norm=True)
+    network = build(config, (1, 28, 28), 10, ReLU, seed=4)
     expected = mlp(
         (784, 16, 8, 10), ReLU, seed=4, batch_norm=True, dropout=0.5, relu_after_first=False
     )
@@ -505,12 +485,54 @@ def test_build_gives_an_mlp_that_takes_images():
 
 
 @pytest.mark.parametrize("name", CONV)
-def test_build_leaves_batch_norm_and_dropout_out(name):
+def test_build_leaves_batch_norm_out(name):
     config = NetworkConfig(architecture=name, width=0.0625)
-    network = build(config, (3, 32, 32), 7, ReLU, seed=0, dropout=0.5)
-    kinds = (nn.BatchNorm2d, nn.Dropout, nn.Dropout2d)
-    assert not any(isinstance(module, kinds) for module in network.modules())
+    network = build(config, (3, 32, 32), 7, ReLU, seed=0)
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in network.modules())
     assert network(torch.rand(2, 3, 32, 32)).shape == (2, 7)
+
+
+# ---- the table of architectures ----
+
+
+def small(name):
+    """A small network of an architecture, as its config builds it."""
+    sized = {"hidden_sizes": (4, 4)} if ARCHITECTURES[name].fully_connected else {"width": 0.25}
+    return build(NetworkConfig(architecture=name, **sized), (3, 32, 32), 10, ReLU, seed=0)
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_a_chain_is_its_layers_one_after_the_other(name):
+    network, image = small(name).eval(), torch.rand(2, 3, 32, 32)
+    leaves = [module for module in network.modules() if not list(module.children())]
+
+    def one_after_the_other():
+        z = image
+        for layer in leaves:
+            z = layer(z)
+        return z
+
+    if ARCHITECTURES[name].chain:
+        assert torch.equal(one_after_the_other(), network(image))
+    else:
+        with pytest.raises((RuntimeError, AssertionError)):
+            assert torch.equal(one_after_the_other(), network(image))
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_the_table_says_what_a_network_takes_and_has(name):
+    traits, network = ARCHITECTURES[name], small(name)
+    norms, drops = (
+        any(isinstance(module, kinds) for module in network.modules())
+        for kinds in ((nn.BatchNorm1d, nn.BatchNorm2d), nn.Dropout)
+    )
+    assert (norms, drops) == (traits.own_batch_norm, traits.own_dropout)
+    larger = torch.rand(2, 3, 64, 64)
+    if traits.any_size:
+        assert network(larger).shape == (2, 10)
+    else:
+        with pytest.raises(RuntimeError):
+            network(larger)
 
 
 def test_build_hands_the_initialisation_on():

@@ -4,8 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from reluprime.instruments import data, kernels, models
+from reluprime.instruments import data, fully_connected, kernels
 from reluprime.instruments.activations import ReLU
+from reluprime.instruments.fully_connected import mlp
 from reluprime.mechanism import orders
 from reluprime.mechanism.orders import SharesConfig, shares
 from reluprime.mechanism.study import ForwardZerosConfig, forward_zeros
@@ -18,16 +19,17 @@ SMALL = {"dataset": "mnist-5k", "hidden_sizes": (32, 16)}
 @pytest.fixture
 def coarse(monkeypatch):
     """Weights and images on coarse grids, on which sums are 0 in about half of the networks."""
-    drawn, read = models.mlp, data.unit_images
+    read = data.unit_images
 
     @torch.no_grad()
-    def mlp(*args, **options):
-        network = drawn(*args, **options)
+    def coarse_mlp(*args, **options):
+        network = mlp(*args, **options)
         for values in network.parameters():
             values.copy_((values * 2**14).round() / 2**14)
         return network
 
-    monkeypatch.setattr(models, "mlp", mlp)
+    for user in (fully_connected, orders):
+        monkeypatch.setattr(user, "mlp", coarse_mlp)
     monkeypatch.setattr(data, "unit_images", lambda x, dtype: (read(x, dtype) * 8).round() / 8)
 
 
@@ -67,7 +69,7 @@ def test_an_order_of_sums_does_not_know_the_mini_batch(form, coarse):
 
 
 def test_every_hidden_layer_is_looked_at_and_the_output_is_not():
-    network = models.mlp((2, 2, 2, 2), ReLU, seed=0)
+    network = mlp((2, 2, 2, 2), ReLU, seed=0)
     for layer in network[::2]:
         nn.init.eye_(layer.weight)
         nn.init.ones_(layer.bias)
@@ -87,12 +89,12 @@ def test_every_hidden_layer_is_looked_at_and_the_output_is_not():
 def test_layers_are_in_the_form(form, first, monkeypatch):
     """One product that cancels the bias where it is rounded to fp32, and nowhere else."""
     a = torch.tensor(1 + 2.0**-23)
-    network = models.mlp((784, 1, 10), ReLU, seed=0)
+    network = mlp((784, 1, 10), ReLU, seed=0)
     nn.init.zeros_(network[0].weight)
     with torch.no_grad():
         network[0].weight[0, 5] = a
         network[0].bias.fill_(-(a * a))
-    monkeypatch.setattr(models, "mlp", lambda sizes, activation, seed: network)
+    monkeypatch.setattr(orders, "mlp", lambda sizes, activation, seed: network)
     monkeypatch.setattr(data, "unit_images", lambda x, dtype: torch.full(x.shape, float(a)))
     config = SharesConfig(dataset="mnist-5k", hidden_sizes=(1,), linear_form=form, n_networks=1)
     assert shares(config, CPU)["first_zero"] == [first]

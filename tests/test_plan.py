@@ -7,8 +7,7 @@ import matplotlib.pyplot as plt
 import pytest
 import torch
 
-from reluprime import records
-from reluprime.bifurcation import study as bifurcation
+from reluprime import bifurcation, records, volume
 from reluprime.cli import main
 from reluprime.evidence import compute
 from reluprime.instruments import precision
@@ -19,17 +18,15 @@ from reluprime.report import plan
 from reluprime.report.plan import Arithmetic
 from reluprime.report.studies import STUDIES
 from reluprime.search import study as tuning
-from reluprime.training.study import TrainingConfig
-from reluprime.volume import study as volume
-from reluprime.volume.study import VolumeConfig
+from reluprime.training.config import TrainingConfig
+from reluprime.volume import VolumeConfig
 
 SMALL = {"dataset": "mnist-5k", "hidden_sizes": (8,), "max_batches": 2, "n_networks": 2}
 IMPORTS = """
 from reluprime.training import study as training
-from reluprime.volume import study as volume
 from reluprime.records import Store, sweep
 from reluprime.training.study import TrainingConfig, conditions
-from reluprime.volume.study import VolumeConfig
+from reluprime.volume import VolumeConfig
 records = Store(store)
 small = VolumeConfig(dataset="mnist-5k", hidden_sizes=(8,), max_batches=2, n_networks=2)
 """

@@ -30,7 +30,7 @@ from reluprime.records.merge import merge
 from reluprime.records.store import record_digest
 from reluprime.records.verify import problems
 from reluprime.report.studies import STUDIES
-from reluprime.volume.study import estimate
+from reluprime.volume import estimate
 
 HERE = Path(__file__).resolve().parent
 NAME = "test_records.toy"

@@ -4,18 +4,17 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from reluprime.instruments import models
 from reluprime.instruments.activations import GRADIENT_RULES, ReLU
-from reluprime.volume import stacks
+from reluprime.instruments.fully_connected import mlp
+from reluprime.volume import VolumeConfig, stacked, stacks
 from reluprime.volume import study as volume
-from reluprime.volume.study import VolumeConfig
 
 SIZES = (6, 5, 4, 3)
 
 
 def networks(count=3, **options):
     """Weights and biases of eighths: sums of products with whole inputs are exact in any order."""
-    built = [models.mlp(SIZES, ReLU, seed=seed, **options) for seed in range(count)]
+    built = [mlp(SIZES, ReLU, seed=seed, **options) for seed in range(count)]
     with torch.no_grad():
         for parameter in (p for network in built for p in network.parameters()):
             parameter.copy_((parameter * 8).round() / 8)
@@ -52,8 +51,8 @@ def test_gradients_are_those_of_each_network(rule):
     built, x = networks(), images()
     y = torch.arange(len(x)) % 3
     stack = stacks.layers(built)
-    pinned = stacks.outputs(stack, x)
-    found = stacks.gradients(stack, x.expand(3, *x.shape), y.expand(3, -1), pinned, 1.0, rule)
+    screened = stacks.outputs(stack, x)
+    found = stacks.gradients(stack, x.expand(3, *x.shape), y.expand(3, -1), screened, 1.0, rule)
     for n, network in enumerate(built):
         for module in network:
             if isinstance(module, ReLU):
@@ -64,13 +63,13 @@ def test_gradients_are_those_of_each_network(rule):
             assert torch.allclose(own[n], expected, rtol=1e-5, atol=1e-7)
 
 
-def test_a_pinned_zero_counts_though_the_product_has_none():
+def test_a_screened_zero_counts_though_the_product_has_none():
     built, x = networks(1), images()
     y = torch.arange(len(x)) % 3
     stack = stacks.layers(built)
     shifted = [(stack[0][0], stack[0][1] + 1e-3, stack[0][2]), *stack[1:]]  # no sum is 0
-    pinned = stacks.outputs(stack, x)
-    g0, g1 = (stacks.gradients(shifted, x[None], y[None], pinned, s, "chain") for s in (0.0, 1.0))
+    screened = stacks.outputs(stack, x)
+    g0, g1 = (stacks.gradients(shifted, x[None], y[None], screened, s, "chain") for s in (0.0, 1.0))
     assert stacks.compare(g0, g1)[0].affects
 
 
@@ -96,31 +95,31 @@ DEAD = VolumeConfig(
 
 
 def _both(config, monkeypatch, at_once):
-    monkeypatch.setattr(volume, "_at_once", lambda *_: at_once)
-    monkeypatch.setattr(volume, "_estimate", volume._estimate_in_stacks)
-    stacked = volume.estimate(config)
+    monkeypatch.setattr(stacked, "_at_once", lambda *_: at_once)
+    monkeypatch.setattr(volume, "_estimate", stacked.estimate_in_stacks)
+    at_once = volume.estimate(config)
     monkeypatch.undo()
-    return volume.estimate(config), stacked
+    return volume.estimate(config), at_once
 
 
 @pytest.mark.parametrize("stop", [False, True])
 @pytest.mark.parametrize("at_once", [1, 5, 100])
 @pytest.mark.parametrize("batch_size", [50, 350])  # at 350 the last mini-batch has 150 images
 def test_a_stack_estimates_what_the_loop_estimates(monkeypatch, stop, at_once, batch_size):
-    config = DEAD.model_copy(update={"stop_at_first": stop, "batch_size": batch_size})
-    one_by_one, stacked = _both(config, monkeypatch, at_once)
+    config = DEAD.replace(stop_at_first=stop, batch_size=batch_size)
+    one_by_one, together = _both(config, monkeypatch, at_once)
     assert sum(one_by_one["affected_injected"]) > 0
-    assert stacked.keys() == one_by_one.keys()
+    assert together.keys() == one_by_one.keys()
     for name, value in one_by_one.items():
         if name.startswith("relative_difference"):
-            assert stacked[name] == pytest.approx(value, rel=1e-4)
+            assert together[name] == pytest.approx(value, rel=1e-4)
         else:
-            assert stacked[name] == value
+            assert together[name] == value
 
 
 def test_too_little_memory_halves_the_stack_and_goes_on(monkeypatch):
     tried = []
-    original = volume._estimate_stack
+    original = stacked._estimate_stack
 
     def only_two(config, *rest):
         tried.append(config.n_networks)
@@ -128,11 +127,11 @@ def test_too_little_memory_halves_the_stack_and_goes_on(monkeypatch):
             raise torch.cuda.OutOfMemoryError
         return original(config, *rest)
 
-    monkeypatch.setattr(volume, "_estimate_stack", only_two)
-    one_by_one, stacked = _both(DEAD, monkeypatch, 100)
+    monkeypatch.setattr(stacked, "_estimate_stack", only_two)
+    one_by_one, together = _both(DEAD, monkeypatch, 100)
     assert tried == [6, 3, 1, 1, 1, 1, 1, 1]
-    assert stacked["affected_injected"] == one_by_one["affected_injected"]
-    assert stacked["exact_zeros"] == one_by_one["exact_zeros"]
+    assert together["affected_injected"] == one_by_one["affected_injected"]
+    assert together["exact_zeros"] == one_by_one["exact_zeros"]
 
 
 def test_an_error_that_is_not_memory_is_not_tried_again():
@@ -145,4 +144,4 @@ def test_an_error_that_is_not_memory_is_not_tried_again():
 
 def test_batch_norm_has_no_stack():
     with pytest.raises(ValueError, match="BatchNorm1d"):
-        stacks.layers([models.mlp(SIZES, ReLU, seed=0, batch_norm=True)])
+        stacks.layers([mlp(SIZES, ReLU, seed=0, batch_norm=True)])

@@ -17,8 +17,13 @@ from reluprime.instruments import models, precision
 from reluprime.instruments.activations import ReLU
 from reluprime.instruments.batches import Batches
 from reluprime.instruments.data import as_rgb_32, load
+from reluprime.instruments.fully_connected import mlp
+from reluprime.instruments.watch import relu_calls
+from reluprime.training import checkpoint, loop
+from reluprime.training import networks as training_networks
 from reluprime.training import study as training
-from reluprime.training.study import TrainingConfig, conditions, fit
+from reluprime.training.config import TrainingConfig, conditions
+from reluprime.training.study import fit
 
 SMALL = {"dataset": "mnist-5k", "hidden_sizes": (16, 8), "n_train": 600, "epochs": 3, "lr": 0.05}
 ADAM = {"optimizer": "adam", "momentum": 0.0, "lr": 0.01}
@@ -518,9 +523,9 @@ def test_kinks_of_a_band_affect_no_step():
 def test_layers_are_counted_in_the_order_of_the_forward_pass(architecture):
     c = TrainingConfig(architecture=architecture, width=0.25, kink_width=0.5, kink_layer=3)
     network = models.build(c, (3, 32, 32), 10, ReLU, seed=0)
-    in_order = list(models.relu_calls(network, torch.zeros(1, 3, 32, 32)))
-    assert training._sites(network) == in_order
-    training._give_band(network, c)
+    in_order = list(relu_calls(network, torch.zeros(1, 3, 32, 32)))
+    assert training_networks.activation_names(network) == in_order
+    training_networks.widen_kinks(network, c)
     assert [network.get_submodule(name).kink_width for name in in_order[:4]] == [0, 0, 0.5, 0]
 
 
@@ -620,7 +625,7 @@ def test_weights_that_are_not_finite_have_diverged_though_the_loss_is():
 
 def break_the_second(monkeypatch):
     """The second network of an ensemble starts with infinite weights."""
-    networks = training._networks
+    networks = training.build_networks
 
     def one_is_broken(*args):
         for index, network in enumerate(networks(*args)):
@@ -628,7 +633,7 @@ def break_the_second(monkeypatch):
                 nn.init.constant_(network.output.weight, math.inf)
             yield network
 
-    monkeypatch.setattr(training, "_networks", one_is_broken)
+    monkeypatch.setattr(training, "build_networks", one_is_broken)
 
 
 def test_an_ensemble_ends_when_all_have_diverged(monkeypatch):
@@ -692,7 +697,7 @@ def test_an_interrupted_run_goes_on_with_the_same_bits(
 ):
     c = config(**changes)
     unbroken = fit(c)
-    train, epochs = training._Trainer.epoch, []
+    train, epochs = loop.Trainer.epoch, []
 
     def interrupted(trainer, batches, epoch):
         if epoch == epochs_done and not epochs.count(epoch):
@@ -701,7 +706,7 @@ def test_an_interrupted_run_goes_on_with_the_same_bits(
         epochs.append(epoch)
         train(trainer, batches, epoch)
 
-    monkeypatch.setattr(training._Trainer, "epoch", interrupted)
+    monkeypatch.setattr(loop.Trainer, "epoch", interrupted)
     with pytest.raises(KeyboardInterrupt):
         fit(c)
     assert len(list(own_folder.iterdir())) == 1
@@ -731,15 +736,15 @@ def test_checkpoints_are_some_seconds_apart(monkeypatch):
     now, saved = [0.0], []
     monkeypatch.setattr(training, "SAVE_SECONDS", 10.0)
     monkeypatch.setattr(training.time, "monotonic", lambda: now[0])
-    epoch = training._Trainer.epoch
+    epoch = loop.Trainer.epoch
 
     def of_four_seconds(trainer, batches, index):
         epoch(trainer, batches, index)
         now[0] += 4.0
 
-    monkeypatch.setattr(training._Trainer, "epoch", of_four_seconds)
+    monkeypatch.setattr(loop.Trainer, "epoch", of_four_seconds)
     save = lambda *_: saved.append(now[0])  # noqa: E731
-    monkeypatch.setattr(training._Checkpoint, "save", save)
+    monkeypatch.setattr(checkpoint.Checkpoint, "save", save)
     fit(config(epochs=7))
     assert saved == [12.0, 24.0]
 
@@ -751,11 +756,11 @@ def test_a_run_killed_after_its_last_epoch_trains_no_more(monkeypatch, own_folde
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(training._Checkpoint, "remove", killed)
+        patch.setattr(checkpoint.Checkpoint, "remove", killed)
         with pytest.raises(KeyboardInterrupt):
             fit(config())
     with monkeypatch.context() as patch:
-        patch.setattr(training._Trainer, "epoch", killed)
+        patch.setattr(loop.Trainer, "epoch", killed)
         assert numbers(fit(config())) == numbers(unbroken)
     assert list(own_folder.iterdir()) == []
 
@@ -934,7 +939,9 @@ def test_relu_has_no_kink_at_six():
 def test_s_upper_is_the_derivative_at_six():
     def loss(s_upper):
         torch.manual_seed(0)
-        network = models.mlp((4, 3, 2), lambda: training._activation(upper(s_upper), True), seed=0)
+        network = mlp(
+            (4, 3, 2), lambda: training_networks.activation_of(upper(s_upper), True), seed=0
+        )
         nn.init.zeros_(network.linear1.weight)
         nn.init.constant_(network.linear1.bias, 6.0)
         network(torch.ones(1, 4)).sum().backward()

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from reluprime.instruments.activations import ReLU
-from reluprime.instruments.units import UnitRanges
+from reluprime.instruments.watch import UnitRanges
 
 
 class Twice(nn.Module):

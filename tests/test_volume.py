@@ -5,10 +5,12 @@ import torch
 import torch.nn.functional as F
 from pydantic import ValidationError
 
-from reluprime.instruments import data, models
+from reluprime.config import cells
+from reluprime.instruments import data, fully_connected
 from reluprime.instruments.activations import GRADIENT_RULES, ReLU
+from reluprime.volume import VolumeConfig, estimate
 from reluprime.volume import study as volume
-from reluprime.volume.study import VolumeConfig, cells, estimate
+from reluprime.volume.stacked import estimate_in_stacks
 
 CPU = torch.device("cpu")
 DTYPES = {
@@ -53,14 +55,11 @@ def build(config, x, classes, activation, seed):
     if config.architecture == "mlp":
         sizes = [x.shape[1], *config.hidden_sizes, classes]
         options = {"relu_after_first": config.relu_after_first}
-        return models.mlp(
+        return fully_connected.mlp(
             sizes, activation, seed=seed, initialisation=config.initialisation, **options
         )
-    always = {} if config.architecture in models.NORMALISED else {"batch_norm": config.batch_norm}
-    options = {"width": config.width} | always
-    if config.architecture == "vgg11":
-        options["initialisation"] = config.initialisation
-    return getattr(models, config.architecture)(classes, activation, seed=seed, **options)
+    options = {name: getattr(config, name) for name in config.traits.options}
+    return config.traits.builder(classes, activation, seed=seed, **options)
 
 
 def by_brute_force(config, batches):
@@ -219,7 +218,7 @@ def run(batches, **changes):
     n_classes = 1 + int(torch.cat([y for _, y in batches]).max())
     found = volume._estimate(case, batches, n_classes)
     if case.architecture == "mlp" and not case.batch_norm:
-        stacked = volume._estimate_in_stacks(case, batches, n_classes)
+        stacked = estimate_in_stacks(case, batches, n_classes)
         assert stacked.keys() == found.keys()
         for name, value in found.items():
             if name.startswith("relative_difference"):
@@ -239,7 +238,7 @@ def test_blank_images_by_hand(copies):
     """
     labels = [0, 1, 1, 1] * copies
     found, _ = run([blank_batch(labels)], hidden_sizes=(9,), precision="fp64", seed=5)
-    output = models.mlp((3, 9, 2), ReLU, seed=5, initialisation="kaiming-uniform").output
+    output = fully_connected.mlp((3, 9, 2), ReLU, seed=5, initialisation="kaiming-uniform").output
     d = torch.tensor([0.25, -0.25], dtype=torch.float64)
     chain = float((output.weight.detach().double().T @ d).norm() / d.norm())
     injected = 4 * copies * 3 / (math.sqrt(2) / 4)  # images * sqrt(9 neurons) / |d|
@@ -272,7 +271,7 @@ def planted(monkeypatch):
     """Sets the parameters of every network that is built; by name, from a function of shape."""
 
     def plant(**values):
-        build = models.mlp
+        build = fully_connected.mlp
 
         def mlp(*arguments, **keywords):
             network = build(*arguments, **keywords)
@@ -282,7 +281,7 @@ def planted(monkeypatch):
                     network.get_submodule(layer).get_parameter(kind).copy_(torch.tensor(value))
             return network
 
-        monkeypatch.setattr(models, "mlp", mlp)
+        monkeypatch.setattr(fully_connected, "mlp", mlp)
 
     return plant
 

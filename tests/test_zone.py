@@ -7,13 +7,14 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from reluprime.config import cells
 from reluprime.instruments import data, models
 from reluprime.instruments.activations import GRADIENT_RULES, ReLU
 from reluprime.instruments.arithmetic import emulate
 from reluprime.instruments.batches import Batches
-from reluprime.volume import study as volume
-from reluprime.volume import zone
-from reluprime.volume.zone import ZoneConfig, first_affected
+from reluprime.volume import VolumeConfig, ZoneConfig, estimate, first_affected, zone
+from reluprime.volume.networks import raw_batches
+from reluprime.volume.screening import confirm
 
 CPU = torch.device("cpu")
 DTYPES = {
@@ -118,7 +119,7 @@ def test_random_mlps_agree_with_comparing_everything(name, precision):
         batch_size=200,
         n_networks=5,
     )
-    batches = volume.raw_batches(config, DTYPES[precision], CPU)
+    batches = raw_batches(config, DTYPES[precision], CPU)
     found = assert_agrees(config, *batches)
     assert found["n_batches"] == 20
     assert found["relu_calls"] == 4000 * 40
@@ -145,7 +146,7 @@ def test_random_convolutional_networks_agree(name, precision, architecture, batc
         max_batches=3,
         n_networks=3,
     )
-    make = {"raw": volume.raw_batches, "release": zone._as_released}[inputs]
+    make = {"raw": raw_batches, "release": zone._as_released}[inputs]
     found = assert_agrees(config, *make(config, DTYPES[precision], CPU))
     if (architecture, batch_norm, inputs) == ("resnet18", False, "raw"):
         assert sum(found["structural_zeros"].values()) > 100  # black frames, and no bias
@@ -216,13 +217,13 @@ def test_each_rule_is_left_at_its_first(planted, batches, chain, injected, scree
 def test_a_rule_that_has_its_first_is_not_compared_again(planted, monkeypatch):
     planted(one_neuron())
     config = ZoneConfig(hidden_sizes=(2,), precision="fp16", arithmetic="separate", n_networks=1)
-    rules, confirm = [], volume.confirm
+    rules = []
 
     def noted(network, changed, batch, index, due, zeros):
         rules.append(set(due))
         confirm(network, changed, batch, index, due, zeros)
 
-    monkeypatch.setattr(volume, "confirm", noted)
+    monkeypatch.setattr(zone, "confirm", noted)
     zone._first_affected(config, [SURE, CLEAR, SURE, WRONG], 2)
     assert rules == [{"chain", "injected"}, {"chain"}, {"chain"}]
 
@@ -267,7 +268,7 @@ SMALL = {
 
 def test_cells_are_the_same_networks_as_the_whole():
     whole = ZoneConfig(**SMALL, n_networks=5, seed=2)
-    parts = [first_affected(part, CPU) for part in volume.cells(whole, 2)]
+    parts = [first_affected(part, CPU) for part in cells(whole, 2)]
     for name, value in first_affected(whole, CPU).items():
         if isinstance(value, list):
             assert [v for part in parts for v in part[name]] == value
@@ -277,7 +278,7 @@ def test_cells_are_the_same_networks_as_the_whole():
 def test_the_stopping_study_of_volume_says_the_same():
     config = {**SMALL, "hidden_sizes": (64, 64), "n_networks": 6}
     found = first_affected(ZoneConfig(**config), CPU)
-    expected = volume.estimate(volume.VolumeConfig(**config, stop_at_first=True), CPU)
+    expected = estimate(VolumeConfig(**config, stop_at_first=True), CPU)
     for rule in GRADIENT_RULES:
         assert found[f"first_affected_{rule}"] == expected[f"first_affected_{rule}"]
     assert any(found["affected_injected"])

@@ -7,8 +7,9 @@ from statistics import median
 import numpy as np
 import pandas as pd
 
-from reluprime.bifurcation import study as bifurcation
-from reluprime.bifurcation.study import PairedRunConfig, WeightPlaneConfig
+from reluprime.bifurcation.networks import PairedRunConfig
+from reluprime.bifurcation.plane import WeightPlaneConfig, weight_plane
+from reluprime.bifurcation.study import paired_run
 from reluprime.evidence.claim import ARITHMETICS, Cell, Claim, Evidence, Example
 from reluprime.evidence.finding import (
     FAILS,
@@ -43,8 +44,8 @@ def _until_event(base: PairedRunConfig, seeds: Iterable[int]) -> list[Cell]:
     for run in _runs(base, seeds):
         longer = run.replace(epochs=LONGEST)
         cells += [
-            Cell(bifurcation.paired_run, run),
-            Cell(bifurcation.paired_run, longer, after=run),
+            Cell(paired_run, run),
+            Cell(paired_run, longer, after=run),
         ]
     return cells
 
@@ -52,7 +53,7 @@ def _until_event(base: PairedRunConfig, seeds: Iterable[int]) -> list[Cell]:
 def _found(evidence: Evidence, cells: Iterable[Cell]) -> list[dict]:
     """The runs of cells, and of each seed the longest."""
     configs = [cell.config for cell in evidence.due(cells)]
-    table = evidence.table(bifurcation.paired_run, configs).sort_values("epochs", kind="stable")
+    table = evidence.table(paired_run, configs).sort_values("epochs", kind="stable")
     return table.drop_duplicates(["seed", "precision"], keep="last").to_dict("records")
 
 
@@ -180,7 +181,7 @@ P1 = Claim(
 
 def _p2_grid(*_: str) -> list[Cell]:
     runs = _runs(RELU_RUN, THREE, precision="fp64", epochs=20)
-    return [Cell(bifurcation.paired_run, run) for run in runs]
+    return [Cell(paired_run, run) for run in runs]
 
 
 P2 = Claim(
@@ -204,7 +205,7 @@ P2 = Claim(
 
 def _p3_grid(*_: str) -> list[Cell]:
     at_fp64 = _runs(RELU6_RUN, THREE, precision="fp64")
-    return _until_event(RELU6_RUN, SIX) + [Cell(bifurcation.paired_run, r) for r in at_fp64]
+    return _until_event(RELU6_RUN, SIX) + [Cell(paired_run, r) for r in at_fp64]
 
 
 def _p3(evidence: Evidence, gradient_rule: str, _: str) -> Finding:
@@ -243,7 +244,7 @@ RESOLUTION = 81  # points a side of the finer grid; the coarser has every second
 def _p4_grid(*_: str) -> list[Cell]:
     return [
         Cell(
-            bifurcation.weight_plane,
+            weight_plane,
             WeightPlaneConfig(run=run, seed=direction, resolution=resolution),
         )
         for run in _runs(RELU_RUN, THREE)
@@ -257,7 +258,7 @@ def _zeros(plane: list[list[float]]) -> int:
 
 
 def _p4(evidence: Evidence, *_: str) -> Finding:
-    planes = evidence.table(bifurcation.weight_plane, [c.config for c in _p4_grid()])
+    planes = evidence.table(weight_plane, [c.config for c in _p4_grid()])
     planes = planes[planes["event"].notna()]
     if planes.empty:
         return Finding(NO_OCCASION, "no run had an event")
@@ -337,7 +338,7 @@ PRECISIONS = ("fp32", "bf16")  # M23's 16 bits are bf16
 
 def _r1_grid(_: str, arithmetic: str) -> list[Cell]:
     return [
-        Cell(bifurcation.paired_run, run)
+        Cell(paired_run, run)
         for p in PRECISIONS
         for run in _runs(ADAM_RUN, TWENTY, precision=p, arithmetic=available(arithmetic, p))
     ]

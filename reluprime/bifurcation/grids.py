@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import Field, NonNegativeInt, PositiveInt
 
-from reluprime.bifurcation.study import (
+from reluprime.bifurcation import (
     PairedRunConfig,
     WeightPlaneConfig,
     paired_run,

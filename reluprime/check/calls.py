@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from reluprime.instruments.activations import Rule
+from reluprime.instruments.derivative import Rule
 
 
 class Kink(NamedTuple):

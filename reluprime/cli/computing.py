@@ -102,20 +102,24 @@ def bench(options: argparse.Namespace) -> int:
     """Measure speeds, or count the zeros of a GPU's kernels, into a store."""
     from reluprime import records
     from reluprime.instruments import precision
-    from reluprime.mechanism import grids, study
-    from reluprime.speed import study as speed
+    from reluprime.mechanism import linear_zeros
+    from reluprime.mechanism.grids import gpu_grid
+    from reluprime.speed import measure
+    from reluprime.speed.grids import grid
+    from reluprime.speed.tables import table
+    from reluprime.speed.tasks import TASKS
 
     device, store = precision.best_device(), records.Store(options.store)
     if options.what == "zeros":
         if device.type != "cuda":
             raise ValueError("it counts zeros of a GPU's kernels, and there is no NVIDIA GPU here")
-        records.sweep(study.linear_zeros, grids.gpu_grid(), store, device=device)
+        records.sweep(linear_zeros, gpu_grid(), store, device=device)
         return 0
-    if unknown := {*(options.only or ())} - {*speed.TASKS}:
-        raise ValueError(f"no task {', '.join(unknown)}; choose from {', '.join(speed.TASKS)}")
-    configs = [c for c in speed.grid(device) if not options.only or c.task in options.only]
-    frame = records.sweep(speed.measure, configs, store, compute="always", device=device)
-    print(speed.table(frame).to_string(index=False))
+    if unknown := {*(options.only or ())} - {*TASKS}:
+        raise ValueError(f"no task {', '.join(unknown)}; choose from {', '.join(TASKS)}")
+    configs = [c for c in grid(device) if not options.only or c.task in options.only]
+    frame = records.sweep(measure, configs, store, compute="always", device=device)
+    print(table(frame).to_string(index=False))
     return 0
 
 

@@ -4,8 +4,9 @@ from collections.abc import Iterable, Sequence
 
 from reluprime.evidence.claim import Cell
 from reluprime.training import experiments
+from reluprime.training.config import TrainingConfig
 from reluprime.training.experiments import CIFAR_MARGIN, MLP_MARGIN
-from reluprime.training.study import TrainingConfig, fit
+from reluprime.training.study import fit
 
 SEEDS = range(5)
 MLP = TrainingConfig(

@@ -12,11 +12,11 @@ from reluprime.evidence.finding import matches
 from reluprime.evidence.intervals import poisson_interval
 from reluprime.instruments import models
 from reluprime.instruments.activations import ReLU
-from reluprime.instruments.models import relu_calls
-from reluprime.instruments.units import UnitRanges
+from reluprime.instruments.watch import UnitRanges, relu_calls
 from reluprime.records import Store, table
 from reluprime.training import tables as training_tables
-from reluprime.training.study import TrainingConfig, fit
+from reluprime.training.config import TrainingConfig
+from reluprime.training.study import fit
 
 # B21's trainings without batch norm at fp32: epochs, images and the published values of s (P9,
 # P10, P12, P13, P15). Mini-batches of 128.

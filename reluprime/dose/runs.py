@@ -15,7 +15,8 @@ from reluprime.evidence.claim import Cell, Evidence
 from reluprime.evidence.finding import matches
 from reluprime.training import arms
 from reluprime.training import tables as training_tables
-from reluprime.training.study import TrainingConfig, fit
+from reluprime.training.config import TrainingConfig
+from reluprime.training.study import fit
 
 SHARED = [*training_tables.CONDITION, "seed", "machine"]  # by a run and its reference at s=0
 

@@ -20,7 +20,8 @@ from reluprime.parameters import (
     Width,
     including,
 )
-from reluprime.training.study import TrainingConfig, fit
+from reluprime.training.config import TrainingConfig
+from reluprime.training.study import fit
 
 PIXELS = 784
 BATCH_SIZE = 256  # images, where it does not vary

@@ -12,8 +12,10 @@ from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
 from reluprime.config import Config, DatasetName, study
-from reluprime.instruments import data, kernels, models
-from reluprime.instruments.activations import ReLU, count_zeros
+from reluprime.instruments import data, kernels
+from reluprime.instruments.activations import ReLU
+from reluprime.instruments.derivative import count_zeros
+from reluprime.instruments.fully_connected import mlp
 from reluprime.instruments.precision import best_device, numerics
 
 
@@ -48,7 +50,7 @@ def shares(config: SharesConfig, device: torch.device | None = None) -> dict:
         batches, first = images.split(config.batch_size), []
         for seed in range(config.seed, config.seed + config.n_networks):
             sizes = (images.shape[1], *config.hidden_sizes, n_classes)
-            network = models.mlp(sizes, ReLU, seed=seed).to(device)
+            network = mlp(sizes, ReLU, seed=seed).to(device)
             kernels.in_forms(network, config.linear_form, "native")
             first.append(next(_with_zero(network, batches), None))
     calls = len(images) * sum(config.hidden_sizes)

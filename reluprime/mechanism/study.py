@@ -1,8 +1,7 @@
 """Where exact zeros come from: predicted and measured rates by layer, precision and kernel."""
 
 import copy
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 import torch
@@ -15,6 +14,7 @@ from reluprime.instruments import data, kernels, models
 from reluprime.instruments.activations import ACTIVATIONS, ReLU
 from reluprime.instruments.arithmetic import Arithmetic, emulate
 from reluprime.instruments.precision import Precision, best_device, numerics
+from reluprime.instruments.watch import watched
 
 
 class ForwardZerosConfig(models.NetworkConfig):
@@ -37,7 +37,7 @@ class ForwardZerosConfig(models.NetworkConfig):
             raise ValueError(f"norm_form={self.norm_form!r} needs precision='fp32'")
         if self.linear_form in kernels.FP32_FORMS and self.precision != "fp32":
             raise ValueError(f"linear_form={self.linear_form!r} needs precision='fp32'")
-        if self.linear_form in kernels.ORDERED and self.architecture != "mlp":
+        if self.linear_form in kernels.ORDERED and not self.traits.fully_connected:
             raise ValueError(f"linear_form={self.linear_form!r} needs architecture='mlp'")
         if self.epochs and self.batch_norm:
             raise ValueError("epochs: networks with batch norm are looked at untrained")
@@ -61,50 +61,36 @@ class _Counts:
         )
 
 
-def _sites(network: nn.Module) -> Iterator[tuple[str, nn.Module, nn.Module | None]]:
-    """Each activation with its name and the form before it; None in a network with branches."""
-    before, row = None, models.plain_row(network) is not None
+def _forms_before(network: nn.Module, chain: bool) -> dict[str, nn.Module | None]:
+    """{activation: the form of the layer before it}; None in a network that is no chain."""
+    before, found = None, {}
     for name, module in network.named_modules():
         if isinstance(module, (kernels.Linear, kernels.BatchNorm)):
             before = module
         if isinstance(module, ACTIVATIONS):
-            yield name, module, before if row else None
+            found[name] = before if chain else None
+    return found
 
 
-@contextmanager
-def _watched(network: nn.Module, see) -> Iterator[None]:
-    """While the network runs, `see(name, input, form before it)` for each call of an activation."""
-
-    def hook(name, before):
-        return lambda _, inputs: see(name, inputs[0], before)
-
-    handles = [
-        module.register_forward_pre_hook(hook(name, before))
-        for name, module, before in _sites(network)
-    ]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-def _count(network: nn.Module, exact: nn.Module, x: Tensor, counts: dict[str, _Counts]) -> None:
+def _count(
+    network: nn.Module, exact: nn.Module, x: Tensor, counts: dict[str, _Counts], chain: bool
+) -> None:
     """One mini-batch: zeros and the model's expectation; a batch with zeros again in fp64."""
     masks: dict[str, list[Tensor]] = {}
+    forms = _forms_before(network, chain)
 
-    def see(name, z, before):
-        width = None if before is None else before.width(z)
+    def see(name: str, _: nn.Module, z: Tensor) -> None:
+        width = None if forms[name] is None else forms[name].width(z)
         counts.setdefault(name, _Counts()).add(z, width)
         masks.setdefault(name, []).append(z == 0)
 
-    def see_exact(name, z, _):
+    def see_exact(name: str, _: nn.Module, z: Tensor) -> None:
         counts[name].structural += int(((z == 0) & masks[name].pop(0)).sum())
 
-    with _watched(network, see):
+    with watched(network, see):
         network(x)
     if any(bool(mask.any()) for found in masks.values() for mask in found):
-        with _watched(exact, see_exact):
+        with watched(exact, see_exact):
             exact(x.double())
 
 
@@ -154,9 +140,7 @@ def forward_zeros(config: ForwardZerosConfig, device: torch.device | None = None
     device = best_device() if device is None else device
     counts: dict[str, _Counts] = {}
     with numerics(config.precision, device) as dtype:
-        dataset = data.load(config.dataset, device=device)
-        if config.architecture != "mlp":
-            dataset = data.as_rgb_32(dataset)
+        dataset = models.as_input(data.load(config.dataset, device=device), config)
         images = dataset.train_images[: config.n_images].split(config.batch_size)
         labels = dataset.train_labels[: config.n_images].split(config.batch_size)
         inputs = [data.unit_images(x, dtype) for x in images]
@@ -167,7 +151,7 @@ def forward_zeros(config: ForwardZerosConfig, device: torch.device | None = None
                 kernels.in_forms(drawn, config.linear_form, config.norm_form)
             with torch.no_grad():
                 for x in inputs:
-                    _count(drawn, exact, x, counts)
+                    _count(drawn, exact, x, counts, config.traits.chain)
     names = ("calls", "zeros", "structural", "predicted")
     return {name: {site: getattr(c, name) for site, c in counts.items()} for name in names}
 

@@ -9,7 +9,7 @@ from reluprime.config import DatasetName
 from reluprime.instruments.arithmetic import Arithmetic
 from reluprime.network.study import NetworkCheckConfig, check_network
 from reluprime.parameters import AtLeastOne, Grids, SweepParameters, Width
-from reluprime.training.study import TrainingConfig
+from reluprime.training.config import TrainingConfig
 
 
 def _known(network: str) -> str:

@@ -14,7 +14,8 @@ from reluprime.check import check
 from reluprime.config import Config, later, study
 from reluprime.instruments.arithmetic import Arithmetic
 from reluprime.instruments.precision import Precision, best_device
-from reluprime.training.study import TrainingConfig, trained
+from reluprime.training.config import TrainingConfig
+from reluprime.training.study import trained
 
 BATCH = ["affected", "low", "high", "relative_l2", "largest", "next_batch"]
 COUNTS = ["calls", "hits", "structural", "by_rounding", "units", "dead_units"]

@@ -18,8 +18,11 @@ from torch import Tensor, nn
 
 from reluprime import records
 from reluprime.evidence.intervals import clopper_pearson
-from reluprime.instruments import data, kernels, models
+from reluprime.instruments import data, kernels
 from reluprime.instruments.activations import GRADIENT_RULES, ReLU, emulated_relu, relu
+from reluprime.instruments.convolutional import mobilenet_v3_small
+from reluprime.instruments.fully_connected import mlp
+from reluprime.instruments.watch import relu_calls
 
 
 def gradient_at_one_zero(s: float, upstream: float) -> pd.DataFrame:
@@ -45,7 +48,7 @@ def _planted() -> tuple[nn.Sequential, Tensor, Tensor]:
     """
     dataset = data.load("mnist-5k", device="cpu")
     x = dataset.train_images[:256].flatten(1).float() / 256
-    network = models.mlp((784, 256, 256, 256, 10), ReLU, seed=2)  # no other exact zero
+    network = mlp((784, 256, 256, 256, 10), ReLU, seed=2)  # no other exact zero
     with torch.no_grad():
         for layer, steps in ((network.linear1, 2**10), (network.linear2, 2**6)):
             for parameter in layer.parameters():
@@ -106,8 +109,8 @@ def least_share_of_pairs(mini_batches: int) -> pd.DataFrame:
 
 def calls_of_an_epoch(hidden_sizes: tuple[int, ...], images: int) -> pd.DataFrame:
     """ReLU calls of an epoch as they are, and as B21's Fig. 6 counts them: neurons."""
-    network = models.mlp((784, *hidden_sizes, 10), ReLU, seed=0)
-    calls = images * sum(models.relu_calls(network, torch.zeros(1, 784)).values())
+    network = mlp((784, *hidden_sizes, 10), ReLU, seed=0)
+    calls = images * sum(relu_calls(network, torch.zeros(1, 784)).values())
     neurons = sum(hidden_sizes)
     return pd.DataFrame([{"calls": calls, "neurons": neurons, "calls / neurons": calls // neurons}])
 
@@ -115,7 +118,7 @@ def calls_of_an_epoch(hidden_sizes: tuple[int, ...], images: int) -> pd.DataFram
 def swallowed_keyword() -> pd.DataFrame:
     """An unknown keyword to torchvision's MobileNetV3, which passes it on as M23's copy does."""
     given = torchvision.models.mobilenet_v3_small(activation=ReLU)
-    built = models.mobilenet_v3_small(10, ReLU, seed=0)
+    built = mobilenet_v3_small(10, ReLU, seed=0)
     kinds = {
         "activation=ReLU, ignored": given,
         "reluprime's, which replaces every ReLU": built,
@@ -172,7 +175,7 @@ def relus_of_three_hidden_layers() -> pd.DataFrame:
         {
             "network": name,
             "ReLUs": sum(
-                isinstance(m, ReLU) for m in models.mlp(sizes, ReLU, seed=0, relu_after_first=first)
+                isinstance(m, ReLU) for m in mlp(sizes, ReLU, seed=0, relu_after_first=first)
             ),
         }
         for name, first in kinds.items()
@@ -182,7 +185,7 @@ def relus_of_three_hidden_layers() -> pd.DataFrame:
 def largest_initial_weights(inputs: int = 784) -> pd.DataFrame:
     """PyTorch's default initialisation of a linear layer, and the one that B21 3.2 writes."""
     torch_, written = (
-        models.mlp((inputs, 256, 10), ReLU, seed=0, initialisation=i).linear1
+        mlp((inputs, 256, 10), ReLU, seed=0, initialisation=i).linear1
         for i in ("torch", "kaiming-uniform")
     )
     rows = {"PyTorch's default": (torch_, 1.0), "as written": (written, 6.0)}

@@ -23,16 +23,14 @@ import yaml
 from pydantic import BaseModel, ValidationError
 from torch.utils.flop_counter import FlopCounterMode
 
-from reluprime import records
-from reluprime.bifurcation import study as bifurcation
+from reluprime import bifurcation, records, volume
 from reluprime.evidence import claim
 from reluprime.instruments import data, models
 from reluprime.instruments.activations import ReLU
 from reluprime.report.page import annotated
 from reluprime.report.studies import STUDIES
 from reluprime.search import study as tuning
-from reluprime.training import study as training
-from reluprime.volume import study as volume
+from reluprime.training.config import TrainingConfig
 
 NOTEBOOKS = records.REPOSITORY / "notebooks"
 TFLOPS = 30.0  # assumed of a large GPU, fp32 without TF32
@@ -163,7 +161,7 @@ class Arithmetic:
         )
         key = repr(network)
         if key not in self._forward:
-            shape = (1, 28, 28) if network.architecture == "mlp" else (3, 32, 32)
+            shape = (1, 28, 28) if network.traits.fully_connected else (3, 32, 32)
             built = models.build(network, shape, 10, ReLU, seed=0).eval()
             counter = FlopCounterMode(display=False)
             with counter, torch.no_grad():
@@ -183,7 +181,7 @@ class Arithmetic:
             networks = 2 + len(config.variants)  # s=0, its control, and the variants
             mlp = models.NetworkConfig(hidden_sizes=config.hidden_sizes)
             return networks * config.epochs * images * 3 * self.forward(mlp)
-        if isinstance(config, training.TrainingConfig):
+        if isinstance(config, TrainingConfig):
             seen = config.n_train or images
             return config.n_networks * config.epochs * seen * 3 * self.forward(config)
         return math.nan

@@ -2,8 +2,7 @@
 
 from collections.abc import Callable
 
-from reluprime import records
-from reluprime.bifurcation import study as bifurcation
+from reluprime import bifurcation, records, volume
 from reluprime.mechanism import kinks, orders
 from reluprime.mechanism import study as mechanism
 from reluprime.network import study as network
@@ -11,8 +10,6 @@ from reluprime.search import study as search
 from reluprime.speed import study as speed
 from reluprime.training import study as training
 from reluprime.training import zeros
-from reluprime.volume import study as volume
-from reluprime.volume import zone
 
 STUDIES: dict[str, Callable] = {
     records.study_name(study): study
@@ -30,6 +27,6 @@ STUDIES: dict[str, Callable] = {
         volume.estimate,
         network.check_network,
         zeros.count,
-        zone.first_affected,
+        volume.first_affected,
     )
 }

@@ -12,7 +12,7 @@ from reluprime.evidence.tests import RISK, sign_flip
 from reluprime.instruments.activations import GRADIENT_RULES
 from reluprime.records import published
 from reluprime.search.study import SearchConfig, Space, arms, search
-from reluprime.training.study import TrainingConfig
+from reluprime.training.config import TrainingConfig
 
 REPEATS = 4  # searches of each arm
 

@@ -8,8 +8,9 @@ from reluprime.instruments.activations import GRADIENT_RULES
 from reluprime.parameters import AtLeastOne, DerivativesAtZero, Grids, Sizes, SweepParameters, Width
 from reluprime.search.study import SearchConfig, Space, arms, search
 from reluprime.search.tables import best_rates
+from reluprime.training.config import TrainingConfig, conditions
 from reluprime.training.grids import M23_ADAM, Curves, SmallTrainings
-from reluprime.training.study import TrainingConfig, conditions, fit
+from reluprime.training.study import fit
 
 M23_SPACE = Space(lr=(1e-4, 1e-2), batch_size=(32, 64, 128))
 

@@ -21,7 +21,8 @@ from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 from reluprime.config import Config, study
 from reluprime.instruments.precision import Precision
 from reluprime.records import cluster
-from reluprime.training.study import TrainingConfig, fit
+from reluprime.training.config import TrainingConfig
+from reluprime.training.study import fit
 
 STARTUP = 4  # random trials before TPE learns from them
 REDUCTION = 2  # ASHA keeps one trial in so many at each rung (M23)

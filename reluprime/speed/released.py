@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Subset
 from torchvision import datasets, transforms
 
-from reluprime.instruments import models
 from reluprime.instruments.activations import ReLU
+from reluprime.instruments.fully_connected import mlp
 
 Batches = Iterable[tuple[Tensor, Tensor]]
 
@@ -90,7 +90,7 @@ def monte_carlo(batches: Batches, networks: Iterable[int], device: torch.device)
     affected = []
     for seed in networks:
         twins = [
-            models.mlp((784, 256, 256, 256, 10), lambda s=s: ReleasedReLU(s), seed=seed).to(device)
+            mlp((784, 256, 256, 256, 10), lambda s=s: ReleasedReLU(s), seed=seed).to(device)
             for s in (0.0, 1.0)
         ]
         affected.append(0)

@@ -15,7 +15,8 @@ from reluprime.evidence.claim import Cell, Evidence
 from reluprime.evidence.finding import FAILS, HOLDS, NO_OCCASION, decided
 from reluprime.evidence.tests import RISK, equivalence, sign_flip
 from reluprime.training import arms, tables
-from reluprime.training.study import TrainingConfig, fit
+from reluprime.training.config import TrainingConfig
+from reluprime.training.study import fit
 
 MIN_SEEDS = 5  # whose run at s=0 met an exact zero, for a predicate at the smaller scale
 CHANCE = 0.1  # test accuracy of guessing: every data set here has ten classes

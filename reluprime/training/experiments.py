@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from reluprime.evidence.claim import Cell, Evidence
 from reluprime.training import arms
 from reluprime.training.arms import Arm, Scale
-from reluprime.training.study import TrainingConfig
+from reluprime.training.config import TrainingConfig
 
 MLP_MARGIN = 0.005  # of test accuracy
 CIFAR_MARGIN = 0.02  # networks of reduced width

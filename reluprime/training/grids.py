@@ -20,7 +20,8 @@ from reluprime.parameters import (
     including,
 )
 from reluprime.training import zeros
-from reluprime.training.study import TrainingConfig, conditions, fit
+from reluprime.training.config import TrainingConfig, conditions
+from reluprime.training.study import fit
 from reluprime.training.zeros import ZeroCountConfig
 
 ADAM = {"optimizer": "adam", "momentum": 0.0, "weight_decay": 0.0}
@@ -199,7 +200,7 @@ class ImageNet(SweepParameters):
     imagenet_seeds: PositiveInt = 2
 
     def grids(self) -> Grids:
-        """One sweep, `runs`; none without a folder. Raises FileNotFoundError if it is missing."""
+        """One sweep, `runs`; none without a folder. Raises DataError if it is missing."""
         if not self.image_folder:
             return {}
         base = TrainingConfig(

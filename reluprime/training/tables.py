@@ -12,7 +12,7 @@ from reluprime.evidence.finding import NO_OCCASION, matches
 from reluprime.evidence.intervals import bootstrap_mean, clopper_pearson
 from reluprime.evidence.tests import RISK, equivalence
 from reluprime.instruments.activations import GRADIENT_RULES
-from reluprime.training.study import TrainingConfig
+from reluprime.training.config import TrainingConfig
 
 MARGIN = 0.005  # test accuracies closer than half a point count as equal
 

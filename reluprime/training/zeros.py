@@ -7,7 +7,8 @@ import torch
 from pydantic import PositiveInt
 
 from reluprime.config import study
-from reluprime.training.study import TrainingConfig, fit
+from reluprime.training.config import TrainingConfig
+from reluprime.training.study import fit
 
 
 class ZeroCountConfig(TrainingConfig):

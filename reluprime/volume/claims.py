@@ -25,11 +25,11 @@ from reluprime.evidence.intervals import clopper_pearson, quartiles
 from reluprime.evidence.tests import RISK, differ, is_larger
 from reluprime.instruments.arithmetic import available
 from reluprime.records import published
-from reluprime.volume import study as volume
 from reluprime.volume import zone
 from reluprime.volume.convolutional import conv_shares
+from reluprime.volume.networks import VolumeConfig
 from reluprime.volume.shares import by_network
-from reluprime.volume.study import VolumeConfig
+from reluprime.volume.study import estimate
 from reluprime.volume.zone import ZoneConfig
 
 PER_CELL = 50  # networks of a cell
@@ -40,7 +40,7 @@ OWN_SEEDS = 10_000  # between the first networks of two sizes
 
 def _study(config: VolumeConfig) -> Callable:
     """A ZoneConfig is of the study that keeps the first affected mini-batch alone."""
-    return zone.first_affected if isinstance(config, ZoneConfig) else volume.estimate
+    return zone.first_affected if isinstance(config, ZoneConfig) else estimate
 
 
 def _cells(config: VolumeConfig, per_cell: int = PER_CELL) -> list[Cell]:

@@ -14,7 +14,8 @@ from reluprime.parameters import (
     SweepParameters,
     Width,
 )
-from reluprime.volume.study import VolumeConfig, estimate
+from reluprime.volume.networks import VolumeConfig
+from reluprime.volume.study import estimate
 
 # Hidden sizes, depths, widths and batch sizes of B21 Fig. 2 and M23 Fig. 4.
 B21 = ((256,) * 3, (1, 2, 3, 4, 5, 6), (16, 64, 256, 512, 1024), (16, 64, 512, 1024))

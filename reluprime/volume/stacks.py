@@ -1,8 +1,7 @@
 """Many mlps of one shape as a stack: batched matrix products in the place of a loop over networks.
 
-The Monte Carlo of `volume` on a GPU. A forward pass over all networks and several mini-batches
-screens for exact zeros; mini-batches with one get the backward passes, which start from the very
-pre-activations of the screen.
+A forward pass over all networks and several mini-batches screens for exact zeros. Mini-batches with
+one get the backward passes, which start from the very pre-activations of the forward pass.
 """
 
 from collections.abc import Callable, Sequence
@@ -61,17 +60,16 @@ def zeros(stack: list[Layer], found: list[Tensor], batch_size: int) -> Tensor:
     return torch.stack(counts)
 
 
-class _Pinned(torch.autograd.Function):
-    """The identity in the backward pass, and in the forward pass a given value.
+class _WithValue(torch.autograd.Function):
+    """apply(product, value) is `value`, with the gradient of `product`.
 
-    apply(computed, value) returns `value`, and hands the gradient of that on to `computed` as it
-    is. Both are the same pre-activations (pairs, batch, out): `value` as the screen computed them,
-    with its exact zeros, and `computed` by another product, which rounds differently and is here
-    only because autograd needs to know what the pre-activations come from.
+    Both are the same pre-activations (pairs, batch, out): `value` as the screen computed them, with
+    its exact zeros; `product` by another kernel, which rounds differently, from the weights whose
+    gradients are wanted.
     """
 
     @staticmethod
-    def forward(ctx, computed: Tensor, value: Tensor) -> Tensor:
+    def forward(ctx, product: Tensor, value: Tensor) -> Tensor:
         return value.clone()
 
     @staticmethod
@@ -80,19 +78,19 @@ class _Pinned(torch.autograd.Function):
 
 
 def gradients(
-    stack: list[Layer], x: Tensor, y: Tensor, pinned: list[Tensor], s: float, gradient_rule: str
+    stack: list[Layer], x: Tensor, y: Tensor, screened: list[Tensor], s: float, gradient_rule: str
 ) -> list[Tensor]:
     """Gradients (pairs, entries), fp64, of mean cross-entropies, one tensor for each parameter.
 
     A pair is a network and a mini-batch. stack: the pairs' networks; x (pairs, batch, ...),
-    y (pairs, batch); pinned: each layer's outputs (pairs, batch, out), whose exact zeros would
-    not all come back in products of another shape.
+    y (pairs, batch); screened: each layer's outputs (pairs, batch, out) of the forward pass over
+    the whole stack, whose exact zeros would not all come back in products of another shape.
     """
     weights = [w.clone().requires_grad_() for layer in stack for w in layer[:2]]
     h = x.flatten(2)
-    for index, ((*_, activation), value) in enumerate(zip(stack, pinned, strict=True)):
+    for index, ((*_, activation), value) in enumerate(zip(stack, screened, strict=True)):
         z = torch.baddbmm(weights[2 * index + 1].unsqueeze(1), h, weights[2 * index].mT)
-        z = _Pinned.apply(z, value)
+        z = _WithValue.apply(z, value)
         h = relu(z, s, gradient_rule) if activation else z
     losses = F.cross_entropy(h.flatten(0, 1), y.flatten(), reduction="none").view(y.shape).mean(1)
     found = torch.autograd.grad(losses, weights, torch.ones_like(losses))

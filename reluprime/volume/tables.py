@@ -17,7 +17,7 @@ from reluprime.volume.claims import (
     _networks,
     _pair_networks,
 )
-from reluprime.volume.study import VolumeConfig
+from reluprime.volume.networks import VolumeConfig
 
 RESAMPLES = 200  # of networks, for the interval of a quartile
 NORMS = {

@@ -1,6 +1,6 @@
 """Who is in the bifurcation zone, at the papers' own scale (B21 Fig. 2 and 5, M23 Fig. 4).
 
-A forward pass screens each mini-batch for exact zeros, as in `volume`; gradients are compared at
+A forward pass screens each mini-batch for exact zeros, as in `study`; gradients are compared at
 screened mini-batches alone, under each rule until its first affected one, and a network is left
 when both rules have one.
 """
@@ -14,14 +14,16 @@ import torch
 from torch import Tensor, nn
 
 from reluprime.config import later, study
-from reluprime.instruments import data
-from reluprime.instruments.activations import GRADIENT_RULES, watched
+from reluprime.instruments import data, models
+from reluprime.instruments.activations import GRADIENT_RULES
 from reluprime.instruments.batches import Batches
 from reluprime.instruments.precision import best_device, numerics
-from reluprime.volume import study as volume
+from reluprime.instruments.watch import watched
+from reluprime.volume.networks import Batch, VolumeConfig, random_network, raw_batches
+from reluprime.volume.screening import Affected, confirm, result, screen
 
 
-class ZoneConfig(volume.VolumeConfig):
+class ZoneConfig(VolumeConfig):
     """One cell of the Monte Carlo of which only the first affected mini-batches are kept."""
 
     stop_at_first: Literal[True] = True
@@ -54,14 +56,17 @@ def first_affected(config: ZoneConfig, device: torch.device | None = None) -> di
     """
     device = best_device() if device is None else device
     with numerics(config.precision, device) as dtype:
-        batches_of = {"raw": volume.raw_batches, "release": _as_released}[config.inputs]
+        batches_of = {"raw": raw_batches, "release": _as_released}[config.inputs]
         return _first_affected(config, *batches_of(config, dtype, device))
 
 
-def _as_released(config: ZoneConfig, dtype: torch.dtype, device: torch.device):
+def _as_released(
+    config: ZoneConfig, dtype: torch.dtype, device: torch.device
+) -> tuple[list[Batch], int]:
+    """-> mini-batches and number of classes, as :func:`raw_batches`; see ZoneConfig.inputs."""
     dataset = data.load(config.dataset, device=device)
     whole = Batches(
-        dataset if config.architecture == "mlp" else data.as_rgb_32(dataset),
+        models.as_input(dataset, config),
         dtype,
         seeds=[0],
         batch_size=config.batch_size,
@@ -71,30 +76,31 @@ def _as_released(config: ZoneConfig, dtype: torch.dtype, device: torch.device):
     return batches, whole.n_classes
 
 
-def _first_affected(config: ZoneConfig, batches: list, n_classes: int) -> dict:
+def _first_affected(config: ZoneConfig, batches: list[Batch], n_classes: int) -> dict:
+    """:func:`first_affected` on given mini-batches."""
     like = (config, batches[0][0], n_classes)
-    found = _Found()
-    changed = {rule: volume.random_network(*like, 0, 1.0, rule) for rule in GRADIENT_RULES}
+    found = _Counts()
+    changed = {rule: random_network(*like, 0, 1.0, rule) for rule in GRADIENT_RULES}
     for seed in range(config.seed, config.seed + config.n_networks):
-        network = volume.random_network(*like, seed, 0.0, "chain")
+        network = random_network(*like, seed, 0.0, "chain")
         found.start_network(len(batches))
         exact = None
-        for index in volume.screen(network, batches):
+        for index in screen(network, batches, config.traits.chain):
             exact = copy.deepcopy(network).double() if exact is None else exact
             found.count(network, exact, batches[index][0], alone=not config.batch_norm)
-            volume.confirm(network, changed, batches[index], index, found.open_rules(), found.zeros)
-            if not found.open_rules():
+            confirm(network, changed, batches[index], index, found.undecided(), found.zeros)
+            if not found.undecided():
                 found.seen[-1] = index + 1
                 break
     own = {"seen": found.seen, "structural_zeros": found.structural, "rounded": found.rounded}
-    return volume.result(batches, network, found.screened, found.zeros, found.rules) | own
+    return result(batches, network, found.screened, found.zeros, found.rules) | own
 
 
-class _Found:
+class _Counts:
     """What is known of the networks of a cell."""
 
     def __init__(self):
-        self.rules = {rule: volume.Rule() for rule in GRADIENT_RULES}
+        self.rules = {rule: Affected() for rule in GRADIENT_RULES}
         self.seen: list[int] = []
         self.screened: list[int] = []
         self.rounded: list[int] = []
@@ -108,12 +114,16 @@ class _Found:
         self.screened.append(0)
         self.rounded.append(0)
 
-    def open_rules(self) -> dict[str, volume.Rule]:
-        """Those under which the last network has no affected mini-batch yet."""
-        return {name: rule for name, rule in self.rules.items() if not rule.affected[-1]}
+    def undecided(self) -> dict[str, Affected]:
+        """The rules under which the last network has no affected mini-batch yet."""
+        return {name: rule for name, rule in self.rules.items() if not rule.counts[-1]}
 
     def count(self, network: nn.Module, exact: nn.Module, x: Tensor, alone: bool) -> None:
-        """One screened mini-batch; `alone`: no image depends on another."""
+        """Count the exact zeros of one screened mini-batch, and those that fp64 has too.
+
+        exact: the network in fp64; alone: whether no image depends on another (no batch norm), so
+        that fp64 needs the images with a zero alone.
+        """
         masks = _zeros(network, x)
         rows = torch.stack([mask.flatten(1).any(1) for _, mask in masks]).any(0)
         rows = rows if alone else torch.ones_like(rows)

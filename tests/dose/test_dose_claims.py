@@ -16,7 +16,7 @@ from reluprime.evidence.claim import Evidence
 from reluprime.evidence.registry import of_condition, read
 from reluprime.instruments.activations import GRADIENT_RULES
 from reluprime.training import study as training
-from reluprime.training.study import TrainingConfig
+from reluprime.training.config import TrainingConfig
 
 # Grids are built once.
 BY_ID = {c.id: dataclasses.replace(c, grid=functools.cache(c.grid)) for c in claims.CLAIMS}

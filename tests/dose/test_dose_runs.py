@@ -12,7 +12,8 @@ from reluprime.dose import thresholds
 from reluprime.evidence import made_up
 from reluprime.evidence.claim import Cell
 from reluprime.training import arms
-from reluprime.training.study import TrainingConfig, fit
+from reluprime.training.config import TrainingConfig
+from reluprime.training.study import fit
 
 MACHINE = {"device_name": "made up", "threads": 1}
 

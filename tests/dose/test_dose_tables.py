@@ -17,6 +17,7 @@ from reluprime.evidence import made_up
 from reluprime.evidence.claim import Cell, Evidence
 from reluprime.records import Store
 from reluprime.training import study as training
+from reluprime.training.config import TrainingConfig
 
 EXAMPLES = dose_claims.D1.examples
 NONE = Evidence([])
@@ -150,7 +151,7 @@ def test_the_papers_networks_have_these_sizes(architecture, calls, units):
 
 
 def trained(store, zeros, **changes):
-    config = training.TrainingConfig(hidden_sizes=(8,), epochs=2, **changes)
+    config = TrainingConfig(hidden_sizes=(8,), epochs=2, **changes)
     result = made_up.trainings(lambda c: 0.0, lambda c: zeros, epochs=2)(Cell(training.fit, config))
     result["relu_calls"] = {"activation": 10**6}
     store.append(made_up._record(Cell(training.fit, config), result))

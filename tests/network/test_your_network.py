@@ -9,7 +9,7 @@ from reluprime.network import tables as network_tables
 from reluprime.network.study import NetworkCheckConfig, check_network
 from reluprime.records import Store, sweep
 from reluprime.training import study as training
-from reluprime.training.study import TrainingConfig
+from reluprime.training.config import TrainingConfig
 
 SMALL = {"image_size": 32, "batch_size": 2, "n_batches": 2}
 TRAINING = {

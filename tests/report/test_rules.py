@@ -14,7 +14,7 @@ from reluprime.training import arms, experiments
 from reluprime.training.arms import Arm
 from reluprime.training.claims import mnist as mnist_claims
 from reluprime.training.claims.zero_calls import proportional
-from reluprime.training.study import TrainingConfig
+from reluprime.training.config import TrainingConfig
 from reluprime.volume.claims import _medians, _networks, _pair_networks, networks
 from reluprime.volume.convolutional import conv_shares
 

@@ -5,7 +5,7 @@ import pytest
 
 from reluprime.search import study as tuning
 from reluprime.search.study import SearchConfig, Space, search
-from reluprime.training.study import TrainingConfig
+from reluprime.training.config import TrainingConfig
 
 TRAINING = TrainingConfig(
     dataset="mnist-5k", hidden_sizes=(16,), epochs=1, n_train=500, evaluate_on="validation"

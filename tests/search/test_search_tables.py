@@ -10,7 +10,7 @@ import pytest
 from reluprime.search import figures as search_figures
 from reluprime.search import tables as search_tables
 from reluprime.search.study import SearchConfig, Space, arms
-from reluprime.training.study import TrainingConfig
+from reluprime.training.config import TrainingConfig
 
 PROVENANCE = {"device_name": "made up", "threads": 1}
 

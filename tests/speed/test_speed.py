@@ -10,9 +10,20 @@ from reluprime.instruments import data
 from reluprime.instruments.activations import relu
 from reluprime.instruments.precision import DTYPES, numerics
 from reluprime.network.study import NetworkCheckConfig
-from reluprime.speed import released
+from reluprime.speed import config as speed_config
+from reluprime.speed import grids as speed_grids
+from reluprime.speed import released, tasks
 from reluprime.speed import study as speed
-from reluprime.speed.study import IN_MEMORY, PRODUCTS, RELEASED, TORCH, Contender, SpeedConfig, Task
+from reluprime.speed import tables as speed_tables
+from reluprime.speed.config import (
+    IN_MEMORY,
+    PRODUCTS,
+    RELEASED,
+    TORCH,
+    Contender,
+    SpeedConfig,
+    Task,
+)
 from reluprime.volume import VolumeConfig
 from reluprime.volume import study as volume
 
@@ -38,7 +49,7 @@ def row(task="mlp-256", device="cpu", operations=None, **seconds):
 
 def test_ratios_are_taken_pair_by_pair():
     frame = pd.DataFrame([row(ours=[1.0, 2.0, 4.0], released=[6.0, 10.0, 32.0])])
-    (line,) = speed.table(frame).to_dict("records")
+    (line,) = speed_tables.table(frame).to_dict("records")
     assert (line["times ours"], line["range"]) == ("6", "5 to 8")
     assert (line["ours"], line["theirs"]) == ("2", "10")
     assert line["goal"] == "5, reached"
@@ -58,13 +69,13 @@ def test_ratios_are_taken_pair_by_pair():
 )
 def test_goals_are_of_a_kind_of_device(task, device, against, ours, theirs, goal):
     frame = pd.DataFrame([row(task, device, **{"ours": [ours], against: [theirs]})])
-    (line,) = speed.table(frame).to_dict("records")
+    (line,) = speed_tables.table(frame).to_dict("records")
     assert line["goal"] == goal
 
 
 def test_the_share_of_the_matrix_products():
     rows = [row("monte-carlo", "cuda", 4e9, ours=[6.0, 8.0, 10.0]), row(ours=[1.0], released=[1.0])]
-    first, second = speed.table(pd.DataFrame(rows)).to_dict("records")
+    first, second = speed_tables.table(pd.DataFrame(rows)).to_dict("records")
     assert (first["against"], first["theirs"], first["times ours"]) == (PRODUCTS, "4", "0.50")
     assert first["goal"] == "0.5, reached"
     assert second["against"] == RELEASED  # where nothing was counted there is no share
@@ -72,23 +83,23 @@ def test_the_share_of_the_matrix_products():
 
 def test_goals_wait_for_a_gpu():
     measured = [row("monte-carlo", "cuda", ours=[1.0]), row("vgg11", "cpu", ours=[1.0])]
-    waiting = speed.unmeasured_goals(pd.DataFrame(measured))
+    waiting = speed_tables.unmeasured_goals(pd.DataFrame(measured))
     assert "monte-carlo" not in set(waiting["task"])
     assert {"vgg11", "resnet18", "mlp-2048", "activation-images"} <= set(waiting["task"])
     assert "mlp-256" not in set(waiting["task"])  # has no goal there
-    assert len(speed.unmeasured_goals(pd.DataFrame())) == len(waiting) + 3
+    assert len(speed_tables.unmeasured_goals(pd.DataFrame())) == len(waiting) + 3
 
 
 def test_an_empty_store_has_an_empty_table():
-    assert speed.table(pd.DataFrame()).empty
-    assert speed.devices(pd.DataFrame()).empty
+    assert speed_tables.table(pd.DataFrame()).empty
+    assert speed_tables.devices(pd.DataFrame()).empty
 
 
 def test_a_device_is_listed_once():
     frame = pd.DataFrame(
         [row(ours=[1.0]), row("vgg11", ours=[1.0]), row("vgg11", "cuda", ours=[1])]
     )
-    lines = speed.devices(frame).to_dict("records")
+    lines = speed_tables.devices(frame).to_dict("records")
     assert [(line["device"], line["kind"]) for line in lines] == [("A", "CPU"), ("A", "GPU")]
     assert [line["date"] for line in lines] == ["2026-01-02"] * 2
 
@@ -100,7 +111,7 @@ def test_contenders_take_turns_after_a_warm_up(monkeypatch):
         return Contender(lambda: calls.append(name) or True, units, False)
 
     task = Task("unit", {"ours": contender("ours", 4), "other": contender("other", 1)})
-    monkeypatch.setitem(speed.TASKS, "mlp-256", lambda config, device: task)
+    monkeypatch.setitem(tasks.TASKS, "mlp-256", lambda config, device: task)
     monkeypatch.setattr(speed, "matrix_product_rate", lambda device: 1.0)
     monkeypatch.setattr(speed, "timed", lambda run, device: (run() and 8.0 * len(calls), None))
     result = speed.measure(SpeedConfig(task="mlp-256", repeats=2), CPU)
@@ -113,7 +124,7 @@ def test_a_wrong_result_is_no_record(monkeypatch):
         raise RuntimeError(f"has not learned: {results}")
 
     task = Task("unit", {"ours": Contender(lambda: 0.1, 1, False)}, check=check)
-    monkeypatch.setitem(speed.TASKS, "mlp-256", lambda config, device: task)
+    monkeypatch.setitem(tasks.TASKS, "mlp-256", lambda config, device: task)
     monkeypatch.setattr(speed, "matrix_product_rate", lambda device: 1.0)
     with pytest.raises(RuntimeError, match="has not learned"):
         speed.measure(SpeedConfig(task="mlp-256"), CPU)
@@ -144,9 +155,9 @@ def test_the_release_runs_in_its_numerics_and_ours_in_ours(monkeypatch, tmp_path
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
 def test_the_grid_has_every_task_once(device):
-    tasks = [config.task for config in speed.grid(torch.device(device))]
-    assert tasks == list(speed.TASKS)
-    assert {task for task, _ in speed.GOALS} <= set(tasks)
+    names = [config.task for config in speed_grids.grid(torch.device(device))]
+    assert names == list(tasks.TASKS)
+    assert {task for task, _ in speed_tables.GOALS} <= set(names)
 
 
 # ---- the tasks ----
@@ -154,7 +165,7 @@ def test_the_grid_has_every_task_once(device):
 
 def test_the_monte_carlo_must_find_the_same(full_data_root, monkeypatch):
     monkeypatch.setenv("RELUPRIME_DATA", str(full_data_root("mnist")))
-    task = speed.TASKS["monte-carlo"](SpeedConfig(task="monte-carlo", n_released=2), CPU)
+    task = tasks.TASKS["monte-carlo"](SpeedConfig(task="monte-carlo", n_released=2), CPU)
     assert task.operations == 2 * 60_000 * (784 * 256 + 256 * 256 * 2)  # up to the last ReLU
     assert task.contenders.keys() == {"ours", RELEASED, IN_MEMORY}
     task.check({"ours": [0, 3, 1], RELEASED: [0, 3]})  # ours has more networks
@@ -164,7 +175,7 @@ def test_the_monte_carlo_must_find_the_same(full_data_root, monkeypatch):
 
 def test_an_epoch_must_learn(full_data_root, monkeypatch):
     monkeypatch.setenv("RELUPRIME_DATA", str(full_data_root("mnist")))
-    task = speed.TASKS["mlp-256"](SpeedConfig(task="mlp-256", n_train=100), CPU)
+    task = tasks.TASKS["mlp-256"](SpeedConfig(task="mlp-256", n_train=100), CPU)
     products = 784 * 256 + 256 * 256 * 2 + 256 * 10
     backward = 2 * products - 784 * 256  # of weights, and of inputs but the images
     assert task.operations == 2 * (100 * (products + backward) + 10_000 * products)
@@ -229,9 +240,9 @@ def test_the_released_loader(name, full_data_root, monkeypatch):
 
 def test_on_a_gpu_the_activation_is_timed_as_a_recording(monkeypatch):
     steps = []
-    monkeypatch.setattr(speed.graphs, "captures", lambda _: True)
-    monkeypatch.setattr(speed.graphs, "warm_up", lambda step, tensors: step(*tensors))
-    monkeypatch.setattr(speed.graphs, "record", lambda step, inputs: lambda: steps.append("replay"))
+    monkeypatch.setattr(tasks.graphs, "captures", lambda _: True)
+    monkeypatch.setattr(tasks.graphs, "warm_up", lambda step, tensors: step(*tensors))
+    monkeypatch.setattr(tasks.graphs, "record", lambda step, inputs: lambda: steps.append("replay"))
     config = SpeedConfig(task="activation-features", calls=1, repeats=1)
     result = speed.measure(config, CPU)
     assert steps == ["replay"] * 6  # three contenders, one warm-up and one repeat
@@ -240,8 +251,8 @@ def test_on_a_gpu_the_activation_is_timed_as_a_recording(monkeypatch):
 
 def test_two_arithmetics_train_the_same(monkeypatch):
     asked = []
-    monkeypatch.setattr(speed.training, "fit", lambda config, device: asked.append(config))
-    task = speed.TASKS["vgg11-bf16"](SpeedConfig(task="vgg11-bf16", epochs=2, n_train=50), CPU)
+    monkeypatch.setattr(tasks.training, "fit", lambda config, device: asked.append(config))
+    task = tasks.TASKS["vgg11-bf16"](SpeedConfig(task="vgg11-bf16", epochs=2, n_train=50), CPU)
     for contender in task.contenders.values():
         contender.run()
     assert [(c.precision, c.arithmetic) for c in asked] == [
@@ -254,11 +265,11 @@ def test_two_arithmetics_train_the_same(monkeypatch):
 
 def test_a_band_trains_as_exact_zeros_do(monkeypatch):
     asked = []
-    monkeypatch.setattr(speed.training, "fit", lambda config, device: asked.append(config))
-    task = speed.TASKS["mlp-256-band"](SpeedConfig(task="mlp-256-band", epochs=2, n_train=50), CPU)
+    monkeypatch.setattr(tasks.training, "fit", lambda config, device: asked.append(config))
+    task = tasks.TASKS["mlp-256-band"](SpeedConfig(task="mlp-256-band", epochs=2, n_train=50), CPU)
     for contender in task.contenders.values():
         contender.run()
-    assert list(task.contenders) == ["ours", speed.EXACT]
+    assert list(task.contenders) == ["ours", speed_config.EXACT]
     assert [c.kink_width > 0 for c in asked] == [True, False]
     assert asked[0].model_copy(update={"kink_width": 0.0}) == asked[1]
     assert (asked[1].hidden_sizes, asked[1].epochs, asked[1].n_train) == ((256,) * 3, 2, 50)
@@ -268,11 +279,11 @@ def test_a_band_trains_as_exact_zeros_do(monkeypatch):
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_a_check_is_measured_against_a_step_in_its_precision(monkeypatch, precision):
     asked = []
-    monkeypatch.setattr(speed, "check", lambda *args, **named: asked.append((args, named)))
+    monkeypatch.setattr(tasks, "check", lambda *args, **named: asked.append((args, named)))
     monkeypatch.setattr(
-        speed, "NetworkCheckConfig", lambda **c: NetworkCheckConfig(**c | {"image_size": 32})
+        tasks, "NetworkCheckConfig", lambda **c: NetworkCheckConfig(**c | {"image_size": 32})
     )
-    task = speed.TASKS[f"check-{precision}"](SpeedConfig(task=f"check-{precision}"), CPU)
+    task = tasks.TASKS[f"check-{precision}"](SpeedConfig(task=f"check-{precision}"), CPU)
     for contender in task.contenders.values():
         contender.run()
     (((network, batches), named),) = asked
@@ -286,7 +297,7 @@ def test_a_check_is_measured_against_a_step_in_its_precision(monkeypatch, precis
 def test_two_arithmetics_screen_the_same(monkeypatch):
     small = data.load("mnist-5k", device=CPU)
     monkeypatch.setattr(data, "load", lambda name, device: small)
-    task = speed.TASKS["monte-carlo-fp16"](SpeedConfig(task="monte-carlo-fp16", n_networks=4), CPU)
+    task = tasks.TASKS["monte-carlo-fp16"](SpeedConfig(task="monte-carlo-fp16", n_networks=4), CPU)
     ours, native = (contender.run() for contender in task.contenders.values())
     assert len(ours) == len(native) == 4
     for found, condition in ((ours, {"precision": "fp16", "arithmetic": "epilogue"}), (native, {})):

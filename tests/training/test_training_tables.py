@@ -10,7 +10,7 @@ from reluprime.instruments.activations import GRADIENT_RULES
 from reluprime.search import tables as search_tables
 from reluprime.training import figures as learning_figures
 from reluprime.training import tables as learning
-from reluprime.training.study import TrainingConfig
+from reluprime.training.config import TrainingConfig
 
 PROVENANCE = {"device_name": "made up", "threads": 1}
 

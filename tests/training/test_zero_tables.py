@@ -7,7 +7,7 @@ from reluprime.training import figures as learning_figures
 from reluprime.training import figures as training_figures
 from reluprime.training import tables as learning
 from reluprime.training import zero_tables
-from reluprime.training.study import TrainingConfig
+from reluprime.training.config import TrainingConfig
 from reluprime.training.zero_tables import zero_rate_table, zero_rates, zeros_by_layer
 from reluprime.training.zeros import ZeroCountConfig
 

@@ -1,7 +1,8 @@
 import pytest
 
 from reluprime.training import zeros
-from reluprime.training.study import TrainingConfig, fit
+from reluprime.training.config import TrainingConfig
+from reluprime.training.study import fit
 from reluprime.training.zeros import ZeroCountConfig, count
 
 SMALL = {"dataset": "mnist-5k", "hidden_sizes": (16, 8), "epochs": 3, "n_train": 300}

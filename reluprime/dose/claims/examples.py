@@ -5,7 +5,7 @@ from collections.abc import Callable
 from reluprime.dose.thresholds import POINT
 from reluprime.evidence import made_up
 from reluprime.evidence.claim import Cell, Example
-from reluprime.training.study import TrainingConfig
+from reluprime.training.config import TrainingConfig
 
 
 def _widened(

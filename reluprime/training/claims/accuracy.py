@@ -14,6 +14,7 @@ from reluprime.training.claims.examples import (
     no_loss,
     resnet_stuck,
 )
+from reluprime.training.config import TrainingConfig
 from reluprime.training.experiments import (
     BASE_RESNET,
     CIFAR_MARGIN,
@@ -23,7 +24,6 @@ from reluprime.training.experiments import (
     SEEDS,
     VGG,
 )
-from reluprime.training.study import TrainingConfig
 
 
 def _p9_s(gradient_rule: str) -> tuple[float, ...]:

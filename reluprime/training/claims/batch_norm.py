@@ -11,6 +11,7 @@ from reluprime.evidence.tests import RISK, equivalence, sign_flip
 from reluprime.training import arms, tables
 from reluprime.training.arms import Arm, listed
 from reluprime.training.claims.examples import COMMON, a_loss, by_chance, no_loss
+from reluprime.training.config import TrainingConfig
 from reluprime.training.experiments import (
     BASE_MLP,
     BASE_RESNET,
@@ -25,7 +26,6 @@ from reluprime.training.experiments import (
     VGG_SGD,
     Experiment,
 )
-from reluprime.training.study import TrainingConfig
 
 SMALL_LOSS = 0.05  # P12: the effect that remains on ResNet-18 is below this (2 points published)
 

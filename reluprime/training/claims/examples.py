@@ -1,7 +1,7 @@
 """Made-up trainings on which the rules about training are tried."""
 
 from reluprime.evidence import made_up
-from reluprime.training.study import TrainingConfig
+from reluprime.training.config import TrainingConfig
 
 
 def no_loss(_) -> float:

@@ -9,6 +9,7 @@ from reluprime.evidence.tests import RISK
 from reluprime.training import arms
 from reluprime.training.arms import Arm
 from reluprime.training.claims.examples import COMMON, a_loss, by_chance, half_stuck, no_loss
+from reluprime.training.config import TrainingConfig
 from reluprime.training.experiments import (
     BASE_VGG,
     CIFAR_MARGIN,
@@ -23,7 +24,6 @@ from reluprime.training.experiments import (
     VGG_SGD,
     Experiment,
 )
-from reluprime.training.study import TrainingConfig
 
 
 def _p13_grid(gradient_rule: str, _: str) -> list[Cell]:
