@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from reluprime import records
-from reluprime.bifurcation import claims as bifurcation_claims
+from reluprime.bifurcation.claims import runs
 from reluprime.cli import main
 from reluprime.evidence import made_up, registry
 from reluprime.evidence.claim import Evidence
@@ -34,7 +34,7 @@ def test_constants_of_a_rule_are_among_its_thresholds():
     p9, r1 = claims.BY_ID["P9"].thresholds, claims.BY_ID["R1"].thresholds
     assert p9["counts as chance"] == arms.AT_CHANCE
     assert p9["least seeds that met a zero"] == arms.MIN_SEEDS
-    assert r1["least seeds with an event"] == bifurcation_claims.MIN_EVENTS
+    assert r1["least seeds with an event"] == runs.MIN_EVENTS
 
 
 @pytest.fixture
