@@ -55,6 +55,7 @@ def test_the_module_is_the_command():
         (["compute", "P1", "--store", __file__, "--max-seconds", "1"], "Not a directory"),
         (["bench", "speed", "--only", "mlp-255"], "no task mlp-255; choose from"),
         (["plan", "-p", "n_network", "3"], "unknown parameter n_network"),
+        (["register", "P99"], "no claim P99; choose from P1, "),
         (["merge", "no/such/store"], "there are no records in"),
     ],
 )
@@ -88,6 +89,11 @@ def test_a_plan_is_printed_for_machines_and_kept_as_a_file(tmp_path, capsys):
     rows = json.loads(capsys.readouterr().out)
     assert {row["page"] for row in rows} == {"02"}
     assert sum(int(row["missing"].split()[0]) for row in rows) == len(plan.read(file))
+
+
+def test_a_rule_that_is_registered_is_not_registered_again(capsys):
+    assert main(["register", "R6", "--reason", "none"]) == 0
+    assert capsys.readouterr().out == "every rule is registered\n"
 
 
 def test_ones_own_results_do_not_go_to_the_committed_store():

@@ -28,6 +28,7 @@ def add_commands(commands) -> None:
     parser.set_defaults(run=plan)
 
     parser = commands.add_parser("register", help="register rules that are new or changed")
+    parser.add_argument("ids", nargs="*", metavar="ID", help="of these claims alone: P1 ... A1")
     parser.add_argument("--reason", default="", help="why a rule replaces its earlier one")
     parser.set_defaults(run=register)
 
@@ -86,6 +87,9 @@ def register(options: argparse.Namespace) -> int:
     from reluprime.evidence import registry
     from reluprime.report.scorecard import CLAIMS, OURS
 
-    names = registry.register((*CLAIMS, *OURS), options.reason)
+    claims = {claim.id: claim for claim in (*CLAIMS, *OURS)}
+    if unknown := {*options.ids} - claims.keys():
+        raise ValueError(f"no claim {', '.join(unknown)}; choose from {', '.join(claims)}")
+    names = registry.register([claims[i] for i in options.ids or claims], options.reason)
     print("\n".join(names) or "every rule is registered")
     return 0
