@@ -15,7 +15,7 @@ from reluprime.config import DatasetName, study
 from reluprime.instruments import data, models
 from reluprime.instruments.activations import GRADIENT_RULES, ReLU, leaky_relu, relu, relu6
 from reluprime.instruments.precision import Precision, best_device, numerics
-from reluprime.mechanism import study as mechanism
+from reluprime.mechanism.study import network_of_seed
 
 Relu = Callable[[Tensor], Tensor]
 
@@ -153,7 +153,7 @@ def count(config: KinksConfig, device: torch.device | None = None) -> dict:
         images = dataset.train_images[: config.n_images].split(config.batch_size)
         labels = dataset.train_labels[: config.n_images].split(config.batch_size)
         for seed in range(config.seed, config.seed + config.n_networks):
-            network = mechanism.network(config, images, labels, seed, config.epochs).to(dtype)
+            network = network_of_seed(config, images, labels, seed, config.epochs).to(dtype)
             for module in network:
                 if isinstance(module, ReLU):
                     module.register_forward_pre_hook(see)
@@ -203,7 +203,7 @@ def pool_ties(config: PoolTiesConfig, device: torch.device | None = None) -> dic
         dataset = data.as_rgb_32(data.load(config.dataset, device=device))
         images = dataset.train_images[: config.n_images].split(config.batch_size)
         labels = dataset.train_labels[: config.n_images].split(config.batch_size)
-        first = mechanism.network(config, images, labels, config.seed).to(dtype)
+        first = network_of_seed(config, images, labels, config.seed).to(dtype)
         last = copy.deepcopy(first)
         for name, module in first.named_modules():
             if isinstance(module, nn.MaxPool2d):

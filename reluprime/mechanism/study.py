@@ -104,7 +104,7 @@ def _train(network: nn.Module, batches: list[tuple[Tensor, Tensor]], epochs: int
             optimizer.step()
 
 
-def network(
+def network_of_seed(
     config: models.NetworkConfig,
     images: Sequence[Tensor],
     labels: Sequence[Tensor],
@@ -145,7 +145,7 @@ def forward_zeros(config: ForwardZerosConfig, device: torch.device | None = None
         labels = dataset.train_labels[: config.n_images].split(config.batch_size)
         inputs = [data.unit_images(x, dtype) for x in images]
         for seed in range(config.seed, config.seed + config.n_networks):
-            drawn = network(config, images, labels, seed, config.epochs).to(dtype)
+            drawn = network_of_seed(config, images, labels, seed, config.epochs).to(dtype)
             exact = copy.deepcopy(drawn).double()
             if config.arithmetic == "native":
                 kernels.in_forms(drawn, config.linear_form, config.norm_form)

@@ -1,4 +1,4 @@
-"""Zeros of a GPU's own linear layers beside those of the emulations, shape by shape."""
+"""Tables of exact zeros: rates by layer, a GPU's linear layers by shape, orders of summation."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -11,7 +11,7 @@ from reluprime import records
 from reluprime.evidence.intervals import clopper_pearson, poisson_interval
 from reluprime.evidence.tests import RISK
 from reluprime.mechanism import orders
-from reluprime.mechanism import study as mechanism
+from reluprime.mechanism.study import linear_zeros
 
 SHAPE = ["precision", "rows", "inputs", "outputs"]
 CONDITIONS = ("native", "native, flag on", "epilogue", "separate")
@@ -19,7 +19,7 @@ CONDITIONS = ("native", "native, flag on", "epilogue", "separate")
 
 def gpu_cells(store: records.Store) -> pd.DataFrame:
     """The records of `mechanism.linear_zeros` that a GPU made."""
-    cells = records.table(mechanism.linear_zeros, store)
+    cells = records.table(linear_zeros, store)
     if cells.empty:
         return cells
     on_gpu = cells["provenance"].map(lambda how: how["device"] == "cuda")
@@ -109,7 +109,7 @@ def shape_table(shapes: pd.DataFrame) -> pd.DataFrame:
 
 # ---- the order of summation at fp32 ----
 
-# The released shares of the networks of mechanism_grids.NETWORKS: work, file, width.
+# The released shares of the networks of grids.NETWORKS: work, file, width.
 RELEASED = {
     (64, 64, 64): ("B21", "paper_volume_mlp.csv", 64),
     (256, 256, 256): ("B21", "paper_volume_mlp.csv", 256),

@@ -13,6 +13,7 @@ from reluprime.dose import claims as dose_claims
 from reluprime.dose import experiments, papers
 from reluprime.dose import figures as dose_figures
 from reluprime.dose import tables as dose_tables
+from reluprime.dose.grids import Doses
 from reluprime.evidence import made_up
 from reluprime.evidence.claim import Cell, Evidence
 from reluprime.records import Store
@@ -239,15 +240,10 @@ def test_counts_on_an_axis(value, words):
 
 def test_a_reader_s_own_grid_is_of_the_registered_cells():
     """So that the page computes nothing that the store has."""
-    asked = {"dataset": "mnist", "hidden_sizes": [256] * 3, "epochs": 5, "optimizer": "sgd"}
-    own = experiments.own_grid(
-        "mlp", [1e-7, 1e-6, 1e-5], [1.0], ["injected"], 5, **asked, batch_norm=False
-    )
+    _, own = Doses().grids()["mine"]
     registered = {records.cell_key(training.fit, c.config) for c in dose_tables.grids("mlp")}
     assert {records.cell_key(training.fit, c) for c in own} <= registered
     assert len(own) == 3 * 5 * 2
-    with pytest.raises(ValueError, match="dose_network='lenet'"):
-        experiments.own_grid("lenet", [], [], [], 1, **asked, batch_norm=False)
-    other = asked | {"optimizer": "lion"}
-    with pytest.raises(ValueError, match="dose_optimizer='lion'"):
-        experiments.own_grid("mlp", [], [], [], 1, **other, batch_norm=False)
+    for wrong in ({"dose_network": "lenet"}, {"dose_optimizer": "lion"}):
+        with pytest.raises(ValueError, match=next(iter(wrong))):
+            Doses(**wrong)
