@@ -42,6 +42,7 @@ def table(cells: pd.DataFrame) -> pd.DataFrame:
 
 
 def precision_in_words(cell: dict) -> str:
+    """The precision of a cell, and whether it is that of autocast."""
     return f"{cell['precision']} autocast" if cell.get("autocast") is True else cell["precision"]
 
 
@@ -57,6 +58,7 @@ def number_in_words(value: Any) -> str:
 
 
 def share_in_words(value: float | None) -> str:
+    """A share in percent; a dash for none."""
     if value is None or value != value:
         return "–"
     return f"{value:.2%}" if value >= 5e-5 or value == 0 else "less than 0.01%"
@@ -110,6 +112,7 @@ def tried_rules() -> pd.DataFrame:
 
 
 def answer_of_assertion(function) -> str:
+    """What the assertion says of a function, or "passes"."""
     try:
         assert_derivative_at_kinks(function)
     except AssertionError as error:

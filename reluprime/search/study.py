@@ -73,6 +73,7 @@ class SearchConfig(Config):
 
     @property
     def precision(self) -> Precision:
+        """That of the trainings, for the check of what a device can do."""
         return self.training.precision
 
 

@@ -28,12 +28,16 @@ class SpeedConfig(Config):
 
 
 class Contender(NamedTuple):
+    """One way to do the work of a task."""
+
     run: Callable[[], object]
     units: int  # that one run does
     as_released: bool  # in the released code's numerics
 
 
 class Task(NamedTuple):
+    """What is compared: its contenders, and what one unit of their work is."""
+
     unit: str
     contenders: dict[str, Contender]  # "ours" and what it is measured against
     operations: float | None = None  # of our matrix products in one unit

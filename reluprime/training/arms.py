@@ -67,6 +67,7 @@ class Arm:
 
     @property
     def median(self) -> float:
+        """The median of the differences."""
         return float(np.median(self.values))
 
 

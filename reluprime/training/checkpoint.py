@@ -42,4 +42,5 @@ class Checkpoint:
         return state["history"]
 
     def remove(self) -> None:
+        """Remove the state of a run that has ended."""
         self.path.unlink(missing_ok=True)

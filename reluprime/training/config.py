@@ -97,6 +97,7 @@ class TrainingConfig(models.NetworkConfig):
 
 
 def check_kink_layer(kink_layer: int, n_activations: int) -> None:
+    """Raises ValueError where a network has no such activation."""
     if kink_layer > n_activations:
         raise ValueError(f"kink_layer={kink_layer}: the network has {n_activations} activations")
 

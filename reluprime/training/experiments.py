@@ -42,6 +42,7 @@ class Experiment:
         self.large = [Scale(config.replace(**changes), THREE) for changes in larger]
 
     def cells(self, gradient_rule: str, s_values: Sequence[float]) -> list[Cell]:
+        """The cells of every scale: see :func:`arms.Scale.cells`."""
         return [c for s in (self.small, *self.large) for c in s.cells(gradient_rule, s_values)]
 
     def arms(self, evidence: Evidence, s: float, gradient_rule: str) -> tuple[Arm, list[Arm]]:

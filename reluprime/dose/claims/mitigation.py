@@ -11,6 +11,7 @@ from reluprime.evidence.finding import NO_OCCASION, OPEN, Finding, hold_where_th
 
 
 def mitigated_grid(gradient_rule: str, _: str) -> list[Cell]:
+    """Ways to train under the constant, beside training as released."""
     if gradient_rule == "chain":  # under which no dose of D1 costs anything that could be mitigated
         return mlp_grid("chain")
     return mlp_grid("injected") + mitigation_grid("injected")

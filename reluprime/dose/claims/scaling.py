@@ -31,6 +31,7 @@ SCALED_S = (0.1, 0.3, 1.0, 10.0)
 
 
 def slope_grid(gradient_rule: str, _: str) -> list[Cell]:
+    """Values of s and learning rates."""
     if gradient_rule == "chain":
         return mlp_grid("chain")
     changes = (VARIANTS[name] for name in RATES)

@@ -19,6 +19,7 @@ from reluprime.evidence.finding import (
 
 
 def stand_in_grid(gradient_rule: str, _: str) -> list[Cell]:
+    """Runs with real zeros, and runs with a band beside which they stand."""
     return real_grid(gradient_rule) + mlp_grid(gradient_rule)
 
 

@@ -5,10 +5,12 @@ from reluprime.training.config import TrainingConfig
 
 
 def no_loss(_) -> float:
+    """Every s does as well as 0."""
     return 0.0
 
 
 def is_larger_scale(config: TrainingConfig) -> bool:
+    """Whether a config is of a larger scale of its experiment."""
     return config.epochs > 5 or config.width == 0.5 or 2048 in config.hidden_sizes
 
 
@@ -33,22 +35,27 @@ def four_seeds(config: TrainingConfig) -> int:
 
 
 def a_loss(_) -> float:
+    """Eight points at every s."""
     return 0.08
 
 
 def by_chance(config: TrainingConfig) -> float:
+    """Five points up or down, by seed."""
     return 0.05 if config.seed % 2 else -0.05
 
 
 def no_zeros(_) -> int:
+    """No exact zero is met."""
     return 0
 
 
 def resnet_stuck(config: TrainingConfig) -> float:
+    """ResNet-18 ends near chance at s of 0.5 and more."""
     return 0.8 if config.s >= 0.5 and config.architecture == "resnet18" else 0.0
 
 
 def half_stuck(config: TrainingConfig) -> float:
+    """Every second seed ends near chance."""
     return 0.8 * (config.seed % 2)
 
 

@@ -31,6 +31,7 @@ BASE_M23 = TrainingConfig(
 
 
 def fully_connected(precision: str, arithmetic: str = "native") -> Scale:
+    """M23's three layers of 200 in one precision and arithmetic, ten seeds."""
     changes = {"precision": precision, "arithmetic": arithmetic}
     return Scale(BASE_M23.replace(**changes), TEN)
 
