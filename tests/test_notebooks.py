@@ -20,111 +20,130 @@ from PIL import Image
 
 from reluprime import records
 from reluprime.cli import main
-from reluprime.report import page as parameters
-from reluprime.report import plan
-from reluprime.report import run as notebook
+from reluprime.instruments import data
+from reluprime.report import pages
 from reluprime.report import scorecard as claims
-from reluprime.report.run import PROFILES, Page, as_html, check_parameters, paths
+from reluprime.report.page import Page, as_html
+from reluprime.report.pages import AS_REPORT, EVERY_PAGE, NOTEBOOKS, PAGES, PROFILES, RUN
 
-ANNOTATIONS = {"profile": str, "n_networks": int, "precisions": list[str], "caps": dict[str, int]}
-GOOD = {"profile": "report", "n_networks": 20, "precisions": ["fp32"], "caps": {}}
+SCALES = sorted(path.stem for path in PROFILES.glob("*.yaml"))
+paths = pytest.mark.parametrize("path", [NOTEBOOKS / f"{name}.ipynb" for name in PAGES], ids=PAGES)
+
+
+def defaults(name):
+    """The values of a page's parameters as they stand in its model."""
+    return dict(PAGES[name]())
+
+
+def declared(path):
+    """Names, defaults and comments in the cell of parameters, as papermill reads them."""
+    return papermill.inspect_notebook(str(path))
+
+
+def test_every_notebook_is_a_page():
+    assert sorted(path.stem for path in NOTEBOOKS.glob("*.ipynb")) == sorted(PAGES)
+
+
+@paths
+def test_a_notebook_says_the_parameters_of_its_model(path):
+    cell = {n: ast.literal_eval(p["default"]) for n, p in declared(path).items()}
+    assert cell == defaults(path.stem)
+
+
+@paths
+def test_every_parameter_has_a_type_and_a_comment(path):
+    for parameter in declared(path).values():
+        assert parameter["inferred_type_name"] != "None"
+        assert parameter["help"]
+
+
+@pytest.mark.parametrize("profile", SCALES)
+@pytest.mark.parametrize("page", PAGES)
+def test_a_profile_forgets_no_parameter(page, profile):
+    """So that no page of a profile is run at the report's scale unless the profile says so."""
+    said = yaml.safe_load((PROFILES / f"{profile}.yaml").read_text()).get(page, {})
+    same = said.pop(AS_REPORT, [])
+    usual = defaults(page)
+    assert sorted([*said, *same]) == sorted(usual.keys() - RUN)
+    assert not [name for name, value in said.items() if value == usual[name]]
+
+
+@pytest.mark.parametrize("profile", SCALES)
+def test_a_profile_has_no_other_pages_or_parameters(profile):
+    said = yaml.safe_load((PROFILES / f"{profile}.yaml").read_text())
+    assert said.keys() <= {EVERY_PAGE, *PAGES}
+    assert said[EVERY_PAGE].keys() <= RUN
+    pages.values(profile, {})  # raises for a value that a page does not take
 
 
 def test_good_parameters_pass_among_what_ipython_adds():
-    check_parameters(GOOD | {"_i1": "", "In": [], "get_ipython": None}, ANNOTATIONS)
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"n_network": 20}, "unknown parameter n_network; choose from caps, n_networks"),
-        ({"n_networks": "20"}, "n_networks='20': Input should be a valid integer"),
-        ({"n_networks": 2.5}, "n_networks=2.5"),
-        ({"precisions": "fp32"}, "precisions='fp32': Input should be a valid list"),
-        ({"caps": {"fp16": "x"}}, "caps.fp16='x'"),
-        ({"profile": "slow"}, "profile='slow'; choose one of"),
-    ],
-)
-def test_a_wrong_parameter_is_named(changes, message):
-    with pytest.raises(ValueError, match=re.escape(message)):
-        check_parameters(GOOD | changes, ANNOTATIONS)
+    given = {"_i1": "", "In": [], "get_ipython": None, "open": open, "n_networks": 20}
+    page = Page("02_relative_volume", given)
+    assert page.parameters.n_networks == 20
 
 
 @pytest.mark.parametrize(
     ("name", "wrong", "message"),
     [
+        ("02_relative_volume", {"n_network": 20}, "unknown parameter n_network; choose from comp"),
+        ("02_relative_volume", {"n_networks": "20"}, "n_networks='20': Input should be a valid"),
+        ("02_relative_volume", {"n_networks": 2.5}, "n_networks=2.5"),
+        ("02_relative_volume", {"n_networks": 0}, "n_networks=0"),
+        ("02_relative_volume", {"small_networks": 0}, "small_networks=0"),
+        ("02_relative_volume", {"dataset": "imagenet"}, "dataset='imagenet'"),
+        ("02_relative_volume", {"precisions": "fp32"}, "precisions='fp32': Input should be a"),
+        ("02_relative_volume", {"precisions": []}, "precisions=[]"),
+        ("02_relative_volume", {"precisions": ["fp8"]}, "precisions.0='fp8'"),
+        ("02_relative_volume", {"table_at_most": {"half": 9}}, "table_at_most.half"),
+        ("02_relative_volume", {"table_at_most": {"fp16": "x"}}, "table_at_most.fp16='x'"),
+        ("02_relative_volume", {"compute": "perhaps"}, "compute='perhaps'"),
+        ("01_bifurcation_event", {"seeds": 0}, "seeds=0"),
+        ("01_bifurcation_event", {"resolution": 1}, "resolution=1"),
+        ("03_training_curves", {"mlp_s": [1.0, 10.0]}, "0 must be among them"),
+        ("03_training_curves", {"tuned_seeds": -1}, "tuned_seeds=-1"),
+        ("03_training_curves", {"search_epochs": 0}, "search_epochs=0"),
+        ("03_training_curves", {"search_trials": 0}, "search_trials=0"),
+        ("03_training_curves", {"conv_width": 0.0}, "conv_width=0.0"),
         ("04_mitigation", {"normalised": ["vgg"]}, "normalised.0='vgg'"),
         ("04_mitigation", {"epochs_at_most": {"fp61": 1}}, "epochs_at_most.fp61"),
         ("04_mitigation", {"seeds_at_most": {"fp16": 0}}, "seeds_at_most.fp16=0"),
-        ("02_relative_volume", {"table_at_most": {"half": 9}}, "table_at_most.half"),
-        ("02_relative_volume", {"precisions": []}, "precisions=[]"),
-        ("01_bifurcation_event", {"seeds": 0}, "seeds=0"),
-        ("03_training_curves", {"mlp_s": [1.0, 10.0]}, "0 must be among them"),
-        ("03_training_curves", {"tuned_seeds": -1}, "tuned_seeds=-1"),
+        ("04_mitigation", {"precisions_mlp": ["fp8"]}, "precisions_mlp.0='fp8'"),
+        ("04_mitigation", {"dropouts": [1.5]}, "dropouts.0=1.5"),
+        ("04_mitigation", {"adam_datasets": ["imagenet"]}, "adam_datasets.0='imagenet'"),
+        ("05_zero_calls", {"zero_epochs": {"fp32": 0}}, "zero_epochs.fp32=0"),
+        ("06_conv_volume", {"norm_batches": 0}, "norm_batches=0"),
         ("08_replication_fc", {"fc_precisions": ["fp16"]}, "fp32 and bf16 must be among them"),
+        ("08_replication_fc", {"fc_epochs": 0}, "fc_epochs=0"),
+        ("08_replication_fc", {"resnet20_width": 0.0}, "resnet20_width=0.0"),
+        ("08_replication_fc", {"fc_search_trials": 0}, "fc_search_trials=0"),
         ("09_mobilenet_tuning", {"mobilenet_search_repeats": 0}, "mobilenet_search_repeats=0"),
+        ("09_mobilenet_tuning", {"search_width": -1.0}, "search_width=-1.0"),
         ("10_where_zeros_come_from", {"form_networks": {"fp32": 1}}, "fp16 and bf16 must be"),
+        ("10_where_zeros_come_from", {"structural_images": 0}, "structural_images=0"),
         ("12_beyond_relu", {"kink_epochs": []}, "kink_epochs=[]"),
+        ("12_beyond_relu", {"kink_epochs": [0]}, "kink_epochs=[0]"),
+        ("12_beyond_relu", {"relu6_hidden_sizes": []}, "relu6_hidden_sizes=[]"),
+        ("14_how_many_kinks", {"dose_network": "lenet"}, "dose_network='lenet'"),
+        ("14_how_many_kinks", {"dose_optimizer": "lion"}, "dose_optimizer='lion'"),
+        ("15_your_network", {"your_networks": ["resnet_18"]}, "your_networks.0='resnet_18'"),
+        ("15_your_network", {"your_precisions": ["half"]}, "your_precisions.0='half'"),
     ],
 )
-def test_what_would_do_nothing_or_fail_late_is_refused(name, wrong, message):
+def test_a_wrong_parameter_is_named(name, wrong, message):
     with pytest.raises(ValueError, match=re.escape(message)):
         Page(name, defaults(name) | wrong)
 
 
-@pytest.mark.parametrize(
-    ("name", "wrong"),
-    [
-        ("01_bifurcation_event", {"resolution": 1}),
-        ("02_relative_volume", {"small_networks": 0}),
-        ("03_training_curves", {"search_epochs": 0}),
-        ("03_training_curves", {"search_trials": 0}),
-        ("04_mitigation", {"precisions_mlp": ["fp8"]}),
-        ("04_mitigation", {"dropouts": [1.5]}),
-        ("04_mitigation", {"adam_datasets": ["imagenet"]}),
-        ("05_zero_calls", {"zero_epochs": {"fp32": 0}}),
-        ("06_conv_volume", {"norm_batches": 0}),
-        ("08_replication_fc", {"fc_epochs": 0}),
-        ("08_replication_fc", {"resnet20_width": 0.0}),
-        ("08_replication_fc", {"fc_search_trials": 0}),
-        ("09_mobilenet_tuning", {"search_width": -1.0}),
-        ("09_mobilenet_tuning", {"mobilenet_search_epochs": 0}),
-        ("10_where_zeros_come_from", {"structural_images": 0}),
-        ("12_beyond_relu", {"pool_images": 0}),
-        ("12_beyond_relu", {"relu6_hidden_sizes": []}),
-        ("12_beyond_relu", {"kink_epochs": [0]}),
-    ],
-)
-def test_nothing_is_swept_for_before_every_value_is_checked(name, wrong, monkeypatch):
-    def sweep(*_, **__):
-        raise AssertionError("swept")
-
-    monkeypatch.setattr(records, "sweep", sweep)
-    values = yaml.safe_load((PROFILES / "report.yaml").read_text())
-    with pytest.raises(RuntimeError, match=r"cannot say its cells: \d validation error"):
-        plan._asked(notebook.NOTEBOOKS / f"{name}.ipynb", values | wrong)
-
-
-def test_what_a_parameter_may_be_is_said_of_parameters_alone(declared):
-    assert parameters.NARROWER.keys() <= set().union(*declared.values())
-
-
-@pytest.mark.parametrize("profile", ["quick", "report", "paper"])
-@pytest.mark.parametrize("path", paths(), ids=lambda p: p.stem)
-def test_every_page_takes_every_profile(path, profile):
-    values = yaml.safe_load((PROFILES / f"{profile}.yaml").read_text())
-    Page(path.stem, defaults(path.stem) | values)
+def test_values_that_do_not_fit_together_are_refused_before_anything_is_computed():
+    values = {"dose_network": "resnet18", "dose_dataset": "mnist", "dose_batch_norm": True}
+    Page("14_how_many_kinks", defaults("14_how_many_kinks") | values)
+    missing = {"image_folder": "/no/such/folder"}
+    with pytest.raises(data.DataError, match="/no/such/folder"):
+        Page("07_imagenet", defaults("07_imagenet") | missing)
 
 
 def code_cells(path):
     return [c for c in nbformat.read(path, 4).cells if c.cell_type == "code"]
-
-
-def defaults(name):
-    """The values of a page's parameters as they stand in its file."""
-    namespace = {}
-    exec(code_cells(notebook.NOTEBOOKS / f"{name}.ipynb")[0].source, namespace)
-    return {n: v for n, v in namespace.items() if not n.startswith("__")}
 
 
 def defined(cells):
@@ -137,7 +156,14 @@ def defined(cells):
     return namespace
 
 
-@pytest.mark.parametrize("path", paths(), ids=lambda p: p.stem)
+@paths
+def test_a_notebook_defines_no_functions(path):
+    nodes = (node for cell in code_cells(path) for node in ast.walk(ast.parse(cell.source)))
+    kinds = (ast.FunctionDef, ast.ClassDef, ast.Lambda)
+    assert not [node for node in nodes if isinstance(node, kinds)]
+
+
+@paths
 def test_the_cell_of_the_page_can_be_run_again(path):
     first, second, *others = code_cells(path)
     namespace = {"__name__": "__main__"}
@@ -147,7 +173,7 @@ def test_the_cell_of_the_page_can_be_run_again(path):
     exec(second.source, namespace)
     assert "page" in defined([second])
     own = defined(others)
-    assert not own & parameters.declared(path).keys()  # else a second run would check another value
+    assert not own & PAGES[path.stem].model_fields.keys()  # else a second run would check others
     namespace |= dict.fromkeys(own - namespace.keys(), "of a later cell")
     exec(second.source, namespace)
     namespace["store"] = 3
@@ -162,71 +188,73 @@ def test_before_its_page_a_notebook_has_parameters_alone():
     Page("05_zero_calls", values | {"zero_depth": [1], "page": Page("05_zero_calls", values)})
 
 
-def test_declared_parameters_have_their_types(declared):
-    found = parameters.declared(notebook.NOTEBOOKS / "04_mitigation.ipynb")
-    assert found.keys() == declared["04_mitigation"].keys()
-    assert found["normalised"] == list[str]
-    assert found["epochs_at_most"] == dict[str, int]
-    code = "# Parameters\nn: int = 3\nnames: list[str] = []  # many\nplain = 4\n"
-    assert parameters.annotated(code) == {"n": int, "names": list[str]}
-
-
 def test_no_code_reads_annotations_as_a_global():
     """Python 3.14 has none until a module asks another way: see PEP 749."""
-    files = [*(records.REPOSITORY / "reluprime").rglob("*.py"), *paths()]
-    code = [c.source for path in files if path.suffix == ".ipynb" for c in code_cells(path)] + [
-        path.read_text() for path in files if path.suffix == ".py"
-    ]
+    package = (records.REPOSITORY / "reluprime").rglob("*.py")
+    code = [c.source for path in NOTEBOOKS.glob("*.ipynb") for c in code_cells(path)]
+    code += [path.read_text() for path in package]
     names = (node for text in code for node in ast.walk(ast.parse(text)))
     assert not [n for n in names if isinstance(n, ast.Name) and n.id == "__annotations__"]
 
 
-def test_a_profile_serves_notebooks_that_lack_some_of_its_names():
-    quick = yaml.safe_load((PROFILES / "quick.yaml").read_text())
-    given = GOOD | {"profile": "quick", "epochs": quick["epochs"]}
-    check_parameters(given, ANNOTATIONS)
-    with pytest.raises(ValueError, match="unknown parameter epochs"):
-        check_parameters(given | {"epochs": quick["epochs"] + 1}, ANNOTATIONS)
+@pytest.mark.parametrize(
+    ("name", "changes", "folder"),
+    [
+        ("05_zero_calls", {}, "records"),
+        ("05_zero_calls", {"compute": "always", "max_seconds": 9}, "records"),
+        ("05_zero_calls", {"zero_depths": [2]}, "_build/mine"),
+        ("05_zero_calls", {"zero_depths": [2], "store": "records"}, "records"),
+        ("13_speed_and_cost", {"planned": "quick"}, "records"),
+    ],
+)
+def test_own_parameters_leave_the_committed_records_alone(name, changes, folder):
+    page = Page(name, defaults(name) | changes)
+    assert page.store.path == records.REPOSITORY / folder
 
 
-@pytest.fixture(scope="module")
-def declared():
-    return {path.stem: papermill.inspect_notebook(str(path)) for path in paths()}
+def test_frames_of_a_page_are_by_name_and_can_be_joined(tmp_path):
+    values = {"store": str(tmp_path), "compute": "never", "adam_datasets": ["cifar10", "svhn"]}
+    page = Page("04_mitigation", defaults("04_mitigation") | values)
+    with pytest.warns(UserWarning, match="cells of training.fit are missing"):
+        cells = page.sweep()
+    assert cells.keys() == page.parameters.grids().keys() > {"SGD", "vgg11, Adam, svhn"}
+    assert pd.concat(cells.values()).attrs == {"study": "training.fit"}
 
 
-def test_every_parameter_has_a_type_and_a_comment(declared):
-    for own in declared.values():
-        for parameter in own.values():
-            assert parameter["inferred_type_name"] != "None"
-            assert parameter["help"]
+def test_what_was_always_computed_is_what_a_page_shows(tmp_path):
+    values = {"store": str(tmp_path), "dataset": "mnist-5k", "precisions": ["fp32"]}
+    values |= dict.fromkeys(("n_networks", "variant_networks"), 1)
+    values |= dict.fromkeys(("sweep_networks", "small_networks"), 1)
+    name = "02_relative_volume"
+    once = Page(name, defaults(name) | values).sweep()
+    again = Page(name, defaults(name) | values | {"compute": "always"}).sweep()
+    assert once.keys() == again.keys()
+    for sweep, frame in again.items():
+        last = list(records.Store(tmp_path).read("volume.estimate").values())
+        shown = {row["key"]: row["provenance"] for row in frame.to_dict("records")}
+        assert all(shown[r["key"]] == r["provenance"] for r in last if r["key"] in shown), sweep
 
 
-def test_the_report_profile_is_the_defaults(declared):
-    report = yaml.safe_load((PROFILES / "report.yaml").read_text())
-    defaults = {
-        name: yaml.safe_load(parameter["default"].replace("_", ""))
-        if parameter["inferred_type_name"] == "int"
-        else yaml.safe_load(parameter["default"])
-        for own in declared.values()
-        for name, parameter in own.items()
-    }
-    assert {name: defaults[name] for name in report} == report
-
-
-@pytest.mark.parametrize("profile", ["quick", "report", "paper"])
-def test_every_name_of_a_profile_is_a_parameter(declared, profile):
-    names = yaml.safe_load((PROFILES / f"{profile}.yaml").read_text()).keys()
-    assert names <= set().union(*declared.values())
+def test_a_change_goes_to_each_page_that_has_the_parameter():
+    found = pages.values("quick", {"norm_dataset": "cifar10"})
+    assert [n for n, v in found.items() if v.get("norm_dataset") == "cifar10"] == [
+        "10_where_zeros_come_from",
+        "12_beyond_relu",
+    ]
+    with pytest.raises(ValueError, match="profile='slow'; choose one of"):
+        pages.values("slow", {})
+    with pytest.raises(ValueError, match="unknown parameter norm_datasets; choose from"):
+        pages.values("quick", {"norm_datasets": "cifar10"})
+    with pytest.raises(ValueError, match="no page's name starts with 99"):
+        pages.values("quick", {}, ("99",))
 
 
 def test_quick_runs_keep_their_records_apart():
-    quick = yaml.safe_load((PROFILES / "quick.yaml").read_text())
-    assert quick["store"].startswith("_build/")
-    assert quick["dataset"] == "mnist-5k"
+    assert all(own["store"].startswith("_build/") for own in pages.values("quick", {}).values())
 
 
 def test_committed_notebooks_are_executed_and_carry_no_times_or_paths():
-    for path in paths():
+    for path in NOTEBOOKS.glob("*.ipynb"):
         text = path.read_text()
         assert str(records.REPOSITORY) not in text
         stored = nbformat.reads(text, 4)
@@ -260,16 +288,16 @@ def sources(path):
     return [text for text in texts if SOURCE.match(text)]
 
 
-@pytest.mark.parametrize("path", paths(), ids=lambda p: p.stem)
+@paths
 def test_every_figure_and_table_says_where_it_is_from(path):
-    shown = [data for data in outputs(path) if "image/png" in data or "text/html" in data]
-    for data, following in zip(shown, [*shown[1:], {}], strict=True):
-        if not SOURCE.match(data.get("text/html", "")):
+    shown = [own for own in outputs(path) if "image/png" in own or "text/html" in own]
+    for own, following in zip(shown, [*shown[1:], {}], strict=True):
+        if not SOURCE.match(own.get("text/html", "")):
             assert SOURCE.match(following.get("text/html", ""))
 
 
-@pytest.mark.parametrize("path", paths(), ids=lambda p: p.stem)
-def test_the_command_of_every_result_exists_and_parses(path, declared):
+@paths
+def test_the_command_of_every_result_exists_and_parses(path):
     (script,) = entry_points(group="console_scripts", name="papermill")
     cli = script.load()
     commands = {re.search("<code>(.*)</code>", source)[1] for source in sources(path)}
@@ -282,7 +310,7 @@ def test_the_command_of_every_result_exists_and_parses(path, declared):
         assert (records.REPOSITORY / given["notebook_path"]).exists()
         names = {name for name, _ in given["parameters"]}
         names |= {name for text in given["parameters_yaml"] for name in yaml.safe_load(text)}
-        assert names <= declared[path.stem].keys()
+        assert names <= PAGES[path.stem].model_fields.keys()
         assert all((records.REPOSITORY / file).exists() for file in given["parameters_file"])
 
 
@@ -292,7 +320,7 @@ def test_the_records_of_every_result_are_in_the_store():
         for file in (records.REPOSITORY / "records").glob("*.jsonl")
         for key in records.Store("records").read(file.stem)
     }
-    for path in paths():
+    for path in NOTEBOOKS.glob("*.ipynb"):
         for source in sources(path):
             found = re.findall("<dt>keys</dt><dd>(.*?)</dd>", source)
             numbers = [int(n) for n in re.findall(r"<dt>records</dt><dd>(\d+)</dd>", source)]
@@ -300,30 +328,27 @@ def test_the_records_of_every_result_are_in_the_store():
             assert set(" ".join(found).split()) <= keys
 
 
-def test_a_command_names_the_parameters_that_differ(declared):
-    usual = {n: yaml.safe_load(p["default"]) for n, p in declared["05_zero_calls"].items()}
-    page = Page("05_zero_calls", usual)
-    assert page.command == "papermill notebooks/05_zero_calls.ipynb out.ipynb -p store _build/again"
-    quick = yaml.safe_load((PROFILES / "quick.yaml").read_text())
-    changed = usual | {n: quick[n] for n in usual.keys() & quick} | {"zero_depths": [2, 4]}
-    words = shlex.split(Page("05_zero_calls", changed).command)
-    assert words[3:5] == ["-f", "notebooks/profiles/quick.yaml"]
-    assert yaml.safe_load(words[words.index("-y") + 1]) == {"zero_depths": [2, 4]}
-    assert words.count("-y") == 1
+def test_a_command_names_the_parameters_that_differ():
+    page = Page("05_zero_calls", defaults("05_zero_calls"))
+    again = "papermill notebooks/05_zero_calls.ipynb out.ipynb"
+    assert page.source().data.count(f"<code>{again} -p store _build/again</code>") == 1
+    changed = {"zero_depths": [2, 4], "compute": "always", "max_seconds": 3, "store": "mine"}
+    text = Page("05_zero_calls", defaults("05_zero_calls") | changed).source().data
+    words = shlex.split(html.unescape(re.search("<code>(.*)</code>", text)[1]))
+    assert words[3] == "-y"
+    assert yaml.safe_load(words[4]) == {"zero_depths": [2, 4]}
+    assert words[5:] == ["-p", "store", "_build/again"]
 
 
-def test_a_page_that_computes_nothing_reads_the_records_that_it_read():
-    values = {"profile": "report", "store": "records"}
-    page = Page("00_scorecard", values)
-    assert page.command == "papermill notebooks/00_scorecard.ipynb out.ipynb"
-    page = Page("00_scorecard", values | {"store": "mine"})
-    assert page.command.endswith("out.ipynb -p store mine")
+@pytest.mark.parametrize(("store", "end"), [("", "out.ipynb<"), ("mine", "-p store mine<")])
+def test_a_page_that_computes_nothing_reads_the_records_that_it_read(store, end):
+    assert end in Page("00_scorecard", {"store": store}).source().data
 
 
 def test_every_claim_links_to_a_heading_of_its_notebook():
     for claim in claims.CLAIMS:
         name, _, heading = claim.figure.partition("#")
-        cells = nbformat.read(notebook.NOTEBOOKS / f"{name}.ipynb", 4).cells
+        cells = nbformat.read(NOTEBOOKS / f"{name}.ipynb", 4).cells
         titles = re.findall("^#+ (.*)$", "\n".join(c.source for c in cells), re.MULTILINE)
         slugs = {re.sub("[^a-z0-9]+", "-", title.lower()).strip("-") for title in titles}
         assert heading in slugs
@@ -410,18 +435,24 @@ def test_missing_data_with_no_download_says_what_to_do(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--profile", "slow"], ["-p", "n_network", "3"], ["--page", "99"]]
+    "arguments",
+    [
+        ["--profile", "slow"],
+        ["-p", "n_network", "3"],
+        ["-p", "compute", "perhaps"],
+        ["--page", "99"],
+    ],
 )
 def test_the_runner_refuses_what_it_does_not_know(tmp_path, arguments):
     assert main(["run", str(tmp_path), *arguments]) == 2
     assert not list(tmp_path.iterdir())
 
 
-def test_a_failing_notebook_fails_the_runner_and_spoils_no_copy(tmp_path, capsys):
+def test_a_failing_notebook_fails_the_runner_and_spoils_no_copy(tmp_path, capsys, monkeypatch):
     good = tmp_path / "01_bifurcation_event.ipynb"
     good.write_text("an earlier good copy")
-    status = main(["run", str(tmp_path), "-p", "compute", "perhaps", "--store", str(tmp_path)])
-    assert status == 1
-    assert "compute='perhaps'" in capsys.readouterr().err
+    monkeypatch.setenv("RELUPRIME_DATA", str(tmp_path / "nothing"))
+    assert main(["run", str(tmp_path), "--page", "01", "--store", str(tmp_path / "store")]) == 1
+    assert "reluprime data mnist" in capsys.readouterr().err
     assert good.read_text() == "an earlier good copy"
     assert list(tmp_path.glob(".*.ipynb")) == []

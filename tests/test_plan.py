@@ -3,55 +3,65 @@
 import json
 import math
 
-import matplotlib.pyplot as plt
 import pytest
 import torch
+from pydantic import Field
 
 from reluprime import bifurcation, records, volume
 from reluprime.cli import main
 from reluprime.evidence import compute
 from reluprime.instruments import precision
 from reluprime.mechanism.study import LinearZerosConfig, linear_zeros
+from reluprime.parameters import Parameters, SweepParameters
 from reluprime.records import Store
 from reluprime.records.keys import key_of
-from reluprime.report import plan
+from reluprime.report import pages, plan
 from reluprime.report.plan import Arithmetic
 from reluprime.report.studies import STUDIES
 from reluprime.search import study as tuning
-from reluprime.training.config import TrainingConfig
+from reluprime.training import TrainingConfig, conditions, fit
 from reluprime.volume import VolumeConfig
 
 SMALL = {"dataset": "mnist-5k", "hidden_sizes": (8,), "max_batches": 2, "n_networks": 2}
-IMPORTS = """
-from reluprime.training import study as training
-from reluprime.records import Store, sweep
-from reluprime.training.study import TrainingConfig, conditions
-from reluprime.volume import VolumeConfig
-records = Store(store)
-small = VolumeConfig(dataset="mnist-5k", hidden_sizes=(8,), max_batches=2, n_networks=2)
-"""
-ASK = """
-found = sweep(volume.estimate, [small.model_copy(update={"seed": s}) for s in seeds], records)
-"""
+
+
+class Ask(SweepParameters):
+    """A page for these tests."""
+
+    seeds: list[int] = Field(default=[7])
+
+    def grids(self):
+        return {"found": (volume.estimate, [VolumeConfig(**SMALL, seed=s) for s in self.seeds])}
+
+
+class AskSearches(SweepParameters):
+    """A page whose second sweep depends on the results of its first."""
+
+    needed_first = ("found",)
+
+    def grids(self):
+        return {"found": (volume.estimate, [VolumeConfig(**SMALL)])}
+
+    def grids_after(self, found):
+        seeds = 10 + found["found"]["seed"]
+        return {"later": (volume.estimate, [VolumeConfig(**SMALL, seed=s) for s in seeds])}
+
+
+class AskTrainings(SweepParameters):
+    """A page of three arms and two seeds."""
+
+    def grids(self):
+        arms = conditions(TrainingConfig(epochs=1), [0.2, 1, 0], ["chain"], 2)
+        return {"found": (fit, arms)}
 
 
 @pytest.fixture
 def write_page(tmp_path, monkeypatch):
-    (tmp_path / "profiles").mkdir()
-    (tmp_path / "profiles" / "paper.yaml").write_text("profile: paper\nseeds: [2, 0]\nother: 1\n")
-    monkeypatch.setattr(plan, "NOTEBOOKS", tmp_path)
-
-    def write(name, *sources, drawing=()):
-        parameters = 'profile: str = "report"\nstore: str = "records"\nseeds: list[int] = [7]\n'
-        cells = [{"cell_type": "markdown", "metadata": {}, "source": ["# Page"]}]
-        for index, source in enumerate([parameters, IMPORTS, *sources]):
-            metadata = {"tags": ["parameters"]} if index == 0 else {}
-            if source in drawing:
-                metadata = {"mystnb": {"figure": {"caption": "A figure"}}}
-            cells.append({"cell_type": "code", "metadata": metadata, "source": [source]})
-        (tmp_path / f"{name}.ipynb").write_text(json.dumps({"cells": cells}))
-
-    return write
+    """A report of the pages that a test adds; its profile `paper` asks the first for two cells."""
+    (tmp_path / "paper.yaml").write_text("01_a: {seeds: [2, 0]}\n02_b: {seeds: [2, 0]}\n")
+    monkeypatch.setattr(pages, "PROFILES", tmp_path)
+    monkeypatch.setattr(pages, "PAGES", {})
+    return pages.PAGES.__setitem__
 
 
 @pytest.fixture
@@ -60,11 +70,11 @@ def store(tmp_path):
 
 
 def planned(store, only=("",), **changes):
-    return plan.cells("paper", str(store.path), changes, only)
+    return plan.cells("paper", store, changes, only)
 
 
 def test_cells_are_those_of_the_profile(write_page, store):
-    write_page("01_a", ASK)
+    write_page("01_a", Ask)
     found = planned(store)
     assert [(c.page, c.study, c.config.seed, c.known) for c in found] == [
         ("01_a", volume.estimate, 0, False),
@@ -75,7 +85,7 @@ def test_cells_are_those_of_the_profile(write_page, store):
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
 def test_a_cell_is_known_from_either_device(device, write_page, store):
-    write_page("01_a", ASK)
+    write_page("01_a", Ask)
     records.sweep(volume.estimate, [VolumeConfig(**SMALL)], store, device="cpu")
     (record,) = store.read("volume.estimate").values()
     store.file("volume.estimate").unlink()
@@ -86,59 +96,36 @@ def test_a_cell_is_known_from_either_device(device, write_page, store):
 
 
 def test_a_cell_that_two_pages_ask_for_is_planned_once(write_page, store):
-    write_page("01_a", ASK)
-    write_page("02_b", ASK)
+    write_page("01_a", Ask)
+    write_page("02_b", Ask)
     assert [c.page for c in planned(store)] == ["01_a", "01_a"]
     assert [c.page for c in planned(store, only=("02",))] == ["02_b", "02_b"]
 
 
-def test_nothing_is_computed_and_sweep_is_put_back(write_page, store):
-    before = records.sweep
-    write_page("01_a", ASK)
+def test_nothing_is_computed(write_page, store):
+    write_page("01_a", Ask)
     planned(store)
-    assert records.sweep is before
     assert not store.path.exists()
 
 
 def test_the_widest_contrast_of_the_first_seed_comes_first(write_page, store):
-    write_page(
-        "01_a",
-        "arms = conditions(TrainingConfig(epochs=1), [0.2, 1, 0], ['chain'], 2)\n"
-        "sweep(training.fit, arms, records)\n",
-    )
-    assert [(c.config.seed, c.config.s) for c in planned(store)] == [
+    write_page("01_a", AskTrainings)
+    assert [(c.config.seed, c.config.s) for c in plan.cells("report", store, {})] == [
         (0, 0.0), (0, 1.0), (0, 0.2), (1, 0.0), (1, 1.0), (1, 0.2),
     ]  # fmt: skip
 
 
-def test_what_only_draws_is_not_executed_and_may_fail(write_page, store):
-    draws = "open('drawn', 'w')\n"
-    write_page("01_a", ASK, draws, "page.show(found)", "1 / 0", drawing=[draws])
-    assert len(planned(store)) == 2
-    shows_too = ASK + "found['affected'].max()\n"  # nothing to show yet
-    write_page("01_a", shows_too)
-    assert len(planned(store)) == 2
+def test_a_sweep_that_depends_on_results_is_asked_for_once_they_are_there(write_page, store):
+    write_page("01_a", AskSearches)
+    assert [c.config.seed for c in plan.cells("report", store, {})] == [0]
+    records.sweep(volume.estimate, [VolumeConfig(**SMALL)], store, device="cpu")
+    found = plan.cells("report", store, {})
+    assert [(c.config.seed, c.known) for c in found] == [(0, True), (10, False)]
 
 
-@pytest.mark.parametrize("code", ["1 / 0\n" + ASK, ASK + "1 / 0\n" + ASK])
-def test_a_page_that_cannot_ask_raises(code, write_page, store):
-    write_page("01_a", code)
-    with pytest.raises(RuntimeError, match=r"01_a\.ipynb cannot say its cells: ZeroDivision"):
-        planned(store)
-
-
-def test_what_a_page_shows_is_kept_quiet(write_page, store, capsys):
-    show = "from IPython.display import HTML, display\ndisplay(HTML('<b>shown</b>'))\nprint(3)\n"
-    draw = "import matplotlib.pyplot as plt\nplt.figure()\n"
-    write_page("01_a", ASK, show, draw)
-    assert len(planned(store)) == 2
-    assert capsys.readouterr().out == ""
-    assert plt.get_fignums() == []
-
-
-def test_a_page_without_sweeps_is_not_executed(write_page, store):
-    write_page("00_a", "raise SystemExit")
-    assert planned(store) == []
+def test_a_page_that_only_reads_asks_for_nothing(write_page, store):
+    write_page("01_a", Parameters)
+    assert plan.cells("report", store, {}) == []
 
 
 # ---- cost ----
@@ -172,7 +159,7 @@ def test_convolutions_are_counted():
 
 
 def test_cost_is_that_of_what_is_missing(write_page, store):
-    write_page("01_a", ASK)
+    write_page("01_a", Ask)
     records.sweep(volume.estimate, [VolumeConfig(**SMALL)], store, device="cpu")
     (record,) = store.read("volume.estimate").values()
     store.file("volume.estimate").unlink()
@@ -220,7 +207,7 @@ def test_rates_are_of_a_precision_and_a_present_version(store):
 
 
 def test_a_file_of_cells_is_computed_once_and_in_slices(write_page, store, tmp_path):
-    write_page("01_a", ASK)
+    write_page("01_a", Ask)
     file = tmp_path / "cells.jsonl"
     assert main(["plan", "--store", str(store.path), "--out", str(file)]) == 0
     assert main(["compute", str(file), "--store", str(store.path), "--max-seconds", "0"]) == 0
@@ -233,7 +220,7 @@ def test_a_file_of_cells_is_computed_once_and_in_slices(write_page, store, tmp_p
 
 
 def test_the_file_has_what_is_missing_alone(write_page, store, tmp_path):
-    write_page("01_a", ASK)
+    write_page("01_a", Ask)
     records.sweep(volume.estimate, [VolumeConfig(**SMALL)], store, device="cpu")
     plan.write(planned(store), tmp_path / "cells.jsonl")
     (line,) = (tmp_path / "cells.jsonl").read_text().splitlines()
@@ -264,8 +251,8 @@ def test_partial_sums_that_a_gpu_alone_rounds_are_left_out(store, tmp_path, monk
 
 
 def test_pages_and_parameters_can_be_chosen(write_page, store, tmp_path, capsys):
-    write_page("01_a", ASK)
-    write_page("02_b", ASK.replace("seeds", "[9]"))
+    write_page("01_a", Ask)
+    write_page("02_b", AskTrainings)
     file = tmp_path / "cells.jsonl"
     options = ["--page", "01", "-p", "seeds", "[4]", "--store", str(store.path)]
     assert main(["plan", *options, "--out", str(file)]) == 0
@@ -277,20 +264,20 @@ def test_pages_and_parameters_can_be_chosen(write_page, store, tmp_path, capsys)
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["-p", "seed", "[4]"], "unknown parameter seed; choose from other, profile, seeds"),
-        (["--page", "03"], "no page whose name starts with 03 asks for cells"),
-        (["slow"], "unknown profile 'slow'; choose from paper"),
+        (["-p", "seed", "[4]"], "unknown parameter seed; choose from compute, max_sec"),
+        (["--page", "03"], "no page's name starts with 03"),
+        (["slow"], "profile='slow'; choose one of ['paper', 'report']"),
     ],
 )
 def test_a_wrong_option_is_named(options, message, write_page, store, capsys):
-    write_page("01_a", ASK)
+    write_page("01_a", Ask)
     assert main(["plan", *options, "--store", str(store.path)]) == 2
     assert message in capsys.readouterr().err
 
 
 def test_a_page_checks_its_values():
-    with pytest.raises(RuntimeError, match=r"02_relative_volume.*n_networks='many'"):
-        plan.cells("report", "records", {"n_networks": "many"})
+    with pytest.raises(ValueError, match=r"02_relative_volume.*n_networks='many'"):
+        plan.cells("report", Store("records"), {"n_networks": "many"})
 
 
 def test_every_record_of_the_store_is_found_under_its_key():
@@ -308,5 +295,5 @@ def test_every_record_of_the_store_is_found_under_its_key():
 
 
 def test_the_store_has_every_cell_of_the_published_pages():
-    missing = [c for c in plan.cells("report", "records", {}) if not c.known]
+    missing = [c for c in plan.cells("report", Store("records"), {}) if not c.known]
     assert missing == []

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from reluprime.records import REPOSITORY
-from reluprime.report.run import paths
+from reluprime.report.pages import NOTEBOOKS
 
 ALLOWED = yaml.safe_load((REPOSITORY / "tests" / "allowed_numbers.yaml").read_text())
 
@@ -40,7 +40,7 @@ def prose(text: str) -> str:
 def pages() -> dict[str, str]:
     """The prose of every page by its name: book pages, and the markdown of the notebooks."""
     found = {path.stem: path.read_text() for path in (REPOSITORY / "book").glob("*.md")}
-    for path in paths():
+    for path in NOTEBOOKS.glob("*.ipynb"):
         cells = nbformat.read(path, 4).cells
         found[path.stem] = "\n\n".join(c.source for c in cells if c.cell_type == "markdown")
     return found

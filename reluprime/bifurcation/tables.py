@@ -4,6 +4,8 @@ import math
 
 import pandas as pd
 
+from reluprime.evidence.intervals import quartiles
+
 
 def run_table(runs: pd.DataFrame) -> pd.DataFrame:
     """One row a paired run: its event, and each variant's distance there and at the end.
@@ -76,3 +78,30 @@ def distance_table(table: pd.DataFrame) -> pd.DataFrame:
     for quantity in ("L1 distance", "sums"):
         wide[quantity] = wide[quantity].map("{:.3g}".format)
     return wide.reset_index().rename_axis(columns=None)
+
+
+def in_prose(runs: pd.DataFrame) -> dict[str, float]:
+    """The numbers in the prose of the page on paired runs, by name.
+
+    runs: rows of `bifurcation.paired_run` at s=1. Medians are over the fp32 runs with ReLU that
+    met an event.
+    """
+    own = runs[(runs["activation"] == "relu") & (runs["precision"] == "fp32")].to_dict("records")
+    met = [run for run in own if run["event"]]
+    found = {
+        "runs": len(own),
+        "runs_with_event": len(met),
+        "largest_control_distance": max(max(distance["control"]) for distance in runs["distance"]),
+    }
+    for rule in ("chain", "injected"):
+        label = f"{rule} s=1"
+        jumps = [run["distance"][label][run["event"]["step"]] for run in met]
+        changes = [run["event"]["relative_gradient_difference"][label] for run in met]
+        found |= {f"jump_{rule}": quartiles(jumps)[1], f"gradient_{rule}": quartiles(changes)[1]}
+    return found
+
+
+def one_seed(runs: pd.DataFrame) -> pd.DataFrame:
+    """The runs, at every precision, of the first seed that met an event at fp32, or of seed 0."""
+    met = runs[(runs["precision"] == "fp32") & runs["event"].map(bool)]["seed"]
+    return runs[runs["seed"] == (met.iloc[0] if len(met) else 0)]

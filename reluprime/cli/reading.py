@@ -65,14 +65,9 @@ def plan(options: argparse.Namespace) -> int:
     from reluprime import records
     from reluprime.report import plan
 
-    only = tuple(options.page)
-    try:
-        planned = plan.cells(options.profile, options.store, parameters(options), only)
-    except RuntimeError as error:  # a page does not take the values
-        raise ValueError(str(error)) from error
-    if not planned:
-        raise ValueError(f"no page whose name starts with {' or '.join(only)} asks for cells")
-    table = plan.cost(planned, records.Store(options.store), options.tflops or plan.TFLOPS)
+    store = records.Store(options.store)
+    planned = plan.cells(options.profile, store, parameters(options), tuple(options.page))
+    table = plan.cost(planned, store, options.tflops or plan.TFLOPS)
     if options.json:
         print(json.dumps(table.to_dict("records"), indent=2, ensure_ascii=False))
     else:

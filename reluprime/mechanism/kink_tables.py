@@ -84,3 +84,16 @@ def sixes(cells: pd.DataFrame) -> pd.DataFrame:
             | {"zeros a call": f"{zeros / calls:.1e}", "sixes a call": f"{upper / calls:.1e}"}
         )
     return pd.DataFrame(rows)
+
+
+def in_prose(cells: pd.DataFrame) -> dict[str, float]:
+    """The numbers in the prose about other kinks at bf16, by name; cells: as of :func:`rates`."""
+    table = rates(cells)
+    epochs = int(table["epochs"].max())
+    last = table[(table["epochs"] == epochs) & (table["precision"] == "bf16")].set_index("kink")
+    return {
+        "bf16_zero": float(last["rate"][kinks.AT_ZERO]),
+        "bf16_tie": float(last["rate"][kinks.AT_TIE]),
+        "kink_epochs": epochs,
+        "largest": float(cells["largest"].max()),
+    }

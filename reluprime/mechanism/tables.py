@@ -12,6 +12,7 @@ from reluprime.evidence.intervals import clopper_pearson, poisson_interval
 from reluprime.evidence.tests import RISK
 from reluprime.mechanism import orders
 from reluprime.mechanism.study import linear_zeros
+from reluprime.training.zero_tables import MIN_ZEROS
 
 SHAPE = ["precision", "rows", "inputs", "outputs"]
 CONDITIONS = ("native", "native, flag on", "epilogue", "separate")
@@ -205,3 +206,69 @@ def forward_rate_table(rates: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
         for row in rates.to_dict("records")
     ]
     return pd.DataFrame(rows)
+
+
+def gpu_in_prose(cells: pd.DataFrame, shapes: pd.DataFrame) -> dict[str, float | str]:
+    """The numbers in the prose about a GPU's kernels, by name.
+
+    cells: of :func:`gpu_cells`; shapes: theirs by :func:`by_shape`.
+    """
+    machine = cells["provenance"].iloc[-1]
+    fp16 = summary(shapes).iloc[0]
+    against = fp16["epilogue_ratio"]
+    return {
+        "gpu_name": machine["device_name"],
+        "gpu_torch": machine["torch"].partition("+")[0],
+        "gpu_shapes": int(fp16["shapes"]),
+        "gpu_flag_changes": int(fp16["flag_changes"]),
+        "gpu_epilogue": against.value,
+        "gpu_epilogue_low": against.low,
+        "gpu_epilogue_high": against.high,
+        "gpu_separate_times": 1 / fp16["separate_ratio"].value,
+    }
+
+
+def forms_in_prose(rates: pd.DataFrame) -> dict[str, float]:
+    """The numbers in the prose about the forms of a linear layer, by name.
+
+    rates: rows of :func:`forward_rates` by precision and form; points with fewer than
+    MIN_ZEROS zeros are compared with no prediction.
+    """
+    totals = all_layers(rates, ["precision", "form"])
+    found = {
+        f"rate_{row['precision']}_{row['form']}": float(row["rate"])
+        for row in totals.to_dict("records")
+    }
+    by_form = totals.set_index(["precision", "form"])
+    for precision in ("fp16", "bf16"):
+        unfused, fused = (by_form.loc[(precision, form)] for form in ("unfused", "fused"))
+        found[f"unfused_over_fused_{precision}"] = float(unfused["rate"] / fused["high"])
+    compared = rates[rates["zeros"] >= MIN_ZEROS]
+    ratios = compared["rate"] / compared["predicted"]
+    return found | {
+        "compared": len(compared),
+        "least_ratio": float(ratios.min()),
+        "largest_ratio": float(ratios.max()),
+        "largest_factor": float(max(ratios.max(), 1 / ratios.min())),
+    }
+
+
+def norms_in_prose(rates: pd.DataFrame) -> dict[str, float]:
+    """The numbers in the prose about batch norm, by name; rates: of all layers, by norm_form."""
+    found = {}
+    for row in rates.to_dict("records"):
+        found[f"norm_rate_{row['norm_form']}"] = float(row["rate"])
+        found[f"norm_high_{row['norm_form']}"] = float(row["high"])
+    return found
+
+
+def structural_in_prose(rates: pd.DataFrame) -> dict[str, float]:
+    """The largest share of structural zeros on the first data set and on the last, by name.
+
+    rates: of all layers, by dataset and precision.
+    """
+    shares = (rates["structural"] / rates["calls"]).groupby(rates["dataset"], sort=False).max()
+    return {
+        "structural_photographs": float(shares.iloc[0]),
+        "structural_digits": float(shares.iloc[-1]),
+    }

@@ -1,73 +1,154 @@
-"""The parameters of the report's notebooks: which a page declares, and what they may be."""
+"""A notebook of the report as its reader meets it: parameters checked, each result with its origin.
 
-import ast
-import json
-from pathlib import Path
-from typing import Annotated, Any, Literal
+A page computes what its parameters ask for, and shows tables and figures with their records.
+"""
 
-from pydantic import AfterValidator, Field, NonNegativeInt, PositiveInt
+import html
+import math
+import shlex
+import time
+import warnings
+from typing import Any
 
-from reluprime.instruments.precision import Precision
+import pandas as pd
+import yaml
+from IPython.display import HTML, display
+from myst_nb import glue
+from tqdm import TqdmWarning
+
+from reluprime import records
+from reluprime.evidence import style
+from reluprime.parameters import Grids, Parameters, SweepParameters
+from reluprime.report import pages, scorecard
+
+# Optuna asks tqdm for a widget, and a report has none.
+warnings.filterwarnings("ignore", "IProgress not found", TqdmWarning)
+
+# What IPython itself puts into a notebook's namespace, and what makes a page.
+_NO_PARAMETERS = {"In", "Out", "exit", "quit", "get_ipython", "open", "Page"}
 
 
-def annotated(code: str) -> dict[str, Any]:
-    """{name: type} of the variables that a cell's code annotates, all with built-in types.
+class Page:
+    """The page of one notebook, made first after the parameters.
 
-    Read from the code, as a module's own ``__annotations__`` are no global from Python 3.14 on.
+    ``page = Page("02_relative_volume", globals())`` raises ValueError naming each parameter that
+    is unknown or wrong, before anything is computed; see `report.pages` for what there are. Its
+    cell can be run again: names that are no parameters are then the page's own.
+
+    store: the :class:`records.Store` of its results, as :func:`pages.folder` says.
     """
-    found = (node for node in ast.parse(code).body if isinstance(node, ast.AnnAssign))
-    return {node.target.id: eval(ast.unparse(node.annotation)) for node in found}
+
+    def __init__(self, name: str, namespace: dict[str, Any]):
+        self.name = name
+        self.parameters = _parameters(name, namespace)
+        self.store = records.Store(pages.folder(self.parameters))
+        self._grids = self.parameters.grids()  # values that do not fit together raise here
+        self._command = _command(name, self.parameters)
+        style.use_style()
+
+    def sweep(self) -> dict[str, pd.DataFrame]:
+        """Compute what the store lacks of the page's sweeps; their frames by name.
+
+        See `records.sweep`, and the page's `grids` for the names.
+        """
+        end = time.monotonic() + self.parameters.max_seconds
+        found = self._swept(self._grids, end)
+        return found | self._swept(self.parameters.grids_after(found), end)
+
+    def _swept(self, grids: Grids, end: float) -> dict[str, pd.DataFrame]:
+        """All grids of a study are computed in one sweep, and then read by name."""
+        for study in dict.fromkeys(study for study, _ in grids.values()):
+            everything = [c for other, grid in grids.values() if other is study for c in grid]
+            left = max(0.0, end - time.monotonic())
+            records.sweep(study, everything, self.store, self.parameters.compute, left)
+        found = {}
+        for name, (study, grid) in grids.items():
+            found[name] = records.sweep(study, grid, self.store, "never")
+            del found[name].attrs["missing"]  # so that frames of a study can be joined
+        return found
+
+    def show(self, table: pd.DataFrame, *cells: pd.DataFrame) -> None:
+        """Display a table, and its :meth:`source` below."""
+        display(as_html(table), self.source(*cells))
+
+    def source(self, *cells: pd.DataFrame) -> HTML:
+        """A foldable line: the records in `cells`, and the command that makes them again.
+
+        cells: what `sweep` or `records.table` returned, or rows of it; none for what the page
+        itself has computed. A figure's is a code cell of its own: the cell of a figure has a
+        caption, which each of its outputs would get.
+        """
+        return HTML(_source(self._command, [records.origin(frame) for frame in cells]))
+
+    def show_claims(self, *cells: pd.DataFrame) -> None:
+        """Display the claims whose figure is on this page, with their verdicts, and their rules.
+
+        cells: the records that they are judged on, as of :meth:`source`.
+        """
+        ids = [c.id for c in scorecard.CLAIMS if c.figure.partition("#")[0] == self.name]
+        self.show(scorecard.scorecard(self.store, ids), *cells)
+        self.show(scorecard.rules_table(ids))
+
+    def glue(self, values: dict[str, Any]) -> None:
+        """Make values available to the prose of the book under their names."""
+        for name, value in values.items():
+            glue(name, value, display=False)
 
 
-def declared(notebook: Path) -> dict[str, Any]:
-    """{name: type} of a notebook's parameters: the names that its cell of parameters annotates."""
-    (cell,) = (
-        cell
-        for cell in json.loads(notebook.read_text())["cells"]
-        if "parameters" in cell["metadata"].get("tags", [])
+def _parameters(name: str, namespace: dict[str, Any]) -> Parameters:
+    """Those among the variables of a notebook, which has no others before its page is made."""
+    given = {n: v for n, v in namespace.items() if n not in _NO_PARAMETERS and n[0] != "_"}
+    if any(isinstance(value, Page) for value in given.values()):
+        given = {n: given[n] for n in pages.PAGES[name].model_fields}
+    return pages.checked(name, given)
+
+
+def as_html(frame: pd.DataFrame, notebooks: str = "") -> HTML:
+    """A table for the page: no index, whole texts, and the same bytes each time.
+
+    A column `figure` of "notebook#heading" becomes links; `notebooks` is the way to their folder.
+    """
+
+    def link(place: str) -> str:
+        notebook, _, heading = html.escape(place).partition("#")
+        return f'<a href="{notebooks}{notebook}.html#{heading}">figure</a>'
+
+    def cell(value: Any) -> Any:
+        return html.escape(value) if isinstance(value, str) else value
+
+    texts = frame.select_dtypes(exclude="number").columns
+    shown = frame.assign(**{n: frame[n].map(link if n == "figure" else cell) for n in texts})
+    with pd.option_context("display.max_colwidth", None):
+        return HTML(shown.to_html(index=False, border=0, escape=False))
+
+
+def _command(name: str, parameters: Parameters) -> str:
+    """The papermill command that makes a notebook with these parameters again.
+
+    Cells are computed into a new store; a page that computes none reads the records that it read.
+    """
+    words = ["papermill", f"notebooks/{name}.ipynb", "out.ipynb"]
+    for parameter, value in sorted(pages.changed(parameters).items()):
+        words += ["-y", _flow({parameter: value})]
+    store = "_build/again" if isinstance(parameters, SweepParameters) else parameters.store
+    return shlex.join([*words, "-p", "store", store] if store else words)
+
+
+def _flow(value: dict[str, Any]) -> str:
+    """YAML on one line."""
+    return yaml.safe_dump(value, width=math.inf, default_flow_style=True).strip()
+
+
+def _source(command: str, origins: list[dict[str, str]]) -> str:
+    found = [origin for origin in origins if origin]
+    summary = " and ".join(f"{o['records']} records of {o['study']}" for o in found)
+    if not summary:
+        summary = "no records" if origins else "computed as this page is executed"
+    rows = "".join(
+        f"<dt>{name}</dt><dd>{value}</dd>"
+        for origin in found
+        for name, value in ((n, html.escape(v)) for n, v in origin.items())
     )
-    return annotated("".join(cell["source"]))
-
-
-def _with(*needed: Any) -> AfterValidator:
-    """What must hold some values, as a comparison without them is none."""
-
-    def check(values: Any) -> Any:
-        if missing := [value for value in needed if value not in values]:
-            raise ValueError(f"{' and '.join(map(str, missing))} must be among them")
-        return values
-
-    return AfterValidator(check)
-
-
-def _each(names: str, kind: Any) -> dict[str, Any]:
-    return dict.fromkeys(names.split(), kind)
-
-
-_SOME = Field(min_length=1)
-# What a parameter may be, where its type in the notebook says too little: a cell with imports
-# would be no table of parameters. Without this a wrong value would do nothing, or fail after hours.
-NARROWER: dict[str, Any] = {
-    **_each("seeds relu6_seeds planes mlp_seeds vgg_seeds resnet_seeds plain_seeds", PositiveInt),
-    **_each("tuned_seeds conv_mitigation_seeds imagenet_seeds distance_seeds", PositiveInt),
-    **_each("fc_seeds resnet20_seeds mobilenet_seeds", PositiveInt),
-    **_each("fc_search_repeats mobilenet_search_repeats", PositiveInt),
-    "plane_directions": NonNegativeInt,
-    **_each("mlp_s vgg_s resnet_s plain_s mitigation_s", Annotated[list[float], _with(0)]),
-    **_each("conv_mitigation_s imagenet_s fc_s", Annotated[list[float], _with(0)]),
-    **_each("resnet20_s mobilenet_s", Annotated[list[float], _with(0)]),
-    "search_s": Annotated[list[float], _SOME],
-    **_each("table_at_most sweep_at_most", dict[Precision, PositiveInt]),
-    **_each("epochs_at_most seeds_at_most fc_epochs_at_most", dict[Precision, PositiveInt]),
-    **_each("precisions distance_precisions", Annotated[list[Precision], _SOME]),
-    "pool_precisions": Annotated[list[Precision], _SOME],
-    "fc_precisions": Annotated[list[Precision], _with("fp32", "bf16")],
-    "form_networks": Annotated[
-        dict[Literal["fp64", "fp32", "fp16", "bf16"], PositiveInt], _with("fp32", "fp16", "bf16")
-    ],
-    "sample_sizes": Annotated[list[PositiveInt], _SOME],
-    "normalised": list[Literal["vgg11", "resnet18"]],
-    "trained_epochs": Annotated[list[PositiveInt], _SOME],
-    "kink_epochs": Annotated[list[NonNegativeInt], _SOME],
-    "structural_datasets": Annotated[list[str], _SOME],
-}
+    again = f"<dt>again</dt><dd><code>{html.escape(command)}</code></dd>"
+    inside = f"<summary>Source: {summary}</summary><dl>{rows}{again}</dl>"
+    return f'<details class="source">{inside}</details>'

@@ -1,38 +1,37 @@
 """What a profile of the report still lacks, what that costs, and a file of it to be computed.
 
-The cells are those that the notebooks' own code asks for. Arithmetic is that of matrix products
+The cells are those of the pages' grids. Arithmetic is that of matrix products
 and convolutions (torch's flop counter on one image) times images, epochs and networks; a training
 step counts as three forward passes, a search as if no trial were stopped, a Monte Carlo as if no
 network were left early.
 """
 
-import contextlib
+import functools
 import json
 import math
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 
-import matplotlib.pyplot as plt
 import pandas as pd
 import torch
-import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 from torch.utils.flop_counter import FlopCounterMode
 
 from reluprime import bifurcation, records, volume
 from reluprime.evidence import claim
 from reluprime.instruments import data, models
 from reluprime.instruments.activations import ReLU
-from reluprime.report.page import annotated
+from reluprime.parameters import Parameters
+from reluprime.report import pages
 from reluprime.report.studies import STUDIES
 from reluprime.search import study as tuning
 from reluprime.training.config import TrainingConfig
 
-NOTEBOOKS = records.REPOSITORY / "notebooks"
+DEVICES = ("cpu", "cuda")  # a record of either is enough
 TFLOPS = 30.0  # assumed of a large GPU, fp32 without TF32
 
 
@@ -46,7 +45,7 @@ class Cell(NamedTuple):
 
 
 def cells(
-    profile: str, store: str, changes: dict[str, Any], only: tuple[str, ...] = ("",)
+    profile: str, store: records.Store, changes: dict[str, Any], only: tuple[str, ...] = ("",)
 ) -> list[Cell]:
     """The cells of pages at a profile, each once, in the order in which to compute them.
 
@@ -54,21 +53,16 @@ def cells(
     whose cells depend on the results of others (trainings with the learning rates that searches
     find) asks for those that are known.
 
-    Raises ValueError for an unknown profile or parameter, RuntimeError where a page does not take
-    the values or its code that asks for cells fails.
+    Raises ValueError for an unknown profile, page or parameter, and a value that a page does not
+    take.
     """
-    profiles = {path.stem: path for path in (NOTEBOOKS / "profiles").glob("*.yaml")}
-    if profile not in profiles:
-        raise ValueError(f"unknown profile {profile!r}; choose from {', '.join(sorted(profiles))}")
-    parameters = yaml.safe_load(profiles[profile].read_text())
-    if unknown := sorted(changes.keys() - parameters.keys()):
-        known = ", ".join(sorted(parameters))
-        raise ValueError(f"unknown parameter {', '.join(unknown)}; choose from {known}")
-    parameters |= {"store": store, **changes}
+    stored = functools.cache(lambda study: store.read(records.study_name(study)).keys())
     found: dict[str, Cell] = {}
-    for path in sorted(NOTEBOOKS.glob("*.ipynb")):
-        for cell in _asked(path, parameters) if path.stem.startswith(only) else ():
-            found.setdefault(records.cell_key(cell.study, cell.config), cell)
+    for page, values in pages.values(profile, changes, only).items():
+        for study, config in _asked(pages.checked(page, values), store):
+            keys = [records.cell_key(study, config, device) for device in DEVICES]
+            known = any(key in stored(study) for key in keys)
+            found.setdefault(keys[0], Cell(page, study, config, known))
     return sorted(found.values(), key=_order)
 
 
@@ -79,66 +73,16 @@ def _order(cell: Cell) -> tuple:
     return cell.page, getattr(inner, "seed", 0), -abs(s) if s else -math.inf
 
 
-def _asked(path: Path, parameters: dict[str, Any]) -> list[Cell]:
-    from IPython.utils.capture import capture_output  # a machine that only computes may lack it
-
-    sweeps: list[list[Cell]] = []
-    namespace: dict[str, Any] = {"__name__": "__main__"}
-    with _noted(path.stem, sweeps), capture_output():
-        for code, tags in _code(path):
-            before = len(sweeps)
-            try:
-                exec(code, namespace)
-            except ValidationError as error:  # of a config, wherever it is made
-                raise RuntimeError(f"{path.name} cannot say its cells: {error}") from error
-            except Exception as error:  # where it shows results: some are missing or left out
-                if "Page(" in code or len(sweeps) - before < code.count("sweep("):
-                    raise RuntimeError(f"{path.name} cannot say its cells: {error!r}") from error
-            if "parameters" in tags:
-                declared = annotated(code)
-                namespace |= {n: v for n, v in parameters.items() if n in declared}
-    plt.close("all")  # drawn beside what was asked for, and not to be shown
-    return [cell for asked in sweeps for cell in asked]
-
-
-def _code(path: Path) -> Iterator[tuple[str, list[str]]]:
-    """Code and tags of a notebook that asks for cells, without what only shows results."""
-    found = [c for c in json.loads(path.read_text())["cells"] if c["cell_type"] == "code"]
-    sources = ["".join(cell["source"]) for cell in found]
-    if not any("sweep(" in code for code in sources):
-        return
-    for cell, code in zip(found, sources, strict=True):
-        tags = cell["metadata"].get("tags", [])
-        shows = "figure" in cell["metadata"].get("mystnb", {}) or "remove-input" in tags
-        if "sweep(" in code or not (shows or "page.show(" in code):
-            yield code, tags
-
-
-@contextlib.contextmanager
-def _noted(page: str, sweeps: list[list[Cell]]) -> Iterator[None]:
-    """Within, sweeps compute nothing and put their cells into `sweeps`."""
-    sweep = records.sweep
-
-    def note(study, configs, store, *_, **__) -> pd.DataFrame:
-        configs = list(configs)
-        frame = sweep(study, configs, store, compute="never")
-        known = _known(study, configs, store)
-        sweeps.append([Cell(page, study, c, k) for c, k in zip(configs, known, strict=True)])
-        return frame
-
-    records.sweep = note
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # missing cells are what is looked for
-            yield
-    finally:
-        records.sweep = sweep
-
-
-def _known(study: Callable, configs: list[BaseModel], store: records.Store) -> list[bool]:
-    keys = store.read(records.study_name(study)).keys()
-    both = ("cpu", "cuda")
-    return [any(records.cell_key(study, c, device) in keys for device in both) for c in configs]
+def _asked(parameters: Parameters, store: records.Store) -> list[tuple[Callable, BaseModel]]:
+    grids = parameters.grids()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # missing cells are what is looked for
+        found = {
+            name: records.sweep(*grids[name], store, compute="never")
+            for name in parameters.needed_first
+        }
+    grids = grids | parameters.grids_after(found)
+    return [(study, config) for study, grid in grids.values() for config in grid]
 
 
 # ---- what it costs ----

@@ -28,6 +28,16 @@ _MODULES = (
 )
 
 
+WORDS = (  # verdicts that the prose lists
+    "reproduced",
+    "reproduced as released",
+    "not reproduced",
+    "mixed",
+    "impossible as published",
+    "insufficient as published",
+)
+
+
 def _place(claim: Claim) -> tuple[str, int]:
     return claim.id[0], int(claim.id[1:])
 
@@ -201,3 +211,23 @@ def replaced_rules() -> pd.DataFrame:
     ]
     columns = ["id", "registered", "rule", "replaced because"]
     return pd.DataFrame(rows, columns=columns).drop_duplicates(ignore_index=True)
+
+
+def rows(card: pd.DataFrame, *ids: str) -> pd.DataFrame:
+    """The claims of a scorecard with these ids, without their sources."""
+    return card[card["id"].isin(ids)].drop(columns=["source"])
+
+
+def in_prose(card: pd.DataFrame, studies: Sequence[pd.DataFrame]) -> dict[str, int | str]:
+    """The numbers and lists in the prose about the scorecard, by name.
+
+    card: of :func:`scorecard`; studies: the records behind it, a frame a study.
+    """
+    kinds = by_verdict(card)
+    found = {f"n_{kind}": len(ids) for kind, ids in kinds.items()}
+    found |= {f"ids_{kind}": ", ".join(ids) or "none" for kind, ids in kinds.items()}
+    for word in WORDS:
+        ids = card[card["verdict"] == word]["id"]
+        found[f"ids_{word.replace(' ', '_')}"] = ", ".join(ids) or "none"
+    devices = {p["device_name"] for own in studies if len(own) for p in own["provenance"]}
+    return found | {"n_claims": len(card), "devices": " and ".join(sorted(devices))}

@@ -8,7 +8,7 @@ from reluprime.evidence.intervals import bootstrap_mean
 from reluprime.evidence.tests import equivalence
 from reluprime.instruments.activations import GRADIENT_RULES
 from reluprime.records import published
-from reluprime.training.tables import MARGIN, difference_test, with_interval
+from reluprime.training.tables import MARGIN, difference_test, signed, with_interval
 
 # What makes two searches arms of one experiment.
 SEARCH = ("architecture", "hidden_sizes", "width", "dataset", "n_train", "epochs", "n_trials")
@@ -176,4 +176,20 @@ def best_rates(searches: pd.DataFrame) -> dict[tuple[float, str], float]:
     return {
         (row["training"]["s"], row["training"]["gradient_rule"]): row["trials"][row["best"]]["lr"]
         for row in searches.to_dict("records")
+    }
+
+
+def in_prose(found: pd.DataFrame, network: str, repeats: int) -> dict[str, float | str]:
+    """The numbers in the prose of the page on MobileNet, by name.
+
+    found: rows of :func:`searches`, `repeats` an arm; network: as in M23's released trials.
+    """
+    published = 100 * published_gain(network)
+    gained = {rule: 100 * gains(found, arm).mean() for rule, arm in SEARCHED.items()}
+    return {
+        "luck_spread": 100 * luck_spread(found),
+        "published_gain": published,
+        "published_loss": -published,
+        "searches": repeats,
+        **{f"gain_{rule}": signed(points) for rule, points in gained.items()},
     }

@@ -242,3 +242,26 @@ def published_loss(**wanted) -> pd.DataFrame:
     table = _published("paper_training_loss.csv", **wanted)
     table = table.assign(epoch=table["epoch"] + 1)  # ours count from 1
     return table.rename(columns={"train_loss_mean": "train_loss"})[["s", "epoch", "train_loss"]]
+
+
+def by_condition(cells: dict[str, pd.DataFrame]) -> pd.DataFrame:
+    """:func:`runs` of several sweeps, with the sweep's name in the column `condition`."""
+    parts = [runs(own).assign(condition=name) for name, own in cells.items()]
+    return pd.concat(parts, ignore_index=True)
+
+
+# Result files that B21 released for the conditions of the page on mitigation.
+RELEASED = {
+    "vgg11, Adam, cifar10": {"network": "vgg11", "optimizer": "adam", "dataset": "cifar10"},
+    "vgg11, Adam, svhn": {"network": "vgg11", "optimizer": "adam", "dataset": "svhn"},
+    "resnet18, SGD": {"network": "resnet18"},
+    "resnet18, batch norm": {"network": "resnet18", "batch_norm": True},
+}
+
+
+def published_by_condition() -> pd.DataFrame:
+    """:func:`published_accuracy` of RELEASED, with the column `condition`."""
+    return pd.concat(
+        published_accuracy(**{"batch_norm": False} | wanted).assign(condition=name)
+        for name, wanted in RELEASED.items()
+    )

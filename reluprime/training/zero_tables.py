@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 
 from reluprime.evidence.intervals import poisson_interval
+from reluprime.records import published
 
 MIN_ZEROS = 10  # of a network whose zeros a call are compared with another's
 
@@ -90,3 +91,14 @@ def trend(runs: pd.DataFrame) -> pd.Series:
     """
     halves = runs["zeros_by_epoch"].map(lambda n: (n[: len(n) // 2], n[(len(n) + 1) // 2 :]))
     return halves.map(lambda h: float(sum(h[1]) - sum(h[0])))
+
+
+def released_zero_rates() -> pd.DataFrame:
+    """B21's zeros and calls after the last epoch (Fig. 6), networks without a zero left out.
+
+    Columns: precision ("fp16", "fp32"), zeros, calls and those of the file.
+    """
+    table = published("paper_zero_calls.csv")
+    last = table[(table["epochs"] == table["epochs"].max()) & (table["cum_zeros"] > 0)]
+    named = last.rename(columns={"cum_zeros": "zeros", "cum_relu": "calls"})
+    return named.assign(precision="fp" + named["precision"].astype(str))

@@ -75,3 +75,37 @@ def relative_differences(cells: pd.DataFrame) -> pd.DataFrame:
         for rule in GRADIENT_RULES
     ]
     return pd.concat(parts, ignore_index=True).astype({"relative_difference": float})
+
+
+def in_prose(cells: dict[str, pd.DataFrame]) -> dict[str, float]:
+    """The numbers in the prose of the page on random networks, by name.
+
+    cells: rows of `volume.estimate`: "table" (of Table 1), and of its variants "no_first_relu" and
+    "wide_start" at fp32.
+    """
+    table = cells["table"]
+    n_batches = int(table["n_batches"].iloc[0])
+    found = {"n_batches": n_batches, "least_pair_share": 0.4 / n_batches}
+    for rule in GRADIENT_RULES:
+        for row in zone_shares(by_network(table, rule), ["precision"]).to_dict("records"):
+            found[f"share_{rule}_{row['precision']}"] = row["share"]
+            found[f"networks_{row['precision']}"] = row["networks"]
+        for precision in table["precision"].unique():
+            found[f"median_{rule}_{precision}"] = _median(table, rule, precision)
+    first = table[table["precision"] == "fp32"]["relative_difference_first_layer_injected"]
+    values = first.explode().dropna().astype(float)
+    found["median_first_layer_injected_fp32"] = float(values.median())
+    for name in ("no_first_relu", "wide_start"):
+        (shares,) = zone_shares(by_network(cells[name], "injected"), ["precision"])["share"]
+        found |= {
+            f"share_{name}": shares,
+            f"median_{name}": _median(cells[name], "injected", "fp32"),
+        }
+    return found
+
+
+def _median(cells: pd.DataFrame, gradient_rule: str, precision: str) -> float:
+    """Of the relative differences of the gradient on affected mini-batches."""
+    all_ = relative_differences(cells)
+    own = all_[(all_["gradient_rule"] == gradient_rule) & (all_["precision"] == precision)]
+    return quartiles(own["relative_difference"])[1]

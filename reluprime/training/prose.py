@@ -1,0 +1,45 @@
+"""The numbers in the prose of pages on trainings, by the names that it has for them."""
+
+import pandas as pd
+
+from reluprime.instruments.activations import GRADIENT_RULES
+from reluprime.training.tables import differences, effects, signed, under
+
+
+def of_curves(runs: pd.DataFrame, seeds: int) -> dict[str, float | str]:
+    """The numbers in the prose of the page on training curves, by name.
+
+    runs: rows of `tables.runs` of the mlp, of `seeds` seeds an arm.
+    """
+    largest = runs["s"].max()
+    found = {
+        "mlp_injected_median": signed(100 * differences(under(runs, "injected"), largest).median()),
+        "largest_s": f"{largest:g}",
+        "mlp_zeros": float(runs["exact_zeros"].median()),
+        "mlp_runs": seeds,
+        "mlp_calls": float(runs["relu_calls"].max()),
+    }
+    for row in effects(runs).to_dict("records"):
+        name = f"mlp_{row['gradient_rule']}_points"
+        points = signed(100 * row["difference"])
+        found |= {name: points} if row["s"] == largest else {}
+        found |= {f"{name}_at_1": points} if row["s"] == 1 else {}
+    return found
+
+
+def of_bf16(runs: pd.DataFrame, seeds: int, epochs: int) -> dict[str, float | str]:
+    """The numbers in the prose of the page on M23's trainings, by name.
+
+    runs: rows of `tables.runs` at bf16, of `seeds` seeds an arm and so many epochs.
+    """
+    largest = runs["s"].max()
+    at_largest = (
+        effects(runs).set_index(["gradient_rule", "s"])["difference"].xs(largest, level="s")
+    )
+    return {
+        **{f"bf16_{rule}_points": signed(100 * at_largest[rule]) for rule in GRADIENT_RULES},
+        "bf16_s": f"{largest:g}",
+        "bf16_zeros": float(runs["exact_zeros"].median()),
+        "bf16_runs": seeds,
+        "bf16_epochs": epochs,
+    }
