@@ -6,17 +6,17 @@ import pytest
 
 from reluprime.evidence import made_up
 from reluprime.evidence.claim import Evidence
-from reluprime.volume import figures, predictions
+from reluprime.volume import agreement, figures, predictions
 from reluprime.volume import tables as volume_tables
-from reluprime.volume.claims import P7, PUBLISHED_QUARTILES
+from reluprime.volume.claims import A1, P7
+from reluprime.volume.claims.quartiles import PUBLISHED_QUARTILES
 
-CLAIM = predictions.CLAIM
 EPILOGUE = ("injected", "epilogue")
 
 
 @pytest.fixture(scope="module")
 def as_published():
-    return made_up.evidence(CLAIM.examples["as published"], CLAIM.grid(*EPILOGUE))
+    return made_up.evidence(A1.examples["as published"], A1.grid(*EPILOGUE))
 
 
 def test_every_released_point_has_a_row(as_published):
@@ -31,7 +31,7 @@ def test_every_released_point_has_a_row(as_published):
 
 
 def test_a_point_without_all_its_networks_is_left_out(as_published):
-    grid = CLAIM.grid(*EPILOGUE)
+    grid = A1.grid(*EPILOGUE)
     lost = next(c for c in grid if c.config.hidden_sizes == (4, 4, 4, 4))
     kept = [r for c in grid if c is not lost for r in as_published.of(c.study, c.config)]
     table = predictions.points(Evidence(kept), *EPILOGUE)
@@ -40,7 +40,7 @@ def test_a_point_without_all_its_networks_is_left_out(as_published):
 
 
 def test_points_that_are_all_or_none_in_both_say_nothing(as_published):
-    found = predictions.tests(as_published, *EPILOGUE)
+    found = agreement.all_tests(as_published, *EPILOGUE)
     nothing = found[found["p"].isna()]
     assert nothing["met"].isna().all()
     assert {"depth", "width"} <= set(nothing["panel"])  # 1000 of 1000 at fp16
@@ -49,15 +49,15 @@ def test_points_that_are_all_or_none_in_both_say_nothing(as_published):
 def test_fisher_by_hand():
     row = {"k": 1, "n": 2, "published_k": 0, "published_n": 3}
     # One of two against none of three: 2 of the 5 places of the one give as much.
-    assert predictions._fisher(row) == pytest.approx(0.4)
+    assert agreement.fisher(row) == pytest.approx(0.4)
 
 
 def test_a_panel_is_one_test():
     row = {"work": "B21", "panel": "batch_size", "precision": "fp32", "n": 1000}
     row |= {"published_n": 1000, "size": 1}
     rows = pd.DataFrame([row | {"k": 300, "published_k": 300 + d} for d in (40, 40, 40)])
-    (found,) = predictions._panel_tests(rows)
-    (single,) = predictions._panel_tests(rows.iloc[:1])
+    (found,) = agreement._panel_tests(rows)
+    (single,) = agreement._panel_tests(rows.iloc[:1])
     assert found["p"] < single["p"]
 
 
@@ -72,9 +72,9 @@ def test_a_curve_may_be_off_by_its_reading():
             "reading": [0.004] * 2,
         }
     )
-    (found,) = predictions._curve_tests(table)
+    (found,) = agreement._curve_tests(table)
     assert found["p"] == pytest.approx(1.0)
-    (far,) = predictions._curve_tests(table.assign(ours=[0.6, 0.7]))
+    (far,) = agreement._curve_tests(table.assign(ours=[0.6, 0.7]))
     assert far["p"] < 0.001
 
 
@@ -87,7 +87,7 @@ def test_curves_keep_their_risk():
         ours, theirs = (random.multinomial(1000, bins).cumsum()[:-1] / 1000 for _ in range(2))
         table = pd.DataFrame({"published": theirs, "ours": ours})
         table = table.assign(panel="x", precision="fp16", n=1000, reading=0.0)
-        (row,) = predictions._curve_tests(table)
+        (row,) = agreement._curve_tests(table)
         found.append(row["p"] < 0.05)
     assert np.mean(found) < 0.07
 
@@ -95,7 +95,7 @@ def test_curves_keep_their_risk():
 def test_the_ratio_of_zeros():
     points = pd.DataFrame({"published": [0.3, 0.6], "published_n": 1000, "n": 1000})
     points["ours"] = 1 - np.sqrt(1 - points["published"])  # half of the zeros a network
-    ratio, low, high = predictions.zeros_ratio(points)
+    ratio, low, high = agreement.zeros_ratio(points)
     assert ratio == pytest.approx(2)
     assert low < 2 < high < 2.5
 

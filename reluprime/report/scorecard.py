@@ -18,7 +18,6 @@ from reluprime.instruments.activations import GRADIENT_RULES
 from reluprime.search import claims as search_claims
 from reluprime.training import claims as training_claims
 from reluprime.volume import claims as volume_claims
-from reluprime.volume import predictions
 
 _MODULES = (
     bifurcation_claims,
@@ -45,7 +44,7 @@ def _place(claim: Claim) -> tuple[str, int]:
 CLAIMS = tuple(sorted((c for module in _MODULES for c in module.CLAIMS), key=_place))
 BY_ID = {claim.id: claim for claim in CLAIMS}
 # Sentences of ours: registered and computed alike, in no scorecard.
-OURS = (predictions.CLAIM, predictions.HALF_CLAIM, *dose_claims.CLAIMS)
+OURS = (*volume_claims.OURS, *dose_claims.CLAIMS)
 # Registered rules that no claim has any more, by claim and arithmetic, and why.
 _ONLY_EPILOGUE = "the sentence is about `epilogue` alone; in this arithmetic it could not fail"
 WITHDRAWN = {("A1", arithmetic): _ONLY_EPILOGUE for arithmetic in ("native", "separate")}

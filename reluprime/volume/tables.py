@@ -10,13 +10,8 @@ from reluprime.evidence.intervals import quartiles
 from reluprime.evidence.tests import RISK
 from reluprime.instruments.activations import GRADIENT_RULES
 from reluprime.records import Store
-from reluprime.volume.claims import (
-    PUBLISHED_QUARTILES,
-    QUARTILE,
-    _cells,
-    _networks,
-    _pair_networks,
-)
+from reluprime.volume.claims.quartiles import PUBLISHED_QUARTILES, QUARTILE
+from reluprime.volume.experiments import cells_of, networks_of, pair_networks
 from reluprime.volume.networks import VolumeConfig
 
 RESAMPLES = 200  # of networks, for the interval of a quartile
@@ -34,8 +29,8 @@ def evidence_of(store: Store) -> Evidence:
 def table_1_records(store: Store) -> pd.DataFrame:
     """The records behind :func:`table_1_by_arithmetic`, for a page's source line."""
     evidence = evidence_of(store)
-    configs = [cell.config for _, _, config in _complete(evidence) for cell in _cells(config)]
-    study = _cells(next(iter(_pair_networks("native").values())))[0].study
+    configs = [cell.config for _, _, config in _complete(evidence) for cell in cells_of(config)]
+    study = cells_of(next(iter(pair_networks("native").values())))[0].study
     return evidence.table(study, dict.fromkeys(configs))
 
 
@@ -45,8 +40,8 @@ def _complete(evidence: Evidence) -> Iterator[tuple[str, str, VolumeConfig]]:
     At 32 bits "separate" is "epilogue", and comes once.
     """
     for arithmetic in ARITHMETICS:
-        for (network, _), config in _pair_networks(arithmetic).items():
-            if config.arithmetic == arithmetic and not evidence.missing(_cells(config)):
+        for (network, _), config in pair_networks(arithmetic).items():
+            if config.arithmetic == arithmetic and not evidence.missing(cells_of(config)):
                 yield arithmetic, network, config
 
 
@@ -62,7 +57,7 @@ def table_1_by_arithmetic(evidence: Evidence) -> pd.DataFrame:
     rows = []
     for arithmetic, network, config in _complete(evidence):
         for rule in GRADIENT_RULES:
-            found = _networks(evidence, config, rule)
+            found = networks_of(evidence, config, rule)
             shared = {
                 "precision": config.precision,
                 "arithmetic": arithmetic,

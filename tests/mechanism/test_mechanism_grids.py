@@ -9,12 +9,12 @@ from reluprime.cli import main
 from reluprime.instruments import kernels
 from reluprime.mechanism import grids as mechanism_grids
 from reluprime.mechanism import study as mechanism
-from reluprime.volume import claims as volume_claims
+from reluprime.volume import experiments
 
 
 def test_panels_are_those_of_the_claims():
     for name, (base, widths, batch_sizes) in mechanism_grids.PANELS.items():
-        shapes = getattr(volume_claims, name).shapes
+        shapes = getattr(experiments, name).shapes
         assert tuple(shapes["width"]) == widths
         assert tuple(shapes["batch_size"]) == batch_sizes
         assert {c["hidden_sizes"][0] for c in shapes["batch_size"].values()} == {base}

@@ -15,8 +15,10 @@ from reluprime.training.arms import Arm
 from reluprime.training.claims import mnist as mnist_claims
 from reluprime.training.claims.zero_calls import proportional
 from reluprime.training.config import TrainingConfig
-from reluprime.volume.claims import _medians, _networks, _pair_networks, networks
+from reluprime.volume.claims.examples import made_up_networks
+from reluprime.volume.claims.quartiles import medians_of
 from reluprime.volume.convolutional import conv_shares
+from reluprime.volume.experiments import networks_of, pair_networks
 
 CONDITIONS = [(claim.id, c) for claim in claims.CLAIMS for c in claim.conditions()]
 # Where a rule has no test that could leave it open, or is about the absence of zeros.
@@ -221,7 +223,7 @@ def test_a_network_counts_once_in_p7():
         return 235 if seed == 0 else int(seed % 3 == 0)  # 17 networks of 50
 
     def example(cell):
-        result = networks(affected)(cell)
+        result = made_up_networks(affected)(cell)
         ends = pd.Series(result["affected_injected"]).cumsum()
         values = [1.0] * ends[0] + [30.0] * (ends.iloc[-1] - ends[0])
         return result | {"relative_difference_injected": values}
@@ -229,12 +231,12 @@ def test_a_network_counts_once_in_p7():
     grid = [c for c in P7.grid(*INJECTED) if c.config.seed == 0 and c.config.relu_after_first]
     grid = [c for c in grid if c.config.precision == "fp32"]
     found = made_up.evidence(example, grid)
-    config = _pair_networks("native")["paper", "fp32"]
-    of_networks = _networks(found, config, "injected")
+    config = pair_networks("native")["paper", "fp32"]
+    of_networks = networks_of(found, config, "injected")
     pooled = of_networks["relative_difference"].sum()
     # One network has 235 of the values, so the pooled median is its own.
     assert pd.Series(pooled).median() == 1.0
-    assert pd.Series(_medians(of_networks)).median() == 30.0
+    assert pd.Series(medians_of(of_networks)).median() == 30.0
 
 
 def test_the_trend_of_zeros_has_one_value_a_seed():

@@ -1,0 +1,132 @@
+"""Whether the released shares are what an arithmetic predicts: a test a point, curve or panel."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from reluprime.evidence.claim import ARITHMETICS, Evidence
+from reluprime.volume.experiments import ALL_NETWORKS
+from reluprime.volume.predictions import curve_points, points
+
+ALL_TESTS_RISK = 0.01  # of all tests of an arithmetic together
+
+
+def all_tests(evidence: Evidence, gradient_rule: str, arithmetic: str) -> pd.DataFrame:
+    """One row a test: work, panel, size ("all" for one test of many), precision, p, met.
+
+    A point: Fisher's exact test. A panel of batch sizes: one chi-squared test for the sum of its
+    points' statistics. A curve: the largest distance, less what reading may be off
+    (Kolmogorov and Smirnov, two samples). p is NaN where both are 0 or all. met: whether p is
+    above ALL_TESTS_RISK divided by the number of tests (Bonferroni); None where p is NaN.
+    """
+    table = points(evidence, gradient_rule, arithmetic)
+    rows = [*_point_tests(table), *_panel_tests(table)]
+    rows += _curve_tests(curve_points(evidence, gradient_rule, arithmetic))
+    found = pd.DataFrame(rows, columns=["work", "panel", "size", "precision", "p"])
+    least = ALL_TESTS_RISK / max(1, found["p"].notna().sum())
+    met = [None if np.isnan(p) else bool(p >= least) for p in found["p"]]
+    return found.assign(met=pd.Series(met, dtype=object))
+
+
+def _point_tests(table: pd.DataFrame) -> Iterator[dict]:
+    for row in table[table["panel"] != "batch_size"].to_dict("records"):
+        names = ("work", "panel", "size", "precision")
+        yield {name: row[name] for name in names} | {"p": fisher(row)}
+
+
+def fisher(row: dict) -> float:
+    k, n, k2, n2 = (row[name] for name in ("k", "n", "published_k", "published_n"))
+    if k + k2 in (0, n + n2):
+        return float("nan")
+    return float(stats.fisher_exact([[k, n - k], [k2, n2 - k2]]).pvalue)
+
+
+def _panel_tests(table: pd.DataFrame) -> Iterator[dict]:
+    panels = table[table["panel"] == "batch_size"].groupby(["work", "precision"], sort=False)
+    for (work, precision), panel in panels:
+        found = [_chi_squared(row) for row in panel.to_dict("records")]
+        found = [value for value in found if not np.isnan(value)]
+        p = float(stats.chi2.sf(sum(found), len(found))) if found else float("nan")
+        names = {"work": work, "panel": "batch_size", "size": "all", "precision": precision}
+        yield names | {"p": p}
+
+
+def _chi_squared(row: dict) -> float:
+    k, n, k2, n2 = (row[name] for name in ("k", "n", "published_k", "published_n"))
+    if k + k2 in (0, n + n2):
+        return float("nan")
+    return float(stats.chi2_contingency([[k, n - k], [k2, n2 - k2]]).statistic)
+
+
+def _curve_tests(table: pd.DataFrame) -> Iterator[dict]:
+    if table.empty:
+        return
+    for (panel, precision), curve in table.groupby(["panel", "precision"], sort=False):
+        apart = ((curve["published"] - curve["ours"]).abs() - curve["reading"]).max()
+        n, m = curve["n"].iloc[0], ALL_NETWORKS
+        same = set(curve["published"]) == set(curve["ours"]) and set(curve["ours"]) <= {0.0, 1.0}
+        distance = max(0.0, apart) * np.sqrt(n * m / (n + m))
+        p = float("nan") if same else float(stats.kstwobign.sf(distance))
+        yield {"work": "B21", "panel": panel, "size": "all", "precision": precision, "p": p}
+
+
+def zeros_ratio(points: pd.DataFrame) -> tuple[float, float, float]:
+    """Expected exact zeros a network, published over ours, and its interval (95 %).
+
+    points: rows of :func:`points`. Zeros are rare and independent: a share p of networks in the
+    zone means -log(1 - p) zeros a network. Sums over points; the interval from 1000 draws of both
+    counts with a fixed seed.
+    """
+    own = points[(points["published"] < 1) & (points["ours"] < 1)]
+    random = np.random.RandomState(0)
+    theirs, ours = (
+        -np.log1p(-np.minimum(random.binomial(n, p, (1000, len(own))) / n, 1 - 0.5 / n)).sum(1)
+        for n, p in (
+            (own["published_n"].to_numpy(), own["published"].to_numpy()),
+            (own["n"].to_numpy(), own["ours"].to_numpy()),
+        )
+    )
+    ratio = np.log1p(-own["published"]).sum() / np.log1p(-own["ours"]).sum()
+    low, high = np.quantile(theirs / ours, [0.025, 0.975])
+    return float(ratio), float(low), float(high)
+
+
+def test_table(evidence: Evidence) -> pd.DataFrame:
+    """Tests that an arithmetic misses, for the page: what is compared, and p; and how many it
+    meets, of those whose networks all have records."""
+    rows = []
+    for arithmetic in ARITHMETICS:
+        found = all_tests(evidence, "injected", arithmetic)
+        if found.empty:
+            continue
+        met, missed = ((found["met"] == word) for word in (True, False))
+        names = ", ".join(test_name(row) for row in found[missed].to_dict("records"))
+        rows.append(
+            {
+                "arithmetic": arithmetic,
+                "tests": len(found),
+                "0 or all in both": int(found["p"].isna().sum()),
+                "met": int(met.sum()),
+                "missed": int(missed.sum()),
+                "those missed": names or "none",
+            }
+        )
+    columns = ["arithmetic", "tests", "0 or all in both", "met", "missed", "those missed"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def ratio_table(points: pd.DataFrame) -> pd.DataFrame:
+    """:func:`zeros_ratio` of each work at fp32, for the page."""
+    rows = []
+    for work, own in points[points["precision"] == "fp32"].groupby("work", sort=False):
+        ratio, low, high = zeros_ratio(own)
+        text = f"{ratio:.2f} [{low:.2f}, {high:.2f}]"
+        rows.append({"work": work, "points": len(own), "zeros at fp32, published / ours": text})
+    return pd.DataFrame(rows, columns=["work", "points", "zeros at fp32, published / ours"])
+
+
+def test_name(row: dict) -> str:
+    size = "" if row["size"] == "all" else f" {row['size']}"
+    return f"{row['work']} {row['panel'].replace('_', ' ')}{size} at {row['precision']}"
