@@ -37,12 +37,11 @@ def study(name: str, version: int) -> Callable[[Callable], Callable]:
     return named
 
 
-def later(default):
-    """A field that was added to a config when there were records of it already.
+def added_field(default: Any) -> Any:
+    """A field that a config got when there were records of its study already.
 
-    A config that has `default` there is written, and hashed into its record's key, without the
-    field. So it has the key that it had before there was such a field, and the default must be
-    what the study did then.
+    A config with the default is written without the field, so that it keeps the key that it had
+    before there was one. So the default must be what the study did then.
     """
     return Field(default=default, exclude_if=lambda value: value == default)
 

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 from torch import Tensor, nn
 
-from reluprime.config import Config, DatasetName, later
+from reluprime.config import Config, DatasetName, added_field
 from reluprime.instruments import data
 from reluprime.instruments.activations import GradientRule, ReLU, ReLU6
 from reluprime.instruments.arithmetic import Arithmetic, emulate, require
@@ -40,10 +40,10 @@ class PairedRunConfig(Config):
     hidden_sizes: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (2000, 128)  # B21 3.1
     activation: Literal["relu", "relu6"] = "relu"
     precision: Precision = "fp32"
-    arithmetic: Arithmetic = later("native")  # how the layers round
+    arithmetic: Arithmetic = added_field("native")  # how the layers round
     batch_size: PositiveInt = 128  # images; B21 3.1
     epochs: PositiveInt = 1
-    optimizer: Literal["sgd", "adam"] = later("sgd")
+    optimizer: Literal["sgd", "adam"] = added_field("sgd")
     lr: PositiveFloat | None = None  # None: uniform on [0.01, 0.012] by the seed (B21 3.1)
     variants: Annotated[tuple[Variant, ...], Field(min_length=1)] = (
         Variant(s=1.0, gradient_rule="chain"),

@@ -26,20 +26,19 @@ def runner(device: torch.device) -> Callable[..., None]:
     A runner is for one step. It must change in place what it changes, at the same addresses each
     time, and never wait for the host; the first calls and the recording alone run its Python.
     """
-    return _Replayed() if captures(device) else _call
+    return _GraphRunner() if captures(device) else _call
 
 
 def _call(step: Step, *tensors: Tensor) -> None:
     step(*tensors)
 
 
-class _Replayed:
-    """A runner (see :func:`runner`) that records the step as a CUDA graph and then replays it.
+class _GraphRunner:
+    """Calls a step: by its Python WARM_UP times, then by a CUDA graph that is recorded once.
 
-    The first WARM_UP calls run the step's Python, as libraries choose their kernels then. The next
-    one records it. From then on a call copies its tensors to where the recorded ones are and
-    launches the graph. A graph is for one shape, that of the first call; a call with tensors of
-    another shape, the last and shorter mini-batch of an epoch, runs the step's Python every time.
+    A call of the graph copies the tensors to where the recorded ones are, and launches it. The
+    graph is for the shapes of the first call: with others, as of the last and shorter mini-batch of
+    an epoch, the step's Python runs every time.
 
     The step is an argument of each call, and no reference to it is kept: it may lead back here,
     and a graph in such a circle waits for the garbage collector, which may free it while a later

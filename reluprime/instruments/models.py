@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 from pydantic import PositiveFloat, PositiveInt, model_validator
 from torch import nn
 
-from reluprime.config import Config, later
+from reluprime.config import Config, added_field
 from reluprime.instruments.arithmetic import Arithmetic, emulate, require
 from reluprime.instruments.convolutional import (
     mobilenet_v3_small,
@@ -60,7 +60,7 @@ class NetworkConfig(Config):
     width: PositiveFloat = 1.0  # multiplies the channels of the others; 1 is the papers'
     batch_norm: bool = False  # some architectures always have it
     initialisation: Initialisation = "torch"  # see mlp; others than mlp and vgg11 have their own
-    arithmetic: Arithmetic = later("native")  # how the layers round; the table in `arithmetic`
+    arithmetic: Arithmetic = added_field("native")  # how the layers round: see `arithmetic`
 
     @property
     def traits(self) -> Traits:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torchvision import models as torchvision_models
 
 from reluprime.check import check
-from reluprime.config import Config, later, study
+from reluprime.config import Config, added_field, study
 from reluprime.instruments.arithmetic import Arithmetic
 from reluprime.instruments.precision import Precision, best_device
 from reluprime.training.config import TrainingConfig
@@ -25,10 +25,10 @@ class NetworkCheckConfig(Config):
     """One network under one precision and arithmetic, as `reluprime.check` looks at it."""
 
     network: str = "resnet18"  # a builder of torchvision.models, at initialisation
-    trained: TrainingConfig | None = later(None)  # in its place: the network of this training
+    trained: TrainingConfig | None = added_field(None)  # in its place: the network of this training
     precision: Precision = "fp32"  # of weights and activations, or of autocast
-    autocast: bool = later(False)  # fp32 weights under torch.autocast
-    arithmetic: Arithmetic = later("native")
+    autocast: bool = added_field(False)  # fp32 weights under torch.autocast
+    arithmetic: Arithmetic = added_field("native")
     image_size: PositiveInt = 64  # pixels a side of random images; a trained network has its own
     batch_size: PositiveInt = 16
     n_batches: Annotated[int, Field(ge=2)] = 4

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
-from reluprime.config import DatasetName, later
+from reluprime.config import DatasetName, added_field
 from reluprime.instruments import models
 from reluprime.instruments.activations import GradientRule
 from reluprime.instruments.precision import Precision
@@ -15,19 +15,19 @@ class TrainingConfig(models.NetworkConfig):
 
     dataset: Literal[DatasetName, "image-folder"] = "mnist"
     image_folder: str | None = Field(default=None, exclude=True)  # its root; not in records
-    fingerprint: str | None = later(None)  # data.fingerprint of that folder
+    fingerprint: str | None = added_field(None)  # data.fingerprint of that folder
     hidden_sizes: tuple[PositiveInt, ...] = (2048, 2048, 2048)  # B21 4.1
-    activation: Literal["relu", "relu6"] = later("relu")
+    activation: Literal["relu", "relu6"] = added_field("relu")
     # Which activations have s and s_upper: all, the first one (M23's ResNet as it was run) or
     # none (M23's MobileNet as it was run); the others have 0.
-    activation_sites: Literal["all", "first", "none"] = later("all")
+    activation_sites: Literal["all", "first", "none"] = added_field("all")
     s: float = 0.0  # derivative at 0
-    s_upper: float = later(0.0)  # derivative at 6, relu6 only
+    s_upper: float = added_field(0.0)  # derivative at 6, relu6 only
     gradient_rule: GradientRule = "chain"
     # Our intervention: the rule wherever |pre-activation| <= kink_width, in every activation or in
     # the kink_layer-th of the forward pass alone (from 1). s holds at exact zeros in all alike.
-    kink_width: NonNegativeFloat = later(0.0)  # relu only
-    kink_layer: PositiveInt | None = later(None)
+    kink_width: NonNegativeFloat = added_field(0.0)  # relu only
+    kink_layer: PositiveInt | None = added_field(None)
     precision: Precision = "fp32"  # of weights, activations, gradients and optimizer
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0  # after each hidden layer of an mlp
     optimizer: Literal["sgd", "adam"] = "sgd"
@@ -36,13 +36,13 @@ class TrainingConfig(models.NetworkConfig):
     weight_decay: NonNegativeFloat = 5e-4  # the release's, not in the paper
     schedule: Literal["cosine", "constant"] = "cosine"  # of lr, by epoch
     loss_scale: PositiveFloat = 1.0  # gradients are divided by it before the step
-    clip_norm: PositiveFloat | None = later(None)  # of the whole gradient (L2), as it is stepped
+    clip_norm: PositiveFloat | None = added_field(None)  # of the whole gradient (L2)
     batch_size: PositiveInt = 128  # images; B21 Table 2
     epochs: PositiveInt = 200  # B21 Table 2
     n_train: PositiveInt | None = None  # the first training images; None: all
     augment: bool = False  # random crop and flip; an image-folder always has its own
     evaluate_on: Literal["test", "validation"] = "test"  # validation: last fifth of training
-    count_units: bool = later(False)  # those that are dead, or on, for all images of evaluation
+    count_units: bool = added_field(False)  # those dead, or on, for all images of evaluation
     seed: Annotated[int, Field(ge=0)] = 0  # of initial weights, order, crops and dropout
     n_networks: PositiveInt = 1  # seeds seed, seed + 1, ... trained as one ensemble
 

@@ -13,7 +13,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from reluprime.config import later, study
+from reluprime.config import added_field, study
 from reluprime.instruments import data, models
 from reluprime.instruments.activations import GRADIENT_RULES
 from reluprime.instruments.batches import Batches
@@ -30,7 +30,7 @@ class ZoneConfig(VolumeConfig):
     # release: as the notebooks released with B21 feed convolutional networks: the channels
     # normalised, cifar10 cropped at random after padding by 4 and flipped at random, in a random
     # order; all from seed 0, so the same for every network. raw: in [0, 1], in file order.
-    inputs: Literal["raw", "release"] = later("raw")
+    inputs: Literal["raw", "release"] = added_field("raw")
 
 
 @study("zone.first_affected", version=1)

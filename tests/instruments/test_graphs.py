@@ -164,7 +164,7 @@ def test_a_run_leaves_no_graph_behind(recorded):
     gc.disable()
     try:
         fit(config)
-        left = [o for o in gc.get_objects() if type(o) in (graphs._Replayed, loop.Trainer)]
+        left = [o for o in gc.get_objects() if type(o) in (graphs._GraphRunner, loop.Trainer)]
     finally:
         gc.enable()
     assert left == []
