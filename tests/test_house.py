@@ -26,11 +26,6 @@ MAY_KNOW = {topic: {"training"} for topic in ("dose", "search", "mechanism", "ne
 # What is measured for its speed is what other topics compute.
 MAY_KNOW["speed"] = {"training", "volume", "network"}
 MOST_LINES = 300
-# Files that are still longer, and private names that are still used: only ever fewer.
-TOO_LONG = {
-    "bifurcation/claims.py": 415,
-}
-PRIVATE_SO_FAR = set()
 
 
 def files():
@@ -106,9 +101,9 @@ def private_uses(path):
 
 def test_no_module_uses_a_private_name_of_another():
     found = set().union(*map(private_uses, files()))
-    assert {name.rpartition(".")[0] for name in found} <= PRIVATE_SO_FAR
+    assert not found
 
 
 def test_a_file_is_read_in_one_sitting():
     lengths = {str(path.relative_to(HOUSE)): len(path.read_text().splitlines()) for path in files()}
-    assert not {name: n for name, n in lengths.items() if n > TOO_LONG.get(name, MOST_LINES)}
+    assert not {name: n for name, n in lengths.items() if n > MOST_LINES}

@@ -66,38 +66,6 @@ def bands(
     return found
 
 
-def own_grid(
-    network: str,
-    widths: Sequence[float],
-    s_values: Sequence[float],
-    gradient_rules: Sequence[str],
-    seeds: int,
-    *,
-    dataset: str,
-    hidden_sizes: Sequence[int],
-    epochs: int,
-    optimizer: str,
-    batch_norm: bool,
-) -> list[TrainingConfig]:
-    """The runs that a reader's parameters ask for, each once; rate as in the registered grid.
-
-    Raises ValueError for an unknown network, and what a TrainingConfig refuses.
-    """
-    if network not in NETWORKS:
-        raise ValueError(f"dose_network={network!r}; choose one of {list(NETWORKS)}")
-    base = NETWORKS[network][0]
-    changes = {"dataset": dataset, "epochs": epochs, "batch_norm": batch_norm}
-    if network == "mlp":
-        changes |= {"hidden_sizes": tuple(hidden_sizes)}
-    if optimizer == "adam":
-        changes |= MITIGATIONS["Adam"]
-    elif optimizer != "sgd":
-        raise ValueError(f"dose_optimizer={optimizer!r}; choose sgd or adam")
-    own = base.replace(**changes)
-    cells = [c for rule in gradient_rules for c in bands(own, widths, s_values, rule, range(seeds))]
-    return list(dict.fromkeys(cell.config for cell in cells))
-
-
 NETWORKS = {
     "mlp": (MLP, MLP_MARGIN),
     "vgg11": (VGG, CIFAR_MARGIN),
