@@ -6,6 +6,7 @@ from pydantic import ValidationError
 import reluprime
 from reluprime.network import study as your_network
 from reluprime.network import tables as network_tables
+from reluprime.network.grids import YourNetwork
 from reluprime.network.study import NetworkCheckConfig, check_network
 from reluprime.records import Store, sweep
 from reluprime.training import study as training
@@ -27,15 +28,13 @@ def own_folder(tmp_path, monkeypatch):
     monkeypatch.setenv("RELUPRIME_CHECKPOINTS", str(tmp_path))
 
 
-def page_grids(**changes):
-    asked = {"networks": ["resnet18", "vit_b_16"], "precisions": ["fp32", "bf16-autocast"]}
-    asked |= {"arithmetics": ["native", "epilogue"]} | changes
-    trained = {"dataset": "mnist-5k", "n_train": 300, "width": 0.0625, "epochs": 1}
-    return your_network.grids(*asked.values(), **SMALL, trained=trained)
-
-
 def test_a_grid_asks_for_no_emulation_under_autocast():
-    found = page_grids()
+    page = YourNetwork(
+        your_networks=["resnet18"],
+        smooth_networks=["vit_b_16"],
+        your_precisions=["fp32", "bf16-autocast"],
+    )
+    found = {name: grid for name, (_, grid) in page.grids().items()}
     conditions = [("fp32", False, "native"), ("fp32", False, "epilogue"), ("bf16", True, "native")]
     for name, number in (("initialised", 2), ("trained", 1)):
         own = [(c.precision, c.autocast, c.arithmetic) for c in found[name]]
