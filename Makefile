@@ -25,7 +25,7 @@ report: .venv  ## execute every notebook live at the quick profile, and build th
 	rm -rf $(BUILD)/quick
 	mkdir -p $(BUILD)/quick/source/notebooks
 	$(BIN)/reluprime run $(BUILD)/quick/source/notebooks --profile quick --store $(BUILD)/quick/records
-	cp -r book _toc.yml $(BUILD)/quick/source/
+	cp -r index.md book _toc.yml $(BUILD)/quick/source/
 	sed 's|^html:|&\n  announcement: "$(QUICK)"|' _config.yml > $(BUILD)/quick/source/_config.yml
 	$(BIN)/jupyter-book build $(BUILD)/quick/source --path-output $(BUILD)/quick --all -W -n --keep-going -q
 	@echo "The report is at $(BUILD)/quick/_build/html/index.html"

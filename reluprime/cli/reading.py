@@ -38,12 +38,12 @@ def scorecard(options: argparse.Namespace) -> int:
     from reluprime import records
     from reluprime.report import scorecard
 
-    store = records.Store(options.store)
+    judgements = scorecard.all_judged(records.Store(options.store))
     if options.json:
-        print(json.dumps(scorecard.all_judged(store), indent=2, ensure_ascii=False))
+        print(json.dumps(judgements, indent=2, ensure_ascii=False))
     else:
         columns = ["id", "verdict", "chain", "injected", "registered"]
-        print(scorecard.scorecard(store)[columns].to_string(index=False))
+        print(scorecard.scorecard(judgements)[columns].to_string(index=False))
     return 0
 
 

@@ -6,12 +6,12 @@ import numpy as np
 import pandas as pd
 import torch
 
-from reluprime.dose.experiments import MLP
+from reluprime.dose.experiments import NETWORKS
 from reluprime.dose.thresholds import loss_at
 from reluprime.evidence.finding import matches
 from reluprime.evidence.intervals import poisson_interval
 from reluprime.instruments import models
-from reluprime.instruments.activations import ReLU
+from reluprime.instruments.activations import GRADIENT_RULES, ReLU
 from reluprime.instruments.watch import UnitRanges, relu_calls
 from reluprime.records import Store, table
 from reluprime.training import tables as training_tables
@@ -52,11 +52,15 @@ def rates(store: Store) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns)
 
 
-def size(architecture: str) -> tuple[int, int]:
-    """-> inputs of ReLUs an image, and units (neurons or channels), at the paper's full width."""
-    shape = (1, 28, 28) if architecture == "mlp" else (3, 32, 32)
+def at_full_width(architecture: str) -> TrainingConfig:
+    """The paper's network, which our trainings have at a smaller width."""
     sizes = {"hidden_sizes": (2048, 2048, 2048)} if architecture == "mlp" else {}
-    config = TrainingConfig(architecture=architecture, **sizes)
+    return TrainingConfig(architecture=architecture, **sizes)
+
+
+def size(config: TrainingConfig) -> tuple[int, int]:
+    """-> inputs of ReLUs an image, and units (neurons or channels), of a network."""
+    shape = (1, 28, 28) if config.architecture == "mlp" else (3, 32, 32)
     network = models.build(config, shape, 10, ReLU, seed=0).eval()
     x, ranges = torch.zeros(1, *shape), UnitRanges(network)
     with torch.no_grad(), ranges.one_pass():
@@ -75,7 +79,7 @@ def paper_doses(found: pd.DataFrame) -> pd.DataFrame:
         if own.empty:
             continue
         rate = own.iloc[0]
-        calls, units = size(paper["architecture"])
+        calls, units = size(at_full_width(paper["architecture"]))
         all_calls = calls * paper["images"] * PAPER_EPOCHS
         steps = math.ceil(paper["images"] / PAPER_BATCH) * PAPER_EPOCHS
         doses = {at: rate[column] * all_calls for at, column in _BOUNDS.items()}
@@ -89,28 +93,36 @@ def paper_doses(found: pd.DataFrame) -> pd.DataFrame:
 _BOUNDS = {"dose": "rate", "low": "low", "high": "high"}
 
 
-def paper_table(doses: pd.DataFrame, found: pd.DataFrame, pairs: pd.DataFrame) -> pd.DataFrame:
+def paper_table(
+    doses: pd.DataFrame, found: pd.DataFrame, pairs: dict[str, pd.DataFrame]
+) -> pd.DataFrame:
     """The papers' doses in words, with the published drop at s=1 and the band's at that dose.
 
-    found: rows of :func:`rates`. pairs: of the fully connected network, whose curve at s=1 is read
-    at the same number of kinks a unit; nothing is extrapolated.
+    found: rows of :func:`rates`. pairs: by network; the curves of our smaller one at s=1, under
+    both rules, are read at the same number of kinks a unit, and nothing is extrapolated.
     """
-    units = sum(MLP.hidden_sizes)
-    own = pairs[(pairs["gradient_rule"] == "injected") & (pairs["s"] == 1)]
     rows = []
     for row in doses.to_dict("records"):
         at = matches(found, {n: row[n] for n in ("architecture", "optimizer")})
         rate = found[at].iloc[0]
-        lost = loss_at(own["dose"], -own["difference"], row["a_unit"] * units)
+        ours = pairs[row["architecture"]]
+        dose = row["a_unit"] * size(NETWORKS[row["architecture"]][0])[1]
         rows.append(
             {"training": row["training"], "zeros counted": f"{rate['zeros']:,.0f}"}
             | {"runs": rate["runs"], "inputs of ReLUs": f"{rate['calls']:.1e}"}
             | {"dose": f"{row['dose']:,.0f} [{row['low']:,.0f}, {row['high']:,.0f}]"}
             | {"a step": f"{row['a_step']:.2g}", "a unit": f"{row['a_unit']:.2g}"}
             | {"published at s=1": _published_drop(row["architecture"], row["optimizer"])}
-            | {"the MLP's curve there": "beyond" if math.isnan(lost) else f"{-100 * lost:+.1f}"}
+            | {f"ours, {rule}": _at_dose(ours, rule, dose) for rule in GRADIENT_RULES}
         )
     return pd.DataFrame(rows)
+
+
+def _at_dose(pairs: pd.DataFrame, gradient_rule: str, dose: float) -> str:
+    """The points that s=1 costs at a dose; under the derivative no smaller dose costs more."""
+    own = pairs[(pairs["gradient_rule"] == gradient_rule) & (pairs["s"] == 1)]
+    lost = loss_at(own["dose"], -own["difference"], dose)
+    return "not tried" if math.isnan(lost) else training_tables.signed(-100 * lost)
 
 
 def _published_drop(architecture: str, optimizer: str) -> str:

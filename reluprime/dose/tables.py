@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from reluprime.dose.claims import CLAIMS
+from reluprime.dose.claims.shared import SHARE
 from reluprime.dose.claims.stand_in import beside_the_band
 from reluprime.dose.experiments import (
     GRIDS,
@@ -22,17 +23,16 @@ from reluprime.dose.runs import band_alone, measured, rows_of
 from reluprime.dose.thresholds import POINT, TEN_POINTS, thresholds
 from reluprime.evidence.claim import Cell, Evidence
 from reluprime.evidence.intervals import poisson_interval, t_margin
-from reluprime.records import Store
+from reluprime.records import Store, study_name
 from reluprime.training import tables as training_tables
 from reluprime.training.study import fit
 
-STUDIES = ("fit",)
 RELEASED = "as released"  # SGD with momentum 0.9 and weight decay, no batch norm
 
 
 def evidence_of(store: Store) -> Evidence:
     """The records that this page reads."""
-    return Evidence.of_store(store, STUDIES)
+    return Evidence.of_store(store, [study_name(fit)])
 
 
 def grids(network: str) -> list[Cell]:
@@ -120,6 +120,36 @@ def by_width(pairs: pd.DataFrame) -> pd.DataFrame:
 
 _CURVE = ["gradient_rule", "s", "kink_width", "runs", "dose", "kinks", "dose_share"]
 _CURVE += ["difference", "stuck", "least", "most", "dead_units"]
+
+
+def in_prose(pairs: dict[str, pd.DataFrame]) -> dict[str, str]:
+    """The numbers in the prose about doses, by name; pairs: of each network, at its own bands.
+
+    NETWORK_harmless, the largest dose of derivatives at s=1 up to 1 % of all inputs; and
+    NETWORK_least, the smallest dose of constants at s=1, with NETWORK_points, what that costs.
+    widest_share: of all inputs of VGG11's ReLUs at its largest dose.
+    """
+    found = {}
+    for network, own in pairs.items():
+        at_1 = own[own["s"] == 1]
+        curves = {rule: by_width(under) for rule, under in at_1.groupby("gradient_rule")}
+        if {"chain", "injected"} - curves.keys():
+            continue
+        chain, injected = curves["chain"], curves["injected"].sort_values("dose")
+        harmless = chain[chain["dose_share"] <= SHARE]["dose"].max()
+        costly = injected[injected["difference"] < -POINT].iloc[0]
+        found |= {
+            f"{network}_harmless": in_words(harmless),
+            f"{network}_least": f"{costly['dose']:,.0f}",
+            f"{network}_points": f"{-100 * costly['difference']:.1f}",
+            f"{network}_widest_share": f"{chain['dose_share'].max():.0%}",
+        }
+    return found
+
+
+def in_words(count: float) -> str:
+    """A count for prose: 1,234 or 92 million."""
+    return f"{count / 1e6:.0f} million" if count >= 1e6 else f"{count:,.0f}"
 
 
 def curve_table(pairs: pd.DataFrame) -> pd.DataFrame:

@@ -8,6 +8,7 @@ import math
 import shlex
 import time
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
@@ -18,8 +19,9 @@ from tqdm import TqdmWarning
 
 from reluprime import records
 from reluprime.evidence import style
+from reluprime.evidence.claim import Claim
 from reluprime.parameters import Grids, Parameters, SweepParameters
-from reluprime.report import pages, scorecard
+from reluprime.report import cards, pages, scorecard
 
 # Optuna asks tqdm for a widget, and a report has none.
 warnings.filterwarnings("ignore", "IProgress not found", TqdmWarning)
@@ -81,13 +83,16 @@ class Page:
         return HTML(_source(self._command, [records.origin(frame) for frame in cells]))
 
     def show_claims(self, *cells: pd.DataFrame) -> None:
-        """Display the claims whose figure is on this page, with their verdicts, and their rules.
+        """Display a card for each claim whose figure is on this page: verdict, numbers, rule.
 
         cells: the records that they are judged on, as of :meth:`source`.
         """
-        ids = [c.id for c in scorecard.CLAIMS if c.figure.partition("#")[0] == self.name]
-        self.show(scorecard.scorecard(self.store, ids), *cells)
-        self.show(scorecard.rules_table(ids))
+        own = [c for c in scorecard.CLAIMS if c.figure.partition("#")[0] == self.name]
+        display(cards.cards(own, scorecard.all_judged(self.store, own)), self.source(*cells))
+
+    def show_sentences(self, sentences: Sequence[Claim], store: records.Store) -> None:
+        """Display a card for each sentence of ours: what each rule gives, and how it is judged."""
+        display(cards.cards(sentences, scorecard.all_judged(store, sentences)))
 
     def glue(self, values: dict[str, Any]) -> None:
         """Make values available to the prose of the book under their names."""

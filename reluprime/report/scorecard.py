@@ -14,7 +14,6 @@ from reluprime.dose import claims as dose_claims
 from reluprime.evidence import registry
 from reluprime.evidence.claim import Claim, Evidence
 from reluprime.evidence.finding import NO_OCCASION, NOT_TESTED, OPEN, verdict
-from reluprime.instruments.activations import GRADIENT_RULES
 from reluprime.search import claims as search_claims
 from reluprime.training import claims as training_claims
 from reluprime.volume import claims as volume_claims
@@ -98,20 +97,19 @@ def _devices(claim: Claim, evidence: Evidence) -> set[str]:
     return {record["provenance"]["device_name"] for record in found}
 
 
-def all_judged(store: records.Store, ids: Sequence[str] = tuple(BY_ID)) -> list[dict]:
-    """:func:`judged` of the claims with these ids, in that order."""
-    claims = [BY_ID[i] for i in ids]
+def all_judged(store: records.Store, claims: Sequence[Claim] = CLAIMS) -> list[dict]:
+    """:func:`judged` of these claims, in that order."""
     evidence, entries = load(store, claims), registry.read()
     return [judged(claim, evidence, entries) for claim in claims]
 
 
-def scorecard(store: records.Store, ids: Sequence[str] = tuple(BY_ID)) -> pd.DataFrame:
-    """The scorecard for a page: one row a claim.
+def scorecard(judgements: Sequence[dict]) -> pd.DataFrame:
+    """The scorecard as a table: one row a claim of :func:`all_judged`.
 
     Columns: id, verdict, figure, claim, published, chain, injected, registered, scale, source.
     """
     rows = []
-    for row in all_judged(store, ids):
+    for row in judgements:
         claim = BY_ID[row["id"]]
         seen = any(cell["outcome"] for cell in row["by"])
         rows.append(
@@ -165,31 +163,6 @@ def by_verdict(card: pd.DataFrame) -> dict[str, list[str]]:
     reduced = reduced & ~undecided
     kinds = {"decided": ~reduced & ~undecided, "reduced": reduced, "undecided": undecided}
     return {kind: card[own]["id"].tolist() for kind, own in kinds.items()}
-
-
-def sentences(store: records.Store, claims: Sequence[Claim]) -> pd.DataFrame:
-    """Sentences of ours: one row each, with what the records say under either rule."""
-    evidence, entries = load(store, claims), registry.read()
-    rows = []
-    for claim in claims:
-        found = {rule: claim.finding(evidence, (rule, "native")) for rule in GRADIENT_RULES}
-        words = {
-            rule: ": ".join(filter(None, (f.outcome or NOT_TESTED, f.value)))
-            for rule, f in found.items()
-        }
-        row = {"id": claim.id, "sentence": claim.statement} | words
-        rows.append(row | {"registered": registry.status(claim, evidence, entries)})
-    return pd.DataFrame(rows)
-
-
-def rules_table(ids: Sequence[str] = tuple(BY_ID)) -> pd.DataFrame:
-    """Each claim's rule in words, and what it answers on the papers' own released data."""
-    rows = []
-    for claim in (BY_ID[i] for i in ids):
-        own = claim.on_published() if claim.on_published else None
-        theirs = f"{own.outcome}: {own.value}" if own else "none released that it could read"
-        rows.append({"id": claim.id, "rule": claim.rule, "on the papers' own data": theirs})
-    return pd.DataFrame(rows)
 
 
 def replaced_rules() -> pd.DataFrame:

@@ -148,7 +148,7 @@ def test_progress_counts_each_cell_once():
     ],
 )
 def test_the_papers_networks_have_these_sizes(architecture, calls, units):
-    assert papers.size(architecture) == (calls, units)
+    assert papers.size(papers.at_full_width(architecture)) == (calls, units)
 
 
 def trained(store, zeros, **changes):
@@ -187,7 +187,7 @@ def test_published_drops_stand_beside_the_doses():
             for a in ("mlp", "resnet18")
         ]
     )
-    pairs = dose_tables.of_network(evidence(), "mlp")
+    pairs = {name: dose_tables.of_network(evidence(), name) for name in ("mlp", "resnet18")}
     table = papers.paper_table(papers.paper_doses(found), found, pairs)
     by = table.set_index("training")["published at s=1"]
     assert by["MLP 3x2048, MNIST, SGD"] == "not released"

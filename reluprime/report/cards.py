@@ -1,0 +1,107 @@
+"""The verdicts as HTML: the matrix of all claims, and a card for each."""
+
+import html
+from collections.abc import Sequence
+
+from IPython.display import HTML
+
+from reluprime.evidence.claim import Claim
+from reluprime.evidence.finding import FAILS, HOLDS, NO_OCCASION, NOT_TESTED, OPEN
+
+OURS = "ours"  # the source of sentences that neither paper has
+RULES = {"chain": "derivative", "injected": "constant"}
+# Icon beside the word, so that no colour has to be seen; the colours are in book/_static.
+ICONS = {HOLDS: "✓", FAILS: "✕", OPEN: "?", NO_OCCASION: "○", NOT_TESTED: "–"}
+
+
+def badge(word: str, icon: str = "") -> str:
+    """A verdict or outcome in a frame, with its icon."""
+    kind = word.split(",")[0].replace(" at reduced scale", "").replace(" ", "-")
+    sign = f'<span aria-hidden="true">{icon}</span> ' if icon else ""
+    return f'<span class="verdict {html.escape(kind)}">{sign}{html.escape(word)}</span>'
+
+
+def shown_arithmetic(claim: Claim, row: dict) -> str:
+    """The arithmetic that a claim's line in the matrix is about.
+
+    That which the published number is inferred to come from; else the first in which a rule
+    decides; else the first.
+    """
+    decided = [c["arithmetic"] for c in row["by"] if c["outcome"] in (HOLDS, FAILS)]
+    return claim.inferred or next(iter(decided), claim.arithmetics[0])
+
+
+def matrix(claims: Sequence[Claim], rows: Sequence[dict], scorecard: str = "") -> HTML:
+    """A line a claim: its id, statement and verdict, and what each gradient rule gives.
+
+    A claim that is judged in several arithmetics names the one of its line.
+
+    rows: `scorecard.judged` of these claims. scorecard: the address of the page with the cards;
+    empty on that page itself.
+    """
+    lines = [_line(claim, row, scorecard) for claim, row in zip(claims, rows, strict=True)]
+    names = ("", "claim", "verdict", *RULES.values())
+    head = "".join(f'<th scope="col">{name}</th>' for name in names)
+    body = f"<thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody>"
+    return HTML(f'<table class="matrix">{body}</table>')
+
+
+def _line(claim: Claim, row: dict, scorecard: str) -> str:
+    arithmetic = shown_arithmetic(claim, row)
+    note = f" <small>({arithmetic})</small>" if len(claim.arithmetics) > 1 else ""
+    cells = {c["gradient_rule"]: c for c in row["by"] if c["arithmetic"] == arithmetic}
+    found = {name: cells[rule]["outcome"] or NOT_TESTED for rule, name in RULES.items()}
+    badges = {"verdict": badge(row["verdict"])}
+    badges |= {name: badge(word, ICONS[word]) for name, word in found.items()}
+    link = f'<th scope="row"><a href="{scorecard}#{claim.id.lower()}">{claim.id}</a></th>'
+    words = f"<td>{html.escape(claim.statement)}{note}</td>"
+    cells = (f'<td data-label="{name}">{text}</td>' for name, text in badges.items())
+    return f"<tr>{link}{words}{''.join(cells)}</tr>"
+
+
+def cards(claims: Sequence[Claim], rows: Sequence[dict]) -> HTML:
+    """A folded card a claim, with the anchor ``#p7``: what was published and found, and the rule.
+
+    rows: `scorecard.judged` of these claims, or of sentences of ours, which have no verdict.
+    """
+    return HTML("".join(_card(claim, row) for claim, row in zip(claims, rows, strict=True)))
+
+
+def _card(claim: Claim, row: dict) -> str:
+    notebook, _, heading = claim.figure.partition("#")
+    lines = {
+        "published": "" if claim.source == OURS else html.escape(claim.published),
+        "source": html.escape(claim.source),
+        "found": "<br>".join(_outcome(cell, claim) for cell in row["by"]),
+        "rule": html.escape(claim.rule),
+        "on the papers' own data": html.escape(_on_published(claim)),
+        "scale": html.escape(claim.scale + (f"; on {row['made_on']}" if row["made_on"] else "")),
+        "registered": html.escape(row["registered"]),
+        "where": f'<a href="{notebook}.html#{html.escape(heading)}">figure and numbers</a>',
+    }
+    details = "".join(f"<dt>{name}</dt><dd>{text}</dd>" for name, text in lines.items() if text)
+    words = f"<strong>{claim.id}</strong> {html.escape(claim.statement)}"
+    summary = f"<summary>{words} {_heading_badges(claim, row)}</summary>"
+    return f'<details class="claim" id="{claim.id.lower()}">{summary}<dl>{details}</dl></details>'
+
+
+def _heading_badges(claim: Claim, row: dict) -> str:
+    """The verdict; of a sentence of ours, which neither paper has, what each rule gives."""
+    if claim.source != OURS:
+        return badge(row["verdict"])
+    found = ((RULES[cell["gradient_rule"]], cell["outcome"] or NOT_TESTED) for cell in row["by"])
+    return " ".join(f"{name} {badge(word, ICONS[word])}" for name, word in found)
+
+
+def _on_published(claim: Claim) -> str:
+    own = claim.on_published() if claim.on_published else None
+    return f"{own.outcome}: {own.value}" if own else ""
+
+
+def _outcome(cell: dict, claim: Claim) -> str:
+    word = cell["outcome"] or NOT_TESTED
+    where = RULES[cell["gradient_rule"]]
+    if len(claim.arithmetics) > 1:
+        where += f", {cell['arithmetic']}"
+    value = f": {cell['value']}" if cell["value"] else ""
+    return f"{badge(word, ICONS[word])} {html.escape(where + value)}"
