@@ -7,7 +7,7 @@ JOBS ?= 2
 QUICK := Quick run: a few small networks on 5,000 images. No verdicts; the published book has them.
 
 .DEFAULT_GOAL := help
-.PHONY: help report test book records lint clean unit nbval cluster gpu wheel
+.PHONY: help report test book records lint clean unit nbval browser cluster gpu wheel
 
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -37,13 +37,16 @@ book: .venv  ## build the published book from the committed notebooks, without e
 records: .venv  ## execute the notebooks at the report profile, computing the cells that the store lacks
 	$(BIN)/reluprime run notebooks --store records
 
-test: unit nbval book  ## unit tests, the committed notebooks against their stored outputs, the book
+test: unit nbval browser  ## unit tests, the committed notebooks against their stored outputs, the book
 
 unit: .venv
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests -n $(JOBS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests --ignore tests/browser -n $(JOBS)
 
 nbval: .venv
 	$(BIN)/python -m pytest --nbval --nbval-current-env notebooks -n $(JOBS) --dist loadfile -W default
+
+browser: book  ## the built book in Chromium, where that is installed
+	$(BIN)/python -m pytest tests/browser -n $(JOBS) -W default
 
 cluster: .venv  ## the tests with Ray, in a network namespace that has nothing else (Linux, root)
 	OMP_NUM_THREADS=1 unshare -n sh -c 'ip link set lo up && exec $(BIN)/python -m pytest tests/test_cluster.py'

@@ -1,7 +1,7 @@
 """Make the built pages light and readable by machines: what follows the stock build.
 
-- The theme draws a dozen icons with a script of 1.5 MB that holds two thousand. The icons that the
-  pages use are written as CSS masks instead, and the script goes.
+- The theme draws a dozen icons with a script of 1.5 MB, and fonts, that hold two thousand. The
+  icons that the pages use are written as CSS masks instead, and the others go.
 - MathJax (2 MB) stays on pages with mathematics alone.
 - Pictures below the first are loaded when they come into view.
 - A term of the glossary says its meaning when the pointer rests on it or it has the focus.
@@ -15,6 +15,11 @@ from docutils import nodes
 
 ICON_SCRIPT = re.compile(r"\s*<(?:script|link)[^>]*scripts/fontawesome\.js[^>]*>(?:</script>)?")
 MATH_SCRIPT = re.compile(r"\s*<script[^>]*mathjax/tex-svg\.js[^>]*></script>")
+# The theme's own icon fonts: their rules, and the files that these name.
+FONT_RULES = re.compile(
+    r"(?<=[}\n])(?:\.fa[\w-]*(?:::?before|::?after)?(?:,\s*)?)+\{[^{}]*\}"
+    r"|@font-face\{[^}]*Font Awesome[^}]*\}"
+)
 ICON_NAME = re.compile(r"\bfa-([a-z-]+)")
 ADDED_BY_SCRIPTS = {"xmark"}  # icons that the theme's own scripts put on a page
 ICON = (
@@ -27,7 +32,7 @@ ICON = (
 
 def icons_css(script: str, names: set[str]) -> str:
     """CSS that draws the icons of these names, from the theme's script; others are left out."""
-    css = ""
+    css = ".fa-lg{font-size:1.25em;line-height:.05em;vertical-align:-.075em}\n"
     for name in sorted(names):
         found = re.search(rf'[{{,]"?{name}"?:\[(\d+),(\d+),\[[^\]]*\],"[^"]*","([^"]+)"', script)
         if found:
@@ -59,6 +64,8 @@ def lighten(app, exception):
         names |= set(ICON_NAME.findall(page))
         depth = len(path.relative_to(out).parts) - 1
         path.write_text(lighter(page, "../" * depth + "_static"), encoding="utf-8")
+    theme = out / "_static/styles/pydata-sphinx-theme.css"
+    theme.write_text(FONT_RULES.sub("", theme.read_text(encoding="utf-8")), encoding="utf-8")
     script = (out / "_static/scripts/fontawesome.js").read_text(encoding="utf-8")
     (out / "_static/icons.css").write_text(icons_css(script, names), encoding="utf-8")
 

@@ -90,9 +90,15 @@ class Page:
         own = [c for c in scorecard.CLAIMS if c.figure.partition("#")[0] == self.name]
         display(cards.cards(own, scorecard.all_judged(self.store, own)), self.source(*cells))
 
-    def show_sentences(self, sentences: Sequence[Claim], store: records.Store) -> None:
-        """Display a card for each sentence of ours: what each rule gives, and how it is judged."""
-        display(cards.cards(sentences, scorecard.all_judged(store, sentences)))
+    def show_sentences(
+        self, sentences: Sequence[Claim], store: records.Store, *cells: pd.DataFrame
+    ) -> None:
+        """Display a card for each sentence of ours: what each rule gives, and how it is judged.
+
+        store: of the records that they are judged on; cells: these, as of :meth:`source`.
+        """
+        found = cards.cards(sentences, scorecard.all_judged(store, sentences))
+        display(found, self.source(*cells))
 
     def glue(self, values: dict[str, Any]) -> None:
         """Make values available to the prose of the book under their names."""

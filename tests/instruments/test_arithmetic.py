@@ -19,7 +19,7 @@ from reluprime.instruments.arithmetic import LAYERS, emulate
 from reluprime.instruments.watch import count_kinks
 from reluprime.mechanism.kinks import KinksConfig, PoolTiesConfig
 from reluprime.mechanism.study import ForwardZerosConfig, forward_zeros
-from reluprime.report import plan
+from reluprime.report import studies
 from reluprime.training import checkpoint
 from reluprime.training import study as training
 from reluprime.training.config import TrainingConfig
@@ -425,11 +425,11 @@ def test_keys_of_all_records_are_those_that_they_had():
     files = sorted((records.REPOSITORY / "records").glob("*.jsonl"))
     assert len(files) >= 10
     for file in files:
-        study = plan.STUDIES[file.stem]
+        study = studies.STUDIES[file.stem]
         for line in file.read_text().splitlines():
             record = json.loads(line)
             if record["version"] == study.version:
-                config = plan._config_class(study).model_validate(record["config"])
+                config = records.config_class(study).model_validate(record["config"])
                 key = records.cell_key(study, config, record["provenance"].get("device", "cpu"))
                 assert key == record["key"]
 

@@ -101,6 +101,7 @@ WITHOUT = {
 @pytest.mark.filterwarnings("ignore:vert. bool was deprecated")
 @pytest.mark.parametrize("draw", DRAWN.values(), ids=DRAWN)
 def test_a_figure_shows_every_precision(draw):
+    plt.close("all")  # what other tests left open
     figure = draw()
     figure.canvas.draw()  # what is wrong may show first here
     assert plt.get_fignums() == []

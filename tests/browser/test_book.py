@@ -1,0 +1,162 @@
+"""The built book in a browser (Debian's Chromium), served from this machine: `make browser`.
+
+Pages must work without errors and without other hosts, on a phone, and for a screen reader.
+"""
+
+import functools
+import gzip
+import http.server
+import re
+import shutil
+import threading
+from pathlib import Path
+from urllib.parse import unquote, urljoin, urlparse
+
+import pytest
+
+from reluprime.records import REPOSITORY
+
+sync_api = pytest.importorskip("playwright.sync_api")
+axe = pytest.importorskip("axe_playwright_python.sync_playwright")
+
+BOOK = REPOSITORY / "_build" / "html"
+CHROMIUM = shutil.which("chromium")
+PAGES = sorted(
+    path.relative_to(BOOK).as_posix()
+    for path in BOOK.rglob("*.html")
+    if path.name not in ("genindex.html", "prf-prf.html", "search.html")
+    and "_static" not in path.parts
+)
+pytestmark = [
+    pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed"),
+    pytest.mark.skipif(not PAGES, reason="the book is not built: make book"),
+]
+OFFLINE = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-dev-shm-usage")
+QUIET = ("--no-first-run", "--disable-background-networking", "--disable-component-update")
+PHONE, DESK = {"width": 375, "height": 800}, {"width": 1280, "height": 900}
+LANDING_RAW, LANDING_COMPRESSED = 700_000, 400_000  # bytes, with its pictures
+
+
+class _Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *args):
+        pass
+
+
+@pytest.fixture(scope="module")
+def address():
+    handler = functools.partial(_Quiet, directory=BOOK)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/"
+        server.shutdown()
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with sync_api.sync_playwright() as play:
+        chromium = play.chromium.launch(executable_path=CHROMIUM, args=[*OFFLINE, *QUIET])
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def visit(browser, address):
+    """Open a page; what went wrong on it is in `page.wrong`, what it loaded in `page.loaded`."""
+    contexts = []
+
+    def open_page(name, viewport, scheme="light"):
+        contexts.append(browser.new_context(viewport=viewport, color_scheme=scheme))
+        page = contexts[-1].new_page()
+        page.wrong, page.loaded = [], {}
+        page.on("console", lambda m: m.type == "error" and page.wrong.append(m.text))
+        page.on("pageerror", lambda error: page.wrong.append(str(error)))
+
+        def route(request):
+            if request.request.url.startswith((address, "data:", "blob:")):
+                return request.continue_()
+            page.wrong.append(f"asks another host: {request.request.url}")
+            return request.abort()
+
+        def loaded(response):
+            page.loaded[response.url] = response.status
+            if response.status >= 400:
+                page.wrong.append(f"{response.status} {response.url}")
+
+        page.route("**/*", route)
+        page.on("response", loaded)
+        page.goto(urljoin(address, name), wait_until="load")
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_works_on_a_phone(visit, name):
+    page = visit(name, PHONE)
+    for picture in page.locator("main img").all():
+        picture.scroll_into_view_if_needed()
+    page.wait_for_load_state("networkidle")
+    broken = "[...document.images].filter(i => !i.complete || !i.naturalWidth).map(i => i.src)"
+    assert page.evaluate(broken) == []
+    assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
+    assert page.wrong == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_is_accessible(visit, name, scheme):
+    page = visit(name, DESK, scheme)
+    found = axe.Axe().run(page).response["violations"]
+    serious = [
+        (violation["id"], [node["html"][:200] for node in violation["nodes"][:3]])
+        for violation in found
+        if violation["impact"] in ("serious", "critical")
+    ]
+    assert serious == []
+
+
+def _links(name):
+    text = (BOOK / name).read_text(encoding="utf-8")
+    for link in re.findall(r'<a [^>]*?href="([^"]+)"', text):
+        parts = urlparse(link.replace("&amp;", "&"))
+        if not parts.scheme and not parts.netloc:
+            yield parts.path, unquote(parts.fragment)
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_every_link_within_the_book_lands(name):
+    lost = []
+    for path, fragment in _links(name):
+        target = (BOOK / name).parent / unquote(path) if path else BOOK / name
+        if not target.is_file():
+            lost.append(path)
+        elif fragment and target.suffix == ".html":
+            anchors = _anchors(target.resolve())
+            if fragment not in anchors:
+                lost.append(f"{path}#{fragment}")
+    assert lost == []
+
+
+@functools.cache
+def _anchors(path: Path) -> set[str]:
+    return set(re.findall(r'\bid="([^"]+)"', path.read_text(encoding="utf-8")))
+
+
+@pytest.mark.parametrize("words", ["bifurcation", "MobileNet"])
+def test_the_search_finds(visit, words):
+    page = visit(f"search.html?q={words}", DESK)
+    page.wait_for_selector("ul.search li")
+    assert page.locator("ul.search li").count() > 0
+
+
+def test_the_landing_page_is_light(visit, address):
+    page = visit("index.html", PHONE)
+    page.wait_for_load_state("networkidle")
+    files = [
+        BOOK / urlparse(url).path.lstrip("/") for url in page.loaded if url.startswith(address)
+    ]
+    contents = [path.read_bytes() for path in files if path.is_file()]
+    assert sum(map(len, contents)) <= LANDING_RAW
+    assert sum(len(gzip.compress(content)) for content in contents) <= LANDING_COMPRESSED
