@@ -21,7 +21,7 @@ from PIL import Image
 from reluprime import records
 from reluprime.cli import main
 from reluprime.instruments import data
-from reluprime.report import pages
+from reluprime.report import pages, run
 from reluprime.report import scorecard as claims
 from reluprime.report.page import Page, as_html
 from reluprime.report.pages import AS_REPORT, EVERY_PAGE, NOTEBOOKS, PAGES, PROFILES, RUN
@@ -456,3 +456,8 @@ def test_a_failing_notebook_fails_the_runner_and_spoils_no_copy(tmp_path, capsys
     assert "reluprime data mnist" in capsys.readouterr().err
     assert good.read_text() == "an earlier good copy"
     assert list(tmp_path.glob(".*.ipynb")) == []
+
+
+def test_the_picture_of_the_readme_is_that_of_its_page():
+    notebook = nbformat.read(NOTEBOOKS / f"{run.PICTURE_PAGE}.ipynb", 4)
+    assert run.PICTURE.read_bytes() == run.picture(notebook)

@@ -1,5 +1,6 @@
 """Execute the report's notebooks with papermill."""
 
+import base64
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,8 +10,13 @@ import nbformat
 import papermill
 from papermill.exceptions import PapermillExecutionError
 
+from reluprime import records
 from reluprime.report import pages
 from reluprime.report.pages import NOTEBOOKS
+
+# The picture of the README: the glued figure of a page, written when the published page is.
+PICTURE = records.REPOSITORY / "book" / "_static" / "answer.png"
+PICTURE_PAGE, PICTURE_NAME = "14_how_many_kinks", "answer-figure"
 
 
 def _plain(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
@@ -46,9 +52,22 @@ def execute(name: str, out: Path, values: dict[str, Any]) -> float:
             progress_bar=False,
         )
         nbformat.write(_plain(notebook), out / f"{name}.ipynb")
+        if name == PICTURE_PAGE and out.resolve() == NOTEBOOKS:
+            PICTURE.write_bytes(picture(notebook))
     finally:
         work.unlink(missing_ok=True)
     return time.perf_counter() - began
+
+
+def picture(notebook: nbformat.NotebookNode) -> bytes:
+    """The PNG of the README's picture, from its executed page."""
+    mime = "application/papermill.record/image/png"
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            glued = output.get("metadata", {}).get("scrapbook", {}).get("name")
+            if glued == PICTURE_NAME:
+                return base64.b64decode(output["data"][mime])
+    raise ValueError(f"the page has no {PICTURE_NAME}")
 
 
 def _changing(name: str, values: dict[str, Any]) -> dict[str, Any]:
