@@ -7,7 +7,6 @@ import html
 import math
 import shlex
 import time
-import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,16 +14,12 @@ import pandas as pd
 import yaml
 from IPython.display import HTML, display
 from myst_nb import glue
-from tqdm import TqdmWarning
 
 from reluprime import records
 from reluprime.evidence import style
 from reluprime.evidence.claim import Claim
 from reluprime.parameters import Grids, Parameters, SweepParameters
 from reluprime.report import cards, pages, scorecard
-
-# Optuna asks tqdm for a widget, and a report has none.
-warnings.filterwarnings("ignore", "IProgress not found", TqdmWarning)
 
 # What IPython itself puts into a notebook's namespace, and what makes a page.
 _NO_PARAMETERS = {"In", "Out", "exit", "quit", "get_ipython", "open", "Page"}
