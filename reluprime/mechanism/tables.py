@@ -209,23 +209,23 @@ def forward_rate_table(rates: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
 
 
 def gpu_in_prose(cells: pd.DataFrame, shapes: pd.DataFrame) -> dict[str, float | str]:
-    """The numbers in the prose about a GPU's kernels, by name.
+    """The numbers in the prose about a GPU's kernels, by name; each at fp16 and at bf16.
 
     cells: of :func:`gpu_cells`; shapes: theirs by :func:`by_shape`.
     """
     machine = cells["provenance"].iloc[-1]
-    fp16 = summary(shapes).iloc[0]
-    against = fp16["epilogue_ratio"]
-    return {
-        "gpu_name": machine["device_name"],
-        "gpu_torch": machine["torch"].partition("+")[0],
-        "gpu_shapes": int(fp16["shapes"]),
-        "gpu_flag_changes": int(fp16["flag_changes"]),
-        "gpu_epilogue": against.value,
-        "gpu_epilogue_low": against.low,
-        "gpu_epilogue_high": against.high,
-        "gpu_separate_times": 1 / fp16["separate_ratio"].value,
-    }
+    found = {"gpu_name": machine["device_name"], "gpu_torch": machine["torch"].partition("+")[0]}
+    for precision, row in summary(shapes).set_index("precision").iterrows():
+        against = row["epilogue_ratio"]
+        found |= {
+            f"gpu_shapes_{precision}": int(row["shapes"]),
+            f"gpu_flag_changes_{precision}": int(row["flag_changes"]),
+            f"gpu_epilogue_{precision}": against.value,
+            f"gpu_epilogue_low_{precision}": against.low,
+            f"gpu_epilogue_high_{precision}": against.high,
+            f"gpu_separate_times_{precision}": 1 / row["separate_ratio"].value,
+        }
+    return found
 
 
 def forms_in_prose(rates: pd.DataFrame) -> dict[str, float]:

@@ -75,6 +75,18 @@ def test_summary_counts_shapes_that_differ_and_those_that_the_flag_changes():
     assert row["epilogue_ratio"].value == pytest.approx(50 / 112)
 
 
+def test_the_prose_about_a_gpu_says_each_precision_s_own_numbers():
+    """bf16 comes first in the table; the prose once called its numbers those of fp16."""
+    rows = [*four(20, 20, 40, 800), *four(3, 3, 30, 900)]
+    cells = pd.DataFrame(rows).assign(precision=["fp16"] * 4 + ["bf16"] * 4)
+    cells["provenance"] = [{"device_name": "a GPU", "torch": "2.11.0+cu130"}] * 8
+    found = tables.gpu_in_prose(cells, tables.by_shape(cells))
+    assert found["gpu_epilogue_fp16"] == pytest.approx(0.5)
+    assert found["gpu_epilogue_bf16"] == pytest.approx(0.1)
+    assert found["gpu_separate_times_fp16"] == pytest.approx(40)
+    assert found["gpu_torch"] == "2.11.0"
+
+
 def test_only_a_gpu_s_records_count():
     cells = tables.gpu_cells(Store(REPOSITORY / "records"))
     assert len(cells) > 0
