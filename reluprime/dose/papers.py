@@ -119,10 +119,17 @@ def paper_table(
 
 
 def _at_dose(pairs: pd.DataFrame, gradient_rule: str, dose: float) -> str:
-    """The points that s=1 costs at a dose; under the derivative no smaller dose costs more."""
+    """The points that s=1 costs at a dose; below the smallest that was tried, what that costs."""
     own = pairs[(pairs["gradient_rule"] == gradient_rule) & (pairs["s"] == 1)]
     lost = loss_at(own["dose"], -own["difference"], dose)
-    return "not tried" if math.isnan(lost) else training_tables.signed(-100 * lost)
+    if not math.isnan(lost):
+        return training_tables.signed(-100 * lost)
+    least = own[own["kink_width"] == own["kink_width"].min()]
+    if not len(own) or least["dose"].mean() < dose:
+        return "not tried"
+    return (
+        f"{training_tables.signed(100 * least['difference'].mean())} at {least['dose'].mean():,.0f}"
+    )
 
 
 def _published_drop(architecture: str, optimizer: str) -> str:
