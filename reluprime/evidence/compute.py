@@ -17,6 +17,7 @@ from pydantic import BaseModel
 from reluprime import records
 from reluprime.evidence.claim import Cell, Claim, asks_for_more
 from reluprime.instruments import precision
+from reluprime.records import scratch
 
 PAUSE = 1.0  # seconds, before looking again for a cell that others have or that waits for theirs
 
@@ -93,8 +94,9 @@ def _compute_first_free(
             # Another may have finished it since the store was read.
             known.update({records.study_name(cell.study)})
             if known.wants(key, cell, device):
-                record = records.measure(cell.study, cell.config, device)
-                store.append(record)
+                with scratch.kept_until_written():
+                    record = records.measure(cell.study, cell.config, device)
+                    store.append(record)
                 seconds = record["provenance"]["wall_seconds"]
                 print(f"{key} {record['study']} {seconds:.1f} s", flush=True)
             return True

@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from tqdm import tqdm
 
 from reluprime.instruments import precision
-from reluprime.records import cluster, provenance
+from reluprime.records import cluster, provenance, scratch
 from reluprime.records.keys import cell_key, study_name
 from reluprime.records.store import Store, newest_by_cell
 from reluprime.records.tables import hashable
@@ -89,7 +89,8 @@ def _one_by_one(study, configs, device, may_start: Callable[[], bool]) -> Iterat
     for config in configs:
         if not may_start():
             return
-        yield measure(study, config, device)
+        with scratch.kept_until_written():  # until the next is asked for, after this is appended
+            yield measure(study, config, device)
 
 
 def _on_cluster(study, configs, device, may_start: Callable[[], bool]) -> Iterator[dict]:

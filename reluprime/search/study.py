@@ -20,7 +20,7 @@ from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from reluprime.config import Config, study
 from reluprime.instruments.precision import Precision
-from reluprime.records import cluster
+from reluprime.records import cluster, scratch
 from reluprime.training.config import TrainingConfig
 from reluprime.training.study import fit
 
@@ -161,14 +161,16 @@ def _result(parameters: dict, history: dict) -> dict:
 
 def _with_optuna(config: SearchConfig, device: torch.device | None) -> list[dict]:
     journal = _journal(config)
-    study = _open(journal, config)
-    while len(done := _finished(study)) < config.n_trials:
+    kept = _open(journal)
+    study = _rebuilt(kept, config)
+    while len(done := study.trials) < config.n_trials:
         study.sampler = _sampler(config, len(done))
         trial = study.ask()
-        result = _train(config, _propose(config.space, trial), device, _pruning(trial))
-        trial.set_user_attr("result", result)
-        study.tell(trial, result["validation_accuracy"])
-    journal.unlink()
+        with scratch.kept_until_written():
+            result = _train(config, _propose(config.space, trial), device, _pruning(trial))
+            trial.set_user_attr("result", result)
+            kept.add_trial(study.tell(trial, result["validation_accuracy"]))
+    scratch.discard(journal)
     return [trial.user_attrs["result"] for trial in done]
 
 
@@ -195,18 +197,22 @@ def _journal(config: SearchConfig) -> Path:
     return folder.expanduser() / f"{hashlib.sha256(cell.encode()).hexdigest()[:16]}.journal"
 
 
-def _open(journal: Path, config: SearchConfig) -> optuna.Study:
-    """The search so far; a trial that was running when it was killed counts as not begun."""
+def _open(journal: Path) -> optuna.Study:
+    """The finished trials of a search that may have been killed, on disk."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    study = optuna.create_study(
-        storage=JournalStorage(JournalFileBackend(str(journal))),
-        study_name="search",
-        direction="maximize",
-        load_if_exists=True,
-        pruner=_pruner(config),
-    )
-    for trial in study.get_trials(states=(TrialState.RUNNING,)):
-        study.tell(trial.number, state=TrialState.FAIL)
+    storage = JournalStorage(JournalFileBackend(str(journal)))
+    names = {"study_name": "search", "direction": "maximize"}
+    return optuna.create_study(storage=storage, load_if_exists=True, **names)
+
+
+def _rebuilt(kept: optuna.Study, config: SearchConfig) -> optuna.Study:
+    """The search as an unbroken one would have it, in memory.
+
+    A trial that a kill interrupted is not in it: the pruner would compare others with what it
+    reported, and so stop them at other rungs.
+    """
+    study = optuna.create_study(direction="maximize", pruner=_pruner(config))
+    study.add_trials(kept.get_trials(states=(TrialState.COMPLETE,)))
     return study
 
 
@@ -216,10 +222,6 @@ def _pruner(config: SearchConfig) -> optuna.pruners.BasePruner:
     return optuna.pruners.SuccessiveHalvingPruner(
         min_resource=config.grace_epochs, reduction_factor=REDUCTION
     )
-
-
-def _finished(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:
-    return study.get_trials(states=(TrialState.COMPLETE,))
 
 
 def _proposals(config: SearchConfig) -> list[dict]:

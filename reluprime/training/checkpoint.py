@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 
+from reluprime.records import scratch
 from reluprime.training.config import TrainingConfig
 
 
@@ -42,5 +43,5 @@ class Checkpoint:
         return state["history"]
 
     def remove(self) -> None:
-        """Remove the state of a run that has ended."""
-        self.path.unlink(missing_ok=True)
+        """Remove the state of a run that has ended, once its result is kept."""
+        scratch.discard(self.path)

@@ -3,6 +3,7 @@ import math
 import optuna
 import pytest
 
+from reluprime.records.scratch import kept_until_written
 from reluprime.search import study as tuning
 from reluprime.search.study import SearchConfig, Space, search
 from reluprime.training.config import TrainingConfig
@@ -129,6 +130,50 @@ def test_a_killed_search_goes_on_as_an_unbroken_one(
     monkeypatch.setattr(tuning, "fit", good_fit)
     assert search(config) == unbroken
     assert len(known_optimum) == 8  # nothing finished was computed again
+    assert not list(tmp_path.glob("*.journal"))
+
+
+@pytest.mark.parametrize("killed_at", range(1, 20, 2))
+def test_a_search_killed_at_a_rung_stops_the_same_trials(known_optimum, monkeypatch, killed_at):
+    """What a killed trial reported at its rungs must not be compared with: its own run comes."""
+    training = TRAINING.replace(epochs=8)
+    config = SearchConfig(training=training, n_trials=8, sampler="random", grace_epochs=1)
+    unbroken, reports, make = search(config), 0, tuning._pruning
+
+    def pruning(trial):
+        stop = make(trial)
+
+        def counted(history):
+            nonlocal reports
+            stopped = stop(history)  # what the journal gets, a kill does not take back
+            reports += 1
+            if reports == killed_at:
+                raise KeyboardInterrupt
+            return stopped
+
+        return counted
+
+    with monkeypatch.context() as patch:
+        patch.setattr(tuning, "_pruning", pruning)
+        with pytest.raises(KeyboardInterrupt):
+            search(config)
+    assert search(config) == unbroken
+
+
+def test_the_journal_stays_until_the_record_is_written(known_optimum, tmp_path):
+    config, found = SearchConfig(training=TRAINING, n_trials=3), []
+
+    def search_on_a_full_disk():
+        with kept_until_written():
+            found.append(search(config))
+            raise OSError("the disk is full")
+
+    with pytest.raises(OSError, match="full"):
+        search_on_a_full_disk()
+    assert len(list(tmp_path.glob("*.journal"))) == 1
+    with kept_until_written():
+        assert search(config) == found[0]
+    assert len(known_optimum) == 3
     assert not list(tmp_path.glob("*.journal"))
 
 

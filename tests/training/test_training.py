@@ -732,6 +732,26 @@ def test_an_ensemble_goes_on_without_the_member_that_diverged(monkeypatch, stop_
     assert unbroken["diverged_epoch"] == [None, 0, None]
 
 
+def test_a_full_disk_costs_no_training(monkeypatch, own_folder, tmp_path_factory):
+    """The state stays until the record is on disk, and then goes."""
+    config = TrainingConfig(dataset="mnist-5k", hidden_sizes=(8,), n_train=256, epochs=2)
+    store, steps = records.Store(tmp_path_factory.mktemp("store")), []
+    train = loop.Trainer.epoch
+    monkeypatch.setattr(loop.Trainer, "epoch", lambda *a: (steps.append(1), train(*a)))
+
+    def full(record):
+        raise records.RecordsError("no space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "append", full)
+        with pytest.raises(records.RecordsError, match="no space"):
+            records.sweep(fit, [config], store)
+    assert len(list(own_folder.glob("*.pt"))) == 1
+    records.sweep(fit, [config], store)
+    assert len(steps) == 2  # of the two epochs none was trained again
+    assert not list(own_folder.glob("*.pt"))
+
+
 def test_checkpoints_are_some_seconds_apart(monkeypatch):
     now, saved = [0.0], []
     monkeypatch.setattr(training, "SAVE_SECONDS", 10.0)
