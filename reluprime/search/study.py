@@ -5,7 +5,6 @@ not looked at.
 """
 
 import hashlib
-import os
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -191,10 +190,9 @@ def _pruning(trial: optuna.Trial) -> Callable[[dict], bool]:
 
 
 def _journal(config: SearchConfig) -> Path:
-    folder = Path(os.environ.get("RELUPRIME_CHECKPOINTS", "~/.cache/reluprime/checkpoints"))
     cell = repr([search.version, fit.version, config.model_dump_json()])
-    folder.expanduser().mkdir(parents=True, exist_ok=True)
-    return folder.expanduser() / f"{hashlib.sha256(cell.encode()).hexdigest()[:16]}.journal"
+    scratch.folder().mkdir(parents=True, exist_ok=True)
+    return scratch.folder() / f"{hashlib.sha256(cell.encode()).hexdigest()[:16]}.journal"
 
 
 def _open(journal: Path) -> optuna.Study:
