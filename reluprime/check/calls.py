@@ -1,11 +1,12 @@
-"""Calls of functions that have kinks, and the same with a given derivative there.
+"""Calls of functions that have kinks, computed with a chosen derivative there.
 
-At a kink its derivative becomes
-left + s * (right - left), of the one-sided ones. Between equal arguments of a maximum, and equal
-maxima in a window of a max-pool, the first gets s and the second 1 - s.
+At a kink the derivative becomes left + s * (right - left), where left and right are the one-sided
+derivatives. Between equal arguments of a maximum, and between equal maxima in a window of a
+max-pool, the first gets s of the upstream gradient and the second 1 - s.
 
-A call says what is at a kink (`hits`), and computes itself with the derivative (`compute`). Under
-the rule ``injected`` that derivative is the input gradient, whatever the upstream gradient.
+Each class holds one call: `hits` says which of its inputs are at a kink, and `compute` gives its
+result, whose backward pass has the chosen derivative. Under the rule ``injected`` the derivative
+itself is the input gradient, whatever the upstream gradient.
 """
 
 from collections.abc import Callable
@@ -31,7 +32,10 @@ class Kink(NamedTuple):
 
 
 class _Piecewise(torch.autograd.Function):
-    """x -> value(x), with `regular(g, x)` backward and at the kinks what the rule says."""
+    """A function of one number, x (any shape) -> `call.value(x)`.
+
+    Its backward pass gives `call.regular(upstream gradient, x)`, but at the kinks what `rule` says.
+    """
 
     @staticmethod
     def forward(x, call, rule):
@@ -59,7 +63,8 @@ class Elementwise(NamedTuple):
     kinks: tuple[Kink, ...]
     value: Callable[[Tensor], Tensor]
     regular: Callable[[Tensor, Tensor], Tensor] | None  # (upstream, x) -> input gradient
-    own: Callable[[Tensor, float, str], Tensor] | None = None  # the report's, where it has one
+    # The report's own function with a chosen derivative, used in the place of _Piecewise.
+    own: Callable[[Tensor, float, str], Tensor] | None = None
 
     def hits(self) -> Tensor:
         """Which numbers are at a kink, of x's shape."""
@@ -73,7 +78,7 @@ class Elementwise(NamedTuple):
 
 
 class _PairFunction(torch.autograd.Function):
-    """(x, y) -> the larger (or smaller), x and y of one shape and dtype."""
+    """x, y (one shape and dtype) -> the larger of each two numbers, or with sign -1 the smaller."""
 
     @staticmethod
     def forward(x, y, sign, rule):
@@ -113,7 +118,10 @@ class Pair(NamedTuple):
 
 
 class _PoolFunction(torch.autograd.Function):
-    """x -> (maxima of the windows, where the first of each is in its image)."""
+    """A max-pool, x (batch, channels, height, width) -> the windows' maxima and their places.
+
+    A place is the number of the first maximum's pixel in its image, rows one after another.
+    """
 
     @staticmethod
     def forward(x, call, rule):

@@ -88,6 +88,8 @@ def run(model: nn.Module, batches: list[Batch], loss: Loss, condition: Condition
 
 
 class _Run:
+    """One condition: the model in it (`network`), its copy in fp64 (`exact`), and its loss."""
+
     def __init__(self, network: nn.Module, exact: nn.Module, loss: Loss, condition: Condition):
         self._network, self._exact = network, exact
         self._loss, self._condition = loss, condition
@@ -158,6 +160,10 @@ def _unchanged(network: nn.Module) -> Iterator[None]:
 
 
 def _differ(at_zero: list[Tensor], at_one: list[Tensor], before: list[Tensor] | None) -> Gradients:
+    """Compare the gradients of a mini-batch at s = 0 and s = 1, each a tensor a parameter.
+
+    before: the gradient at s = 0 of the mini-batch before; None for the first.
+    """
     depends, non_finite = False, 0
     change = length = to_next = 0.0
     for number, (zero, one) in enumerate(zip(at_zero, at_one, strict=True)):

@@ -147,7 +147,11 @@ class Watcher:
 
 
 def _width(produced: _Produced) -> Tensor | None:
-    """How wide the set of exact results is that PyTorch's kernel turns into 0; None: no model."""
+    """How wide the set of exact results is that PyTorch's kernel turns into 0, by channel.
+
+    In a shape that broadcasts over the layer's output; None for a layer that the model of zeros
+    (`kernels.linear_width`) does not describe.
+    """
     output, layer, x = produced.output, produced.layer, produced.x
     native = type(layer) in _LINEAR + _NORM and layer.bias is not None
     if not native or layer.bias.dtype != output.dtype:  # an emulation, or autocast
@@ -172,9 +176,10 @@ def _statistics(layer: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def compare(watcher: Watcher, twin: Watcher) -> None:
-    """Add to `watcher` which hits of its last pass the twin's last pass has too.
+    """Count as structural the kinks of the watcher's last pass that the twin's last pass has too.
 
-    Where the two made other calls (the model's course depends on its numbers), none is compared.
+    twin: of the same model in fp64, on the same inputs. A site is left out for good (its count is
+    None) where the two passes made different calls, as those of a model that branches on numbers.
     """
     same = len(watcher.masks) == len(twin.masks) and all(
         site == other and hits.shape == exact.shape
