@@ -97,8 +97,8 @@ def test_a_page_works_on_a_phone(visit, name):
     page = visit(name, PHONE)
     for picture in page.locator("main img").all():
         picture.scroll_into_view_if_needed()
-    page.wait_for_load_state("networkidle")
-    broken = "[...document.images].filter(i => !i.complete || !i.naturalWidth).map(i => i.src)"
+    page.wait_for_function("[...document.images].every(i => i.complete)")
+    broken = "[...document.images].filter(i => !i.naturalWidth).map(i => i.src)"
     assert page.evaluate(broken) == []
     assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
     assert page.wrong == []
