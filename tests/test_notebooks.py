@@ -356,9 +356,9 @@ def test_every_claim_links_to_a_heading_of_its_notebook():
 
 def test_a_table_escapes_texts_and_links_figures():
     frame = pd.DataFrame([{"id": "P1", "value": "a < b", "n": 3, "figure": "01_x#the-figure"}])
-    text = as_html(frame, notebooks="notebooks/").data
+    text = as_html(frame).data
     assert "a &lt; b" in text
-    assert '<a href="notebooks/01_x.html#the-figure">' in text
+    assert '<a href="01_x.html#the-figure">' in text
 
 
 def run_papermill(notebook_name, out, *arguments):

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from docutils import nodes
 
+GLOSSARY = "book/glossary"
 ICON_SCRIPT = re.compile(r"\s*<(?:script|link)[^>]*scripts/fontawesome\.js[^>]*>(?:</script>)?")
 MATH_SCRIPT = re.compile(r"\s*<script[^>]*mathjax/tex-svg\.js[^>]*></script>")
 # The theme's own icon fonts: their rules, and the files that these name.
@@ -72,20 +73,21 @@ def lighten(app, exception):
 
 def say_meanings(app, doctree, docname):
     """Give each link to the glossary the term's meaning as its title."""
-    meanings = app.env.domains["std"].objects
-    for reference in doctree.findall(nodes.reference):
-        place = reference.get("refid") or reference.get("refuri", "").partition("#")[2]
-        if place.startswith("term-"):
-            reference["reftitle"] = _meaning(app, place, meanings)
+    links = [r for r in doctree.findall(nodes.reference) if _target(r).startswith("term-")]
+    if not links:
+        return
+    glossary = app.env.get_doctree(GLOSSARY)
+    meanings = {
+        place: term.parent[-1].astext().replace("\n", " ")
+        for term in glossary.findall(nodes.term)
+        for place in term["ids"]
+    }
+    for link in links:
+        link["reftitle"] = meanings[_target(link)]
 
 
-def _meaning(app, place: str, objects: dict) -> str:
-    for (kind, _), (docname, anchor) in objects.items():
-        if kind == "term" and anchor == place:
-            for term in app.env.get_doctree(docname).findall(nodes.term):
-                if place in term["ids"]:
-                    return term.parent[-1].astext().replace("\n", " ")
-    return ""
+def _target(reference: nodes.reference) -> str:
+    return reference.get("refid") or reference.get("refuri", "").partition("#")[2]
 
 
 def setup(app):

@@ -32,8 +32,8 @@ class ReadingOrder(SphinxPostTransform):
             cell["hide_mode"] = None  # the whole part is folded
             foot.append(cell)
         foot.append(nodes.raw("", "</details>", format="html"))
-        title = next(iter(self.document.findall(nodes.section)), self.document)
-        title.extend(foot)
+        page = next(iter(self.document.findall(nodes.section)), self.document)
+        page.extend(foot)
 
 
 def _shows(cell: nodes.container) -> bool:

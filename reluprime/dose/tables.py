@@ -125,9 +125,10 @@ _CURVE += ["difference", "stuck", "least", "most", "dead_units"]
 def in_prose(pairs: dict[str, pd.DataFrame]) -> dict[str, str]:
     """The numbers in the prose about doses, by name; pairs: of each network, at its own bands.
 
-    NETWORK_harmless, the largest dose of derivatives at s=1 up to 1 % of all inputs; and
-    NETWORK_least, the smallest dose of constants at s=1, with NETWORK_points, what that costs.
-    widest_share: of all inputs of VGG11's ReLUs at its largest dose.
+    At s=1: NETWORK_most, the largest dose under the derivative up to 1 % of all inputs of ReLUs,
+    as far as the registered sentences go, and NETWORK_most_points, what the accuracy does there;
+    NETWORK_least, the smallest dose under the constant that costs a point, and NETWORK_points, its
+    cost; NETWORK_widest_share, of all inputs at the largest dose of all.
     """
     found = {}
     for network, own in pairs.items():
@@ -136,10 +137,12 @@ def in_prose(pairs: dict[str, pd.DataFrame]) -> dict[str, str]:
         if {"chain", "injected"} - curves.keys():
             continue
         chain, injected = curves["chain"], curves["injected"].sort_values("dose")
-        harmless = chain[chain["dose_share"] <= SHARE]["dose"].max()
+        judged = chain[chain["dose_share"] <= SHARE]
+        most = judged.loc[judged["dose"].idxmax()]
         costly = injected[injected["difference"] < -POINT].iloc[0]
         found |= {
-            f"{network}_harmless": in_words(harmless),
+            f"{network}_most": in_words(most["dose"]),
+            f"{network}_most_points": training_tables.signed(100 * most["difference"]),
             f"{network}_least": f"{costly['dose']:,.0f}",
             f"{network}_points": f"{-100 * costly['difference']:.1f}",
             f"{network}_widest_share": f"{chain['dose_share'].max():.0%}",

@@ -5,7 +5,7 @@ import math
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 
 import pandas as pd
 import torch
@@ -57,10 +57,12 @@ def sweep(
     if todo:
         configs = [config for key, config in grid.items() if key in todo]
         store.check_writable(name)
-        computed = EXECUTORS[executor](study, configs, device, lambda: time.monotonic() < deadline)
-        for record in tqdm(computed, desc=name, total=len(configs)):
-            store.append(record)
-            records |= newest_by_cell([record])
+        may_start = lambda: time.monotonic() < deadline  # noqa: E731
+        # Closed here also where a record cannot be written: see `scratch`.
+        with closing(EXECUTORS[executor](study, configs, device, may_start)) as computed:
+            for record in tqdm(computed, desc=name, total=len(configs)):
+                store.append(record)
+                records |= newest_by_cell([record])
     found = _frame(grid, records)
     found.attrs["study"] = name
     if missing := found.attrs["missing"]:

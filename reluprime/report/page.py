@@ -109,15 +109,15 @@ def _parameters(name: str, namespace: dict[str, Any]) -> Parameters:
     return pages.checked(name, given)
 
 
-def as_html(frame: pd.DataFrame, notebooks: str = "") -> HTML:
+def as_html(frame: pd.DataFrame) -> HTML:
     """A table for the page: no index, whole texts, and the same bytes each time.
 
-    A column `figure` of "notebook#heading" becomes links; `notebooks` is the way to their folder.
+    A column `figure` of "notebook#heading" becomes links.
     """
 
     def link(place: str) -> str:
         notebook, _, heading = html.escape(place).partition("#")
-        return f'<a href="{notebooks}{notebook}.html#{heading}">figure</a>'
+        return f'<a href="{notebook}.html#{heading}">figure</a>'
 
     def cell(value: Any) -> Any:
         return html.escape(value) if isinstance(value, str) else value

@@ -13,7 +13,7 @@ from reluprime.bifurcation import claims as bifurcation_claims
 from reluprime.dose import claims as dose_claims
 from reluprime.evidence import registry
 from reluprime.evidence.claim import Claim, Evidence
-from reluprime.evidence.finding import NO_OCCASION, NOT_TESTED, OPEN, verdict
+from reluprime.evidence.finding import NOT_TESTED, verdict
 from reluprime.search import claims as search_claims
 from reluprime.training import claims as training_claims
 from reluprime.volume import claims as volume_claims
@@ -23,16 +23,6 @@ _MODULES = (
     volume_claims,
     training_claims,
     search_claims,
-)
-
-
-WORDS = (  # verdicts that the prose lists
-    "reproduced",
-    "reproduced as released",
-    "not reproduced",
-    "mixed",
-    "impossible as published",
-    "insufficient as published",
 )
 
 
@@ -151,20 +141,6 @@ def _alike(by: list[dict]) -> bool:
     return found["chain"] == found["injected"]
 
 
-def by_verdict(card: pd.DataFrame) -> dict[str, list[str]]:
-    """The ids of a scorecard's claims by kind of verdict.
-
-    decided: at the scale of the rule's words, or by the published numbers alone; reduced: at
-    reduced scale; undecided: open, without occasion, not tested, or so far alone.
-    """
-    reduced = card["verdict"].str.contains("at reduced scale")
-    so_far = card["verdict"].str.endswith("so far")
-    undecided = card["verdict"].isin([OPEN, NO_OCCASION, NOT_TESTED]) | so_far
-    reduced = reduced & ~undecided
-    kinds = {"decided": ~reduced & ~undecided, "reduced": reduced, "undecided": undecided}
-    return {kind: card[own]["id"].tolist() for kind, own in kinds.items()}
-
-
 def replaced_rules() -> pd.DataFrame:
     """Registrations that a later one replaced or that were withdrawn, and why."""
     entries, rows = registry.read(), []
@@ -190,16 +166,7 @@ def rows(card: pd.DataFrame, *ids: str) -> pd.DataFrame:
     return card[card["id"].isin(ids)].drop(columns=["source"])
 
 
-def in_prose(card: pd.DataFrame, studies: Sequence[pd.DataFrame]) -> dict[str, int | str]:
-    """The numbers and lists in the prose about the scorecard, by name.
-
-    card: of :func:`scorecard`; studies: the records behind it, a frame a study.
-    """
-    kinds = by_verdict(card)
-    found = {f"n_{kind}": len(ids) for kind, ids in kinds.items()}
-    found |= {f"ids_{kind}": ", ".join(ids) or "none" for kind, ids in kinds.items()}
-    for word in WORDS:
-        ids = card[card["verdict"] == word]["id"]
-        found[f"ids_{word.replace(' ', '_')}"] = ", ".join(ids) or "none"
+def in_prose(studies: Sequence[pd.DataFrame]) -> dict[str, int | str]:
+    """The numbers in the prose about the scorecard, by name; studies: its records by study."""
     devices = {p["device_name"] for own in studies if len(own) for p in own["provenance"]}
-    return found | {"n_claims": len(card), "devices": " and ".join(sorted(devices))}
+    return {"n_claims": len(CLAIMS), "devices": " and ".join(sorted(devices))}

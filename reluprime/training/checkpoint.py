@@ -25,17 +25,17 @@ class Checkpoint:
         cell = [version, torch.__version__, device.type, torch.get_num_threads()]
         name = hashlib.sha256(repr([*cell, config.model_dump_json()]).encode()).hexdigest()[:16]
         self.path = scratch.folder() / f"{name}.pt"
+        self._part = self.path.with_suffix(".part")  # a kill in mid-write leaves the last state
 
     def save(self, run, optimizer: torch.optim.Optimizer, history: dict) -> None:
         """Put a state in the place of the last one, whole or not at all."""
         buffer = io.BytesIO()
         state = {"run": run.state, "optimizer": optimizer.state_dict(), "history": history}
         torch.save(state, buffer)
-        part = self.path.with_suffix(".part")  # a kill in mid-write leaves the last one
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            part.write_bytes(hashlib.sha256(buffer.getbuffer()).digest() + buffer.getbuffer())
-            os.replace(part, self.path)
+            self._part.write_bytes(hashlib.sha256(buffer.getbuffer()).digest() + buffer.getbuffer())
+            os.replace(self._part, self.path)
         except OSError as error:
             warnings.warn(f"the training goes on without a checkpoint: {error}", stacklevel=2)
 
@@ -68,3 +68,4 @@ class Checkpoint:
     def remove(self) -> None:
         """Remove the state of a run that has ended, once its result is kept."""
         scratch.discard(self.path)
+        scratch.discard(self._part)

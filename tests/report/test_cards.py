@@ -1,0 +1,71 @@
+"""The verdicts as HTML, of claims and rows made up for it."""
+
+import re
+from dataclasses import replace
+
+import pytest
+
+from reluprime.evidence.finding import FAILS, HOLDS, OPEN
+from reluprime.report import cards
+from reluprime.report.scorecard import BY_ID
+
+
+def row(verdict, **outcomes):
+    """outcomes: chain_native="holds", ...; None where records are missing."""
+    by = []
+    for condition, outcome in outcomes.items():
+        rule, arithmetic = condition.split("_")
+        by.append({"gradient_rule": rule, "arithmetic": arithmetic, "outcome": outcome})
+        by[-1]["value"] = "1 < 2" if outcome else ""
+    return {"verdict": verdict, "by": by, "made_on": "a GPU", "registered": "before its records"}
+
+
+def texts(html):
+    return " ".join(re.sub("<[^>]+>", " ", html).split())
+
+
+SEVERAL = BY_ID["P7"]  # judged in three arithmetics
+
+
+@pytest.mark.parametrize(
+    ("inferred", "decided", "shown"),
+    [("separate", "native", "separate"), (None, "epilogue", "epilogue"), (None, None, "native")],
+)
+def test_a_line_is_about_the_inferred_arithmetic_or_the_first_that_decides(
+    inferred, decided, shown
+):
+    claim = replace(SEVERAL, inferred=inferred)
+    arithmetics = ("native", "epilogue", "separate")
+    found = {f"chain_{a}": HOLDS if a == decided else OPEN for a in arithmetics}
+    found |= {f"injected_{a}": FAILS if a == shown else None for a in arithmetics}
+    line = texts(cards.matrix([claim], [row("mixed", **found)]).data)
+    assert f"({shown}) mixed" in line
+    assert line.endswith(f"{'✓ holds' if shown == decided else '? open'} ✕ fails")
+
+
+def test_missing_records_are_not_tested():
+    line = texts(cards.matrix([BY_ID["P1"]], [row("not tested", chain_native=None,
+                                                  injected_native=None)]).data)  # fmt: skip
+    assert line.endswith("not tested – not tested – not tested")
+
+
+def test_a_card_has_its_anchor_its_figure_and_escaped_values():
+    claim = BY_ID["P1"]
+    html = cards.cards([claim], [row("mixed", chain_native=FAILS, injected_native=OPEN)]).data
+    assert '<details class="claim" id="p1">' in html
+    assert "01_bifurcation_event.html#" in html
+    assert "✕</span> fails</span> derivative: 1 &lt; 2" in html
+    assert claim.published.split()[0] in texts(html)
+
+
+def test_a_sentence_of_ours_has_no_verdict():
+    claim = replace(BY_ID["P1"], source=cards.OURS)
+    html = cards.cards([claim], [row("reproduced", chain_native=HOLDS, injected_native=FAILS)]).data
+    assert "reproduced" not in texts(html)
+    assert "derivative ✓ holds constant ✕ fails" in texts(html)
+
+
+def test_a_link_from_another_page_leads_to_the_card():
+    line = cards.matrix([BY_ID["P1"]], [row("mixed", chain_native=HOLDS, injected_native=OPEN)],
+                        "notebooks/00_scorecard.html").data  # fmt: skip
+    assert 'href="notebooks/00_scorecard.html#p1"' in line
