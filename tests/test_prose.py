@@ -4,6 +4,7 @@ Known is what is no result of ours: what the papers published, parameters, defin
 things.
 """
 
+import pkgutil
 import re
 
 import nbformat
@@ -74,3 +75,10 @@ def test_every_number_in_prose_is_glued_or_known(name):
 )
 def test_a_typed_result_is_found(text, found):
     assert bool(typed_numbers(text)) is found
+
+
+@pytest.mark.parametrize("name", sorted(pages()))
+def test_every_name_of_the_package_in_prose_exists(name):
+    """So that no page names a module that has moved."""
+    for dotted in set(re.findall(r"`(reluprime(?:\.\w+)+)", pages()[name])):
+        pkgutil.resolve_name(dotted)
