@@ -29,7 +29,7 @@ At fp64 ``epilogue`` is its first column in fp64. At fp32 and fp64 ``separate`` 
 cuDNN's epilogues; the two names are ours.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Literal
 
 import torch
@@ -74,6 +74,26 @@ def emulate(network: nn.Module, arithmetic: Arithmetic) -> nn.Module:
     return network
 
 
+def with_bias(
+    product: Callable[[Tensor, Tensor], Tensor],
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    arithmetic: Arithmetic,
+) -> Tensor:
+    """product(x, weight) + bias of a linear layer, rounded as "epilogue" or "separate" says.
+
+    All in the storage, as is the result; bias is of a shape that can be added to the product.
+    """
+    wide = accumulator(x.dtype) if arithmetic == "epilogue" else _product_dtype(x)
+    z = product(x.to(wide), weight.to(wide))
+    if bias is None:
+        return z.to(x.dtype)
+    if arithmetic == "epilogue":
+        return z.add_(bias.to(wide)).to(x.dtype)
+    return z.to(x.dtype).add_(bias)
+
+
 class EpilogueLinear(nn.Linear):
     """Product and bias in fp32, each rounded there, then one rounding to storage.
 
@@ -81,9 +101,7 @@ class EpilogueLinear(nn.Linear):
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        wide = accumulator(x.dtype)
-        z = F.linear(x.to(wide), self.weight.to(wide))
-        return z.to(x.dtype) if self.bias is None else z.add_(self.bias.to(wide)).to(x.dtype)
+        return with_bias(F.linear, x, self.weight, self.bias, "epilogue")
 
 
 class SeparateLinear(nn.Linear):
@@ -93,9 +111,7 @@ class SeparateLinear(nn.Linear):
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        dtype = _product_dtype(x)
-        z = F.linear(x.to(dtype), self.weight.to(dtype)).to(x.dtype)
-        return z if self.bias is None else z.add_(self.bias)
+        return with_bias(F.linear, x, self.weight, self.bias, "separate")
 
 
 class SeparateConv2d(nn.Conv2d):

@@ -12,8 +12,25 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from reluprime.instruments.activations import ACTIVATIONS, relu
+from reluprime.instruments.arithmetic import LAYERS, Arithmetic, with_bias
 
-Layer = tuple[Tensor, Tensor, str | None]  # weight (networks, out, in), bias, activation's name
+
+class Layer(NamedTuple):
+    """The linear layers of one depth, and how they round."""
+
+    weight: Tensor  # (networks, out, in)
+    bias: Tensor  # (networks, out)
+    activation: str | None  # the name of the one that follows
+    arithmetic: Arithmetic
+
+    def of(self, networks: Sequence[int]) -> "Layer":
+        """The layers of some of the networks, by index; an index may come more than once."""
+        own = list(networks)
+        return self._replace(weight=self.weight[own], bias=self.bias[own])
+
+    def double(self) -> "Layer":
+        """The same in fp64."""
+        return self._replace(weight=self.weight.double(), bias=self.bias.double())
 
 
 def layers(networks: Sequence[nn.Sequential]) -> list[Layer]:
@@ -23,38 +40,54 @@ def layers(networks: Sequence[nn.Sequential]) -> list[Layer]:
         if isinstance(module, nn.Linear):
             own = [network.get_submodule(name) for network in networks]
             weight, bias = (torch.stack([getattr(m, n) for m in own]) for n in ("weight", "bias"))
-            found.append((weight.detach(), bias.detach(), None))
+            found.append(Layer(weight.detach(), bias.detach(), None, _arithmetic_of(module)))
         elif isinstance(module, ACTIVATIONS):
-            found[-1] = (*found[-1][:2], name)
+            found[-1] = found[-1]._replace(activation=name)
         elif not isinstance(module, nn.Flatten):
             raise ValueError(f"a stack has linear layers and activations, not {module}")
     return found
 
 
+def _arithmetic_of(layer: nn.Linear) -> Arithmetic:
+    emulated = (name for name, by_type in LAYERS.items() if type(layer) in by_type.values())
+    return next(emulated, "native")
+
+
 def _linear(layer: Layer, h: Tensor) -> Tensor:
     """h: (rows, in), shared by the networks, or (networks, rows, in) -> (networks, rows, out)."""
-    weight, bias, _ = layer
-    if h.dim() == 2:  # one large product; the images are the same for all
+    weight, bias, _, arithmetic = layer
+    bias = bias.unsqueeze(1)
+    if arithmetic != "native":
+        return with_bias(_product, h, weight, bias, arithmetic)
+    if h.dim() == 2:
         z = F.linear(h, weight.flatten(0, 1), bias.flatten())
         return z.unflatten(1, weight.shape[:2]).transpose(0, 1)
-    return torch.baddbmm(bias.unsqueeze(1), h, weight.mT)
+    return torch.baddbmm(bias, h, weight.mT)
+
+
+def _product(h: Tensor, weight: Tensor) -> Tensor:
+    """:func:`_linear` without its bias."""
+    if h.dim() == 2:  # one large product; the images are the same for all
+        return F.linear(h, weight.flatten(0, 1)).unflatten(1, weight.shape[:2]).transpose(0, 1)
+    return torch.bmm(h, weight.mT)
 
 
 @torch.no_grad()
 def outputs(stack: list[Layer], x: Tensor) -> list[Tensor]:
-    """Each layer's outputs (networks, rows, out) for images x (rows, ...)."""
-    h, found = x.flatten(1), []
+    """Each layer's outputs (networks, rows, out) for images x, (rows, inputs) shared by the
+    networks or (networks, rows, inputs)."""
+    h, found = x, []
     for layer in stack:
         found.append(_linear(layer, h))
-        h = torch.relu(found[-1]) if layer[2] else found[-1]
+        h = torch.relu(found[-1]) if layer.activation else found[-1]
     return found
 
 
 def zeros(stack: list[Layer], found: list[Tensor], batch_size: int) -> Tensor:
     """Exact zeros (activations, mini-batches, networks), int64, in :func:`outputs`' result."""
     counts = []
-    for (*_, activation), z in zip(stack, found, strict=True):
-        if activation:
+    for layer, z in zip(stack, found, strict=True):
+        if layer.activation:
             hits = (z == 0).sum(2)  # (networks, rows)
             counts.append(torch.stack([n.sum(1) for n in hits.split(batch_size, 1)]))
     return torch.stack(counts)
@@ -86,12 +119,12 @@ def gradients(
     y (pairs, batch); screened: each layer's outputs (pairs, batch, out) of the forward pass over
     the whole stack, whose exact zeros would not all come back in products of another shape.
     """
-    weights = [w.clone().requires_grad_() for layer in stack for w in layer[:2]]
+    own = [layer._replace(weight=layer.weight.clone(), bias=layer.bias.clone()) for layer in stack]
+    weights = [w.requires_grad_() for layer in own for w in (layer.weight, layer.bias)]
     h = x.flatten(2)
-    for index, ((*_, activation), value) in enumerate(zip(stack, screened, strict=True)):
-        z = torch.baddbmm(weights[2 * index + 1].unsqueeze(1), h, weights[2 * index].mT)
-        z = _WithValue.apply(z, value)
-        h = relu(z, s, gradient_rule) if activation else z
+    for layer, value in zip(own, screened, strict=True):
+        z = _WithValue.apply(_linear(layer, h), value)
+        h = relu(z, s, gradient_rule) if layer.activation else z
     losses = F.cross_entropy(h.flatten(0, 1), y.flatten(), reduction="none").view(y.shape).mean(1)
     found = torch.autograd.grad(losses, weights, torch.ones_like(losses))
     return [g.flatten(1).double() for g in found]

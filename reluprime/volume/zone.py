@@ -21,6 +21,7 @@ from reluprime.instruments.precision import best_device, numerics
 from reluprime.instruments.watch import watched
 from reluprime.volume.networks import Batch, VolumeConfig, random_network, raw_batches
 from reluprime.volume.screening import Affected, confirm, result, screen
+from reluprime.volume.zone_stacks import first_affected_in_stacks
 
 
 class ZoneConfig(VolumeConfig):
@@ -57,7 +58,10 @@ def first_affected(config: ZoneConfig, device: torch.device | None = None) -> di
     device = best_device() if device is None else device
     with numerics(config.precision, device) as dtype:
         batches_of = {"raw": raw_batches, "release": _as_released}[config.inputs]
-        return _first_affected(config, *batches_of(config, dtype, device))
+        plain = config.traits.fully_connected and not config.batch_norm
+        stacked = device.type == "cuda" and plain and config.arithmetic != "native"
+        run = first_affected_in_stacks if stacked else _first_affected
+        return run(config, *batches_of(config, dtype, device))
 
 
 def _as_released(

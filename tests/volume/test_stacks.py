@@ -6,7 +6,7 @@ import torch.nn.functional as F
 
 from reluprime.instruments.activations import GRADIENT_RULES, ReLU
 from reluprime.instruments.fully_connected import mlp
-from reluprime.volume import VolumeConfig, stacked, stacks
+from reluprime.volume import VolumeConfig, ZoneConfig, stacked, stacks, zone, zone_stacks
 from reluprime.volume import study as volume
 
 SIZES = (6, 5, 4, 3)
@@ -67,7 +67,7 @@ def test_a_screened_zero_counts_though_the_product_has_none():
     built, x = networks(1), images()
     y = torch.arange(len(x)) % 3
     stack = stacks.layers(built)
-    shifted = [(stack[0][0], stack[0][1] + 1e-3, stack[0][2]), *stack[1:]]  # no sum is 0
+    shifted = [stack[0]._replace(bias=stack[0].bias + 1e-3), *stack[1:]]  # no sum is 0
     screened = stacks.outputs(stack, x)
     g0, g1 = (stacks.gradients(shifted, x[None], y[None], screened, s, "chain") for s in (0.0, 1.0))
     assert stacks.compare(g0, g1)[0].affects
@@ -95,7 +95,7 @@ DEAD = VolumeConfig(
 
 
 def _both(config, monkeypatch, at_once):
-    monkeypatch.setattr(stacked, "_at_once", lambda *_: at_once)
+    monkeypatch.setattr(stacked, "at_once", lambda *_: at_once)
     monkeypatch.setattr(volume, "_estimate", stacked.estimate_in_stacks)
     at_once = volume.estimate(config)
     monkeypatch.undo()
@@ -115,6 +115,28 @@ def test_a_stack_estimates_what_the_loop_estimates(monkeypatch, stop, at_once, b
             assert together[name] == pytest.approx(value, rel=1e-4)
         else:
             assert together[name] == value
+
+
+@pytest.mark.parametrize("at_once", [1, 5, 100])
+@pytest.mark.parametrize(
+    ("name", "precision"), [("epilogue", "fp32"), ("epilogue", "fp16"), ("separate", "fp16")]
+)
+def test_a_stack_finds_the_first_affected_of_the_loop(monkeypatch, name, precision, at_once):
+    config = ZoneConfig(
+        **dict(DEAD) | {"arithmetic": name, "precision": precision, "stop_at_first": True}
+    )
+    one_by_one = zone.first_affected(config)
+    monkeypatch.setattr(stacked, "at_once", lambda *_: at_once)
+    monkeypatch.setattr(zone, "_first_affected", zone_stacks.first_affected_in_stacks)
+    together = zone.first_affected(config)
+    assert sum(one_by_one["affected_injected"]) > 0
+    assert sum(one_by_one["structural_zeros"].values()) > 0
+    assert together.keys() == one_by_one.keys()
+    for column, value in one_by_one.items():
+        if column.startswith("relative_difference"):
+            assert together[column] == pytest.approx(value, rel=1e-2)
+        else:
+            assert together[column] == value, column
 
 
 def test_too_little_memory_halves_the_stack_and_goes_on(monkeypatch):
