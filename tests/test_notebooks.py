@@ -230,7 +230,7 @@ def test_what_was_always_computed_is_what_a_page_shows(tmp_path):
     again = Page(name, defaults(name) | values | {"compute": "always"}).sweep()
     assert once.keys() == again.keys()
     for sweep, frame in again.items():
-        last = list(records.Store(tmp_path).read("volume.estimate").values())
+        last = list(records.Store(tmp_path).read(frame.attrs["study"]).values())
         shown = {row["key"]: row["provenance"] for row in frame.to_dict("records")}
         assert all(shown[r["key"]] == r["provenance"] for r in last if r["key"] in shown), sweep
 

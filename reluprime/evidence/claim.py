@@ -1,6 +1,5 @@
 """A claim of the papers, the cells that its rule reads, and how it is judged from them."""
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -66,18 +65,22 @@ class Evidence:
         rows = [record for config in configs for record in self.of(study, config)]
         return records.frame(study, rows)
 
+    def by_machine(self, cells: Iterable[Cell]) -> dict[str, "Evidence"]:
+        """What each machine has of these cells, that which made most of the records first."""
+        found: dict[str, list[dict]] = {}
+        for cell in cells:
+            for record in self.of(cell.study, cell.config):
+                found.setdefault(records.machine(record["provenance"]), []).append(record)
+        most_first = sorted(found, key=lambda machine: (-len(found[machine]), machine))
+        return {machine: Evidence(found[machine]) for machine in most_first}
+
     def on_one_machine(self, cells: Iterable[Cell]) -> "Evidence":
         """What the machine has that made most of these cells' records.
 
         The same config gives other bits on another machine (see `records.machine`), so nothing is
         paired, pooled or compared between two.
         """
-        found = [r for cell in cells for r in self.of(cell.study, cell.config)]
-        if not found:
-            return self
-        counts = Counter(records.machine(r["provenance"]) for r in found)
-        most = max(sorted(counts), key=counts.__getitem__)
-        return Evidence(r for r in found if records.machine(r["provenance"]) == most)
+        return next(iter(self.by_machine(cells).values()), self)
 
     def due(self, cells: Iterable[Cell]) -> list[Cell]:
         """Those of the cells that the records found so far ask for."""

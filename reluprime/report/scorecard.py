@@ -83,7 +83,10 @@ def _so_far(word: str, outcomes: dict, flaw: str | None) -> str:
 
 
 def _devices(claim: Claim, evidence: Evidence) -> set[str]:
-    found = (record for c in claim.cells() for record in evidence.of(c.study, c.config))
+    """The devices whose records the conditions of a claim are judged by."""
+    grids = [claim.grid(*condition) for condition in claim.conditions()]
+    own = [(grid, evidence.on_one_machine(grid)) for grid in grids]
+    found = (r for grid, of in own for c in grid for r in of.of(c.study, c.config))
     return {record["provenance"]["device_name"] for record in found}
 
 

@@ -8,7 +8,7 @@ from scipy import stats
 
 from reluprime.evidence.claim import ARITHMETICS, Evidence
 from reluprime.volume.experiments import ALL_NETWORKS
-from reluprime.volume.predictions import curve_points, points
+from reluprime.volume.predictions import curve_points, points, prediction_grid
 
 ALL_TESTS_RISK = 0.01  # of all tests of an arithmetic together
 
@@ -117,14 +117,47 @@ def test_table(evidence: Evidence) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns)
 
 
-def ratio_table(points: pd.DataFrame) -> pd.DataFrame:
-    """:func:`zeros_ratio` of each work at fp32, for the page."""
+def ratio_table(evidence: Evidence) -> pd.DataFrame:
+    """:func:`zeros_ratio` of each work at fp32, by the machine of ours, for the page."""
     rows = []
-    for work, own in points[points["precision"] == "fp32"].groupby("work", sort=False):
-        ratio, low, high = zeros_ratio(own)
-        text = f"{ratio:.2f} [{low:.2f}, {high:.2f}]"
-        rows.append({"work": work, "points": len(own), "zeros at fp32, published / ours": text})
-    return pd.DataFrame(rows, columns=["work", "points", "zeros at fp32, published / ours"])
+    for machine, found in _points_by_machine(evidence).items():
+        for work, own in found[found["precision"] == "fp32"].groupby("work", sort=False):
+            of = {"ours on": machine, "work": work, "points": len(own)}
+            rows.append(of | {_PUBLISHED: _ratio(own)})
+    return pd.DataFrame(rows, columns=["ours on", "work", "points", _PUBLISHED])
+
+
+_PUBLISHED = "zeros at fp32, published / ours"
+
+
+def machine_table(evidence: Evidence) -> pd.DataFrame:
+    """Zeros of the same networks on two machines, by precision, for the page.
+
+    The two that have most records, and the points that both have. The networks are the same, which
+    the interval does not use: it is too wide rather than too narrow.
+    """
+    (first, a), (second, b) = [*_points_by_machine(evidence).items(), ("", pd.DataFrame())][:2]
+    rows, at = [], ["work", "panel", "size", "precision"]
+    if not b.empty:
+        both = b.merge(a[[*at, "ours", "n"]], on=at, suffixes=("_of_second", ""))
+        both = both.assign(published=both["ours_of_second"], published_n=both["n_of_second"])
+        for precision, own in both.groupby("precision", sort=False):
+            of = {"precision": precision, "points": len(own)}
+            rows.append(of | {"zeros, on": second, "over, on": first, "ratio": _ratio(own)})
+    return pd.DataFrame(rows, columns=["precision", "points", "zeros, on", "over, on", "ratio"])
+
+
+def _points_by_machine(evidence: Evidence) -> dict[str, pd.DataFrame]:
+    grid = prediction_grid("injected", "epilogue")
+    return {
+        machine: points(own, "injected", "epilogue")
+        for machine, own in evidence.by_machine(grid).items()
+    }
+
+
+def _ratio(points: pd.DataFrame) -> str:
+    ratio, low, high = zeros_ratio(points)
+    return f"{ratio:.2f} [{low:.2f}, {high:.2f}]"
 
 
 def test_name(row: dict) -> str:

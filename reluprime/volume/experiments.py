@@ -156,6 +156,12 @@ class Sweep:
             **self.shapes[by][size],
         )
 
+    def panel(self, cells: pd.DataFrame, by: str, size: int | None = None) -> pd.DataFrame:
+        """Of rows of :func:`zone.first_affected`, those of the points over one size, or of one."""
+        points = [point for point in self._seeds if point[0] == by and size in (None, point[1])]
+        own = {self._seeds[point] // OWN_SEEDS for point in points}
+        return cells[(cells["seed"] // OWN_SEEDS).isin(own)]
+
     def grid(self, _: str, arithmetic: str) -> list[Cell]:
         return [
             cell

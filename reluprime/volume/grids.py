@@ -1,10 +1,9 @@
 """The Monte Carlo estimates that the pages on the bifurcation zone ask for."""
 
-from collections.abc import Iterable
-
 from pydantic import PositiveInt
 
 from reluprime.config import DatasetName, cells
+from reluprime.instruments.arithmetic import Arithmetic
 from reluprime.instruments.precision import Precision
 from reluprime.parameters import (
     ByPrecision,
@@ -14,14 +13,10 @@ from reluprime.parameters import (
     SweepParameters,
     Width,
 )
+from reluprime.volume.experiments import B21, M23, PER_CELL, PER_CONV_CELL, Sweep, conv_config
 from reluprime.volume.networks import VolumeConfig
 from reluprime.volume.study import estimate
-
-# Hidden sizes, depths, widths and batch sizes of B21 Fig. 2 and M23 Fig. 4.
-B21 = ((256,) * 3, (1, 2, 3, 4, 5, 6), (16, 64, 256, 512, 1024), (16, 64, 512, 1024))
-M23 = ((32,) * 4, (1, 2, 3, 5, 6), (4, 8, 16, 32, 64), (16, 32, 64, 128))
-PER_CELL = 50  # networks of one cell of the grid
-PER_CONV_CELL = 10
+from reluprime.volume.zone import ZoneConfig, first_affected
 
 
 class RelativeVolume(SweepParameters):
@@ -32,9 +27,11 @@ class RelativeVolume(SweepParameters):
     n_networks: PositiveInt = 1000
     table_at_most: ByPrecision = {"fp16": 100}
     variant_networks: PositiveInt = 500
-    sweep_networks: PositiveInt = 200
-    sweep_at_most: ByPrecision = {"fp16": 100, "bf16": 100, "fp64": 50}
-    small_networks: PositiveInt = 200
+    size_arithmetic: Arithmetic = "epilogue"
+    size_precisions: Precisions = ["fp16", "fp32", "fp64"]
+    sweep_networks: PositiveInt = 1000
+    small_networks: PositiveInt = 1000
+    sweep_at_most: ByPrecision = {"fp64": 50}
     sample_sizes: Sizes = [10000, 20000, 30000, 40000, 50000, 60000]
 
     def grids(self) -> Grids:
@@ -46,40 +43,30 @@ class RelativeVolume(SweepParameters):
             "table": (estimate, table),
             "no_first_relu": (estimate, one_relu_less),
             "wide_start": (estimate, wide),
-            "b21": (estimate, self._sizes(self.sweep_networks, *B21)),
-            "m23": (estimate, self._sizes(self.small_networks, *M23)),
+            "b21": (first_affected, self._sizes(B21, self.sweep_networks)),
+            "m23": (first_affected, self._sizes(M23, self.small_networks)),
         }
 
     def _table(self, precision: Precision, number: int, **condition) -> list[VolumeConfig]:
-        return self._cells(precision, number, self.table_at_most, **condition)
-
-    def _cells(
-        self, precision: Precision, number: int, at_most: ByPrecision, **condition
-    ) -> list[VolumeConfig]:
-        n_networks = min(number, self.n_networks, at_most.get(precision, number))
+        n_networks = min(number, self.n_networks, self.table_at_most.get(precision, number))
         config = VolumeConfig(
             dataset=self.dataset, precision=precision, n_networks=n_networks, **condition
         )
         return cells(config, PER_CELL)
 
-    def _sizes(
-        self,
-        number: int,
-        base: tuple[int, ...],
-        depths: Iterable[int],
-        widths: Iterable[int],
-        batch_sizes: Iterable[int],
-    ) -> list[VolumeConfig]:
-        """One size changed at a time; a network is left at its first affected mini-batch."""
-        shapes = [base[:1] * depth for depth in depths] + [(w,) * len(base) for w in widths]
-        conditions = [{"hidden_sizes": shape} for shape in dict.fromkeys(shapes)]
-        conditions += [{"hidden_sizes": base, "batch_size": size} for size in batch_sizes]
+    def _sizes(self, sweep: Sweep, number: int) -> list[ZoneConfig]:
+        """One size changed at a time; networks of their own at each."""
         return [
             cell
-            for precision in self.precisions
-            for condition in conditions
-            for cell in self._cells(
-                precision, number, self.sweep_at_most, stop_at_first=True, **condition
+            for precision in self.size_precisions
+            for by, sizes in sweep.shapes.items()
+            for size in sizes
+            for cell in cells(
+                sweep.config(by, size, precision, self.size_arithmetic).replace(
+                    dataset=self.dataset,
+                    n_networks=min(number, self.sweep_at_most.get(precision, number)),
+                ),
+                PER_CELL,
             )
         ]
 
@@ -89,30 +76,28 @@ class ConvolutionalVolume(SweepParameters):
 
     volume_dataset: DatasetName = "cifar10"
     volume_width: Width = 1.0
-    volume_networks: ByPrecision = {"fp32": 100}
-    volume_batches: PositiveInt = 60
-    norm_batches: PositiveInt = 10
+    volume_arithmetic: Arithmetic = "epilogue"
+    volume_precisions: Precisions = ["fp16", "fp32"]
+    vgg11_networks: PositiveInt = 1000
+    resnet18_networks: PositiveInt = 300
+    volume_batches: PositiveInt = 100
 
     def grids(self) -> Grids:
         """One sweep, `estimates`."""
+        numbers = {"vgg11": self.vgg11_networks, "resnet18": self.resnet18_networks}
         grid = [
             cell
-            for precision, n_networks in self.volume_networks.items()
+            for precision in self.volume_precisions
             for batch_norm in (False, True)
-            for architecture in ("vgg11", "resnet18")
+            for architecture, n_networks in numbers.items()
             for cell in cells(
-                VolumeConfig(
+                conv_config(architecture, batch_norm, precision, self.volume_arithmetic).replace(
                     dataset=self.volume_dataset,
-                    architecture=architecture,
                     width=self.volume_width,
-                    batch_norm=batch_norm,
-                    precision=precision,
-                    batch_size=100,
-                    stop_at_first=True,
-                    max_batches=self.norm_batches if batch_norm else self.volume_batches,
+                    max_batches=self.volume_batches,
                     n_networks=n_networks,
                 ),
                 PER_CONV_CELL,
             )
         ]
-        return {"estimates": (estimate, grid)}
+        return {"estimates": (first_affected, grid)}

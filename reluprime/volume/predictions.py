@@ -104,13 +104,13 @@ def prediction_grid(_: str, arithmetic: str) -> list[Cell]:
 
 
 def points(evidence: Evidence, gradient_rule: str, arithmetic: str) -> pd.DataFrame:
-    """One row a published point whose networks all have records.
+    """One row a published point whose networks all have records, all of one machine.
 
     Columns: work, panel (depth, width, batch_size), size, precision, published and ours (shares),
     k, n, published_k, published_n (networks in the zone and all), low and high (exact interval of
     ours, 95 %).
     """
-    rows = []
+    rows, evidence = [], evidence.on_one_machine(prediction_grid(gradient_rule, arithmetic))
     for work, (sweep, file, _) in WORKS.items():
         for precision in predicted_precisions(arithmetic):
             theirs = published_points(file, int(precision[2:]))
@@ -146,7 +146,7 @@ def _point(work: str, precision: str, row: dict) -> dict:
 def curve_points(evidence: Evidence, gradient_rule: str, arithmetic: str) -> pd.DataFrame:
     """One row a point of a curve whose networks all have records: work, panel, precision, batches,
     published, ours, n, reading, low and high (exact interval of ours, 95 %)."""
-    rows = []
+    rows, evidence = [], evidence.on_one_machine(prediction_grid(gradient_rule, arithmetic))
     for curve in curves(arithmetic):
         if evidence.missing(cells_of(curve.config, curve.per_cell)):
             continue
@@ -179,15 +179,18 @@ def evidence_of(store: Store) -> Evidence:
 
 def records_of(store: Store, arithmetic: str) -> pd.DataFrame:
     """The records of an arithmetic's points, for a page's source line."""
-    configs = [cell.config for cell in prediction_grid("injected", arithmetic)]
-    return evidence_of(store).table(zone.first_affected, configs)
+    cells = prediction_grid("injected", arithmetic)
+    evidence = evidence_of(store).on_one_machine(cells)
+    return evidence.table(zone.first_affected, [cell.config for cell in cells])
 
 
 def progress(evidence: Evidence) -> pd.DataFrame:
-    """How many of each arithmetic's cells have records, for the page."""
+    """How many of each arithmetic's cells a machine has records of, for the page."""
     rows = []
     for arithmetic in ARITHMETICS:
         cells = prediction_grid("injected", arithmetic)
-        there = len(cells) - len(evidence.missing(cells))
-        rows.append({"arithmetic": arithmetic, "cells": len(cells), "with records": there})
-    return pd.DataFrame(rows)
+        for machine, own in evidence.by_machine(cells).items():
+            there = len(cells) - len(own.missing(cells))
+            of = {"arithmetic": arithmetic, "machine": machine}
+            rows.append(of | {"cells": len(cells), "with records": there})
+    return pd.DataFrame(rows, columns=["arithmetic", "machine", "cells", "with records"])

@@ -187,27 +187,3 @@ def published_shares(table: pd.DataFrame, by: str) -> pd.DataFrame:
             "share": rows["in_zone"] / rows["networks"],
         }
     )
-
-
-def size_panels(
-    cells: pd.DataFrame,
-    base: tuple[int, ...],
-    deep: tuple[int, ...],
-    samples: Sequence[int],
-    table: pd.DataFrame,
-) -> dict[str, tuple[pd.DataFrame, pd.DataFrame]]:
-    """Ours and the published shares over each size, for `figures.volume_figure`.
-
-    cells: rows of `volume.estimate`; base: the hidden sizes that width, depth and batch size
-    vary; deep: those of the curve over `samples`; table: see :func:`published_shares`.
-    Mini-batches have 256 images except in the sweep over their size.
-    """
-    at_256 = cells[cells["batch_size"] == 256]
-    shapes = at_256["hidden_sizes"]
-    ours = {
-        "sample_size": sample_shares_by_rule(at_256[shapes == deep], samples),
-        "width": shares_by_rule(at_256[shapes.map(len) == len(base)], "width"),
-        "depth": shares_by_rule(at_256[shapes.map(min) == base[0]], "depth"),
-        "batch_size": shares_by_rule(cells[cells["hidden_sizes"] == base], "batch_size"),
-    }
-    return {by: (shares, published_shares(table, by)) for by, shares in ours.items()}
