@@ -59,3 +59,38 @@ def predicted_rate_figure(rates: pd.DataFrame) -> Figure:
     axes.set(xlabel="predicted: density at 0 times width", ylabel="exact zeros a pre-activation")
     axes.legend(loc="upper left", ncols=2)
     return taken_from_pyplot(figure)
+
+
+# Of a linear layer at 16 bits: what is done, from left to right. "fp32" and "16 bits" say in what
+# a number is kept after it.
+_STEPS = {
+    "epilogue": (
+        ("products and\ntheir sum", "fp32"),
+        ("+ bias", "fp32"),
+        ("round", "16 bits"),
+    ),
+    "separate": (
+        ("products and\ntheir sum", "fp32"),
+        ("round", "16 bits"),
+        ("+ bias, round", "16 bits"),
+    ),
+}
+
+
+def rounding_figure() -> Figure:
+    """Where a linear layer rounds at 16 bits, in the two arithmetics that are written out."""
+    figure, axes = plt.subplots(figsize=(9, 1.9))
+    axes.set(xlim=(-0.75, 3.6), ylim=(-0.45, 1.45))
+    axes.axis("off")
+    for row, (name, steps) in enumerate(reversed(_STEPS.items())):
+        axes.text(-0.7, row, name, va="center", weight="bold")
+        for column, (words, kept) in enumerate(steps):
+            wide = kept == "fp32"
+            box = {"boxstyle": "round,pad=0.5", "facecolor": "white" if wide else "0.85"}
+            axes.text(column + 0.35, row, words, ha="center", va="center", bbox=box)
+            arrow = {"arrowstyle": "-|>", "color": "black"}
+            ends = (column + 0.98, row), (column + 0.7, row)
+            axes.annotate("", *ends, arrowprops=arrow)
+            axes.text(column + 0.84, row + 0.16, kept, ha="center", fontsize=9)
+        axes.text(3.02, row, "output", va="center")
+    return taken_from_pyplot(figure)

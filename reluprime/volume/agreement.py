@@ -11,6 +11,7 @@ from reluprime.volume.experiments import ALL_NETWORKS
 from reluprime.volume.predictions import curve_points, points, prediction_grid
 
 ALL_TESTS_RISK = 0.01  # of all tests of an arithmetic together
+TESTS_AT_16_BITS = 60  # 30 released points of fully connected networks in each of two arithmetics
 
 
 def all_tests(evidence: Evidence, gradient_rule: str, arithmetic: str) -> pd.DataFrame:
@@ -70,6 +71,25 @@ def _curve_tests(table: pd.DataFrame) -> Iterator[dict]:
         distance = max(0.0, apart) * np.sqrt(n * m / (n + m))
         p = float("nan") if same else float(stats.kstwobign.sf(distance))
         yield {"work": "B21", "panel": panel, "size": "all", "precision": precision, "p": p}
+
+
+def met_at_16_bits(evidence: Evidence, gradient_rule: str) -> dict[tuple, bool]:
+    """Released 16-bit points of fully connected networks, (work, panel, size), and whether
+    "epilogue" or "separate" meets each: Fisher's test finds no difference, or both are 0 or all."""
+    met: dict[tuple, bool] = {}
+    for arithmetic in ("epilogue", "separate"):
+        table = points(evidence, gradient_rule, arithmetic)
+        for row in table[table["precision"] == "fp16"].to_dict("records"):
+            name, p = (row["work"], row["panel"], row["size"]), fisher(row)
+            ok = np.isnan(p) or p >= ALL_TESTS_RISK / TESTS_AT_16_BITS
+            met[name] = met.get(name, False) or bool(ok)
+    return met
+
+
+def in_prose(evidence: Evidence) -> dict[str, int]:
+    """For the page: fp16_points, and fp16_met of them, under the constant."""
+    met = met_at_16_bits(evidence, "injected")
+    return {"fp16_points": len(met), "fp16_met": sum(met.values())}
 
 
 def zeros_ratio(points: pd.DataFrame) -> tuple[float, float, float]:

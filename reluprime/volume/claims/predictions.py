@@ -6,10 +6,16 @@ import numpy as np
 
 from reluprime.evidence.claim import Cell, Claim, Evidence, Example
 from reluprime.evidence.finding import FAILS, HOLDS, Finding
-from reluprime.volume.agreement import ALL_TESTS_RISK, all_tests, fisher, test_name
+from reluprime.volume.agreement import (
+    ALL_TESTS_RISK,
+    TESTS_AT_16_BITS,
+    all_tests,
+    met_at_16_bits,
+    test_name,
+)
 from reluprime.volume.claims.examples import among, conv_networks, made_up_networks
 from reluprime.volume.experiments import ALL_NETWORKS, published_points
-from reluprime.volume.predictions import READING, WORKS, curves, points, prediction_grid
+from reluprime.volume.predictions import READING, WORKS, curves, prediction_grid
 from reluprime.volume.zone import ZoneConfig
 
 
@@ -126,18 +132,11 @@ def _half_grid(gradient_rule: str, _: str) -> list[Cell]:
 
 
 def _a2(evidence: Evidence, gradient_rule: str, _: str) -> Finding:
-    met: dict[tuple, bool] = {}
-    for arithmetic in ("epilogue", "separate"):
-        table = points(evidence, gradient_rule, arithmetic)
-        for row in table[table["precision"] == "fp16"].to_dict("records"):
-            name, p = (row["work"], row["panel"], row["size"]), fisher(row)
-            met[name] = met.get(name, False) or np.isnan(p) or p >= ALL_TESTS_RISK / HALF_POINTS
+    met = met_at_16_bits(evidence, gradient_rule)
     missed = [f"{work} {panel} {size}" for (work, panel, size), ok in met.items() if not ok]
     value = f"{len(met) - len(missed)} of {len(met)} points are met; missed: "
     return Finding(FAILS if missed else HOLDS, value + (", ".join(missed) or "none"))
 
-
-HALF_POINTS = 60  # tests: 30 released points at 16 bits in each of two arithmetics
 
 A2 = Claim(
     id="A2",
@@ -151,7 +150,7 @@ A2 = Claim(
         "kernel by the shape of a product: Fisher's exact test at 1 % divided by 60 finds no "
         "difference in one of the two arithmetics at least, or both shares are 0 or all."
     ),
-    thresholds={"risk": ALL_TESTS_RISK, "tests": HALF_POINTS},
+    thresholds={"risk": ALL_TESTS_RISK, "tests": TESTS_AT_16_BITS},
     grid=_half_grid,
     judge=_a2,
     scale="1000 networks a point in `epilogue`, 300 in `separate`",
