@@ -111,7 +111,7 @@ def test_good_parameters_pass_among_what_ipython_adds():
         ("04_mitigation", {"dropouts": [1.5]}, "dropouts.0=1.5"),
         ("04_mitigation", {"adam_datasets": ["imagenet"]}, "adam_datasets.0='imagenet'"),
         ("05_zero_calls", {"zero_epochs": {"fp32": 0}}, "zero_epochs.fp32=0"),
-        ("06_conv_volume", {"norm_batches": 0}, "norm_batches=0"),
+        ("06_conv_volume", {"volume_batches": 0}, "volume_batches=0"),
         ("08_replication_fc", {"fc_precisions": ["fp16"]}, "fp32 and bf16 must be among them"),
         ("08_replication_fc", {"fc_epochs": 0}, "fc_epochs=0"),
         ("08_replication_fc", {"resnet20_width": 0.0}, "resnet20_width=0.0"),
