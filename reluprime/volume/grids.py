@@ -55,7 +55,8 @@ class RelativeVolume(SweepParameters):
         return cells(config, PER_CELL)
 
     def _sizes(self, sweep: Sweep, number: int) -> list[ZoneConfig]:
-        """One size changed at a time; networks of their own at each."""
+        """One size changed at a time; networks of their own at each, at most n_networks."""
+        number = min(number, self.n_networks)
         return [
             cell
             for precision in self.size_precisions
