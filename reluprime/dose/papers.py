@@ -9,11 +9,11 @@ import torch
 from reluprime.dose.experiments import NETWORKS
 from reluprime.dose.thresholds import loss_at
 from reluprime.evidence.finding import matches
-from reluprime.evidence.intervals import poisson_interval
+from reluprime.evidence.intervals import clopper_pearson, poisson_interval
 from reluprime.instruments import models
 from reluprime.instruments.activations import GRADIENT_RULES, ReLU
 from reluprime.instruments.watch import UnitRanges, relu_calls
-from reluprime.records import Store, table
+from reluprime.records import Store, published, table
 from reluprime.training import tables as training_tables
 from reluprime.training.config import TrainingConfig
 from reluprime.training.study import fit
@@ -93,6 +93,15 @@ def paper_doses(found: pd.DataFrame) -> pd.DataFrame:
 _BOUNDS = {"dose": "rate", "low": "low", "high": "high"}
 
 
+def half_precision_factor() -> tuple[float, float]:
+    """How many times the zeros of fp32 those of fp16 are in B21's Fig. 6, and at most (95 %)."""
+    counts = published("paper_zero_calls.csv")
+    last = counts[counts["epochs"] == counts["epochs"].max()]
+    half, single = (int(last.loc[last["precision"] == n, "cum_zeros"].sum()) for n in (16, 32))
+    _, high = clopper_pearson(half, half + single)  # two Poisson counts, given their sum
+    return half / single, high / (1 - high)
+
+
 def paper_table(
     doses: pd.DataFrame, found: pd.DataFrame, pairs: dict[str, pd.DataFrame]
 ) -> pd.DataFrame:
@@ -135,8 +144,8 @@ def _at_dose(pairs: pd.DataFrame, gradient_rule: str, dose: float) -> str:
 def _published_drop(architecture: str, optimizer: str) -> str:
     """B21's mean at s=1 less its mean at s=0, in points; "not released" where there is none."""
     dataset = "mnist" if architecture == "mlp" else "cifar10"
-    published = training_tables.published_accuracy(
+    released = training_tables.published_accuracy(
         network=architecture, optimizer=optimizer, dataset=dataset, batch_norm=False
     )
-    at = published[published["s"] == 1]
+    at = released[released["s"] == 1]
     return training_tables.signed(100 * at["difference"].iloc[0]) if len(at) else "not released"
