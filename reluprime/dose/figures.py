@@ -8,7 +8,13 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullLocator
 
 from reluprime.dose.tables import RELEASED, by_width
-from reluprime.evidence.style import PUBLISHED, RULE_COLOURS, RULE_MARKERS, taken_from_pyplot
+from reluprime.evidence.style import (
+    PUBLISHED,
+    RULE_COLOURS,
+    RULE_MARKERS,
+    legend_below,
+    taken_from_pyplot,
+)
 
 NAMES = {"mlp": "MLP 3x256, MNIST", "vgg11": "VGG11, CIFAR-10", "resnet18": "ResNet-18, CIFAR-10"}
 GREYS = ("#222222", "#777777", "#aaaaaa")
@@ -143,6 +149,34 @@ def dead_figure(pairs: pd.DataFrame) -> Figure:
     _log_doses(axes, "kinks that the run met")
     axes.set_ylabel("units that died, of 768")
     axes.legend(loc="upper right")
+    return taken_from_pyplot(figure)
+
+
+def unit_figure(layers: pd.DataFrame) -> Figure:
+    """Dead units after each epoch, and kinks met in it, by layer; layers: `unit_tables.by_layer`.
+
+    A shade a band. Grey: the runs at s=0 with the same bands.
+    """
+    size = {"figsize": (7, 4.6), "sharex": True, "sharey": "row"}
+    figure, axes = plt.subplots(2, 3, **size)
+    shades = plt.get_cmap("Oranges")(np.linspace(0.4, 0.9, 3))
+    means = layers.groupby(["kink_width", "s", "layer", "epoch"])[["kinks", "dead"]].mean()
+    widths = sorted(set(layers["kink_width"]))
+    for (width, s, layer), own in means.groupby(level=[0, 1, 2]):
+        epochs = own.index.get_level_values("epoch")
+        shade = shades[widths.index(width)] if s else "#999999"
+        dose = means.loc[(width, 0.0), "kinks"].groupby("layer").sum().sum()
+        label = f"dose {dose:,.0f}" if s else "s=0"
+        for panel, name in zip(axes[:, layer - 1], ("dead", "kinks"), strict=True):
+            panel.plot(epochs, own[name], "-" if s else "--", marker=".", color=shade, label=label)
+    for layer, panel in enumerate(axes[0], start=1):
+        panel.set_title(f"layer {layer}")
+    axes[0, 0].set_ylabel("dead units, of 256")
+    axes[1, 0].set(ylabel="kinks in the epoch", yscale="log")
+    for panel in axes[1]:
+        panel.set_xlabel("epoch")
+    if len(layers):
+        legend_below(figure, axes.flat, ncols=4)
     return taken_from_pyplot(figure)
 
 

@@ -7,14 +7,13 @@ import numpy as np
 import pandas as pd
 
 from reluprime.dose.claims import CLAIMS
+from reluprime.dose.claims.derivative import same_or_not
 from reluprime.dose.claims.shared import SHARE
-from reluprime.dose.claims.stand_in import beside_the_band
 from reluprime.dose.experiments import (
     GRIDS,
     MITIGATIONS,
     MLP,
     NETWORKS,
-    REAL_S,
     SEEDS,
     mitigation_grid,
     variant_grid,
@@ -22,6 +21,7 @@ from reluprime.dose.experiments import (
 from reluprime.dose.runs import band_alone, measured, rows_of
 from reluprime.dose.thresholds import POINT, TEN_POINTS, thresholds
 from reluprime.evidence.claim import Cell, Evidence
+from reluprime.evidence.finding import FAILS, HOLDS
 from reluprime.evidence.intervals import poisson_interval, t_margin
 from reluprime.records import Store, study_name
 from reluprime.training import tables as training_tables
@@ -102,8 +102,10 @@ def band_table(evidence: Evidence) -> pd.DataFrame:
 def by_width(pairs: pd.DataFrame) -> pd.DataFrame:
     """A row a rule, s and width of the band.
 
-    Columns: dose (mean), kinks (met, median), runs, difference (mean), least, most (of the runs),
-    dead_units (mean, less those at s=0), stuck (runs at chance or diverged).
+    Columns: dose (mean), kinks (met, median), runs, difference (mean), half (of its 95 %
+    t-interval; NaN for one run), is_0 (whether s does as s=0, by the tests of the registered
+    sentences; none for fewer than five runs), least, most (of the runs), dead_units (mean, less
+    those at s=0), stuck (runs at chance or diverged).
     """
     rows = []
     for (rule, s, width), own in pairs.groupby(["gradient_rule", "s", "kink_width"]):
@@ -112,6 +114,8 @@ def by_width(pairs: pd.DataFrame) -> pd.DataFrame:
             | {"dose": own["dose"].mean(), "kinks": own["kinks"].median()}
             | {"dose_share": own["dose_share"].mean()}
             | {"difference": own["difference"].mean(), "stuck": int(own["stuck"].sum())}
+            | {"half": t_margin(own["difference"].to_numpy()) if len(own) > 1 else math.nan}
+            | {"is_0": _is_0(own)}
             | {"least": own["difference"].min(), "most": own["difference"].max()}
             | {"dead_units": (own["dead_units"] - own["dead_at_0"]).mean()}
         )
@@ -119,7 +123,16 @@ def by_width(pairs: pd.DataFrame) -> pd.DataFrame:
 
 
 _CURVE = ["gradient_rule", "s", "kink_width", "runs", "dose", "kinks", "dose_share"]
-_CURVE += ["difference", "stuck", "least", "most", "dead_units"]
+_CURVE += ["difference", "half", "is_0", "stuck", "least", "most", "dead_units"]
+
+
+def _is_0(own: pd.DataFrame) -> str:
+    """Of the runs of one s and band, by seed."""
+    if len(own) < len(SEEDS):
+        return ""
+    _, margin = NETWORKS[own["architecture"].iloc[0]]
+    outcome = same_or_not(own.sort_values("seed")["difference"].to_numpy(), margin)
+    return {HOLDS: "yes", FAILS: "no"}.get(outcome, outcome)
 
 
 def in_prose(pairs: dict[str, pd.DataFrame]) -> dict[str, str]:
@@ -166,13 +179,20 @@ def curve_table(pairs: pd.DataFrame) -> pd.DataFrame:
             "dose": f"{row['dose']:,.0f}",
             "of all inputs": f"{row['dose_share']:.1%}" if row["dose_share"] > 0.0005 else "",
             "kinks met (median)": f"{row['kinks']:,.0f}",
-            "points against s=0": training_tables.signed(100 * row["difference"]),
+            "points against s=0": with_interval(row["difference"], row["half"]),
+            "as s=0": row["is_0"],
             "single runs": f"{100 * row['least']:+.1f} to {100 * row['most']:+.1f}",
             "at chance": row["stuck"],
             "units that died": f"{row['dead_units']:,.0f}",
         }
         for row in by_width(pairs).to_dict("records")
     )
+
+
+def with_interval(difference: float, half: float) -> str:
+    """A mean difference of accuracies in points, with half of its interval if there is one."""
+    mean = training_tables.signed(100 * difference)
+    return mean if math.isnan(half) else f"{mean} ± {100 * half:.2f}"
 
 
 def geometric(values: Iterable[float]) -> tuple[float, float, float]:
@@ -234,26 +254,4 @@ def zeros_left(evidence: Evidence) -> pd.DataFrame:
                 f"{zeros / n:.1f} [{low / n:.1f}, {high / n:.1f}]" if n else "no run"
             )
         rows.append(row)
-    return pd.DataFrame(rows)
-
-
-def stand_in_table(evidence: Evidence) -> pd.DataFrame:
-    """Runs with real zeros beside the band at their dose: a row a precision, rule and s."""
-    rows = []
-    for rule in REAL_S:
-        found = beside_the_band(evidence, rule)
-        if found.empty:
-            continue
-        for (precision, s), own in found.groupby(["real_precision", "s"]):
-            apart = -own["difference"] - own["at_equal_dose"]
-            banded = own["at_equal_dose"].mean()
-            rows.append(
-                {"rule": rule, "precision": precision, "s": f"{s:g}", "runs": len(own)}
-                | {"real zeros (dose)": f"{own['dose'].mean():,.0f}"}
-                | {"met": f"{own['kinks'].mean():,.0f}"}
-                | {"points against s=0": training_tables.signed(100 * own["difference"].mean())}
-                | {"band at that dose": training_tables.signed(-100 * banded)}
-                | {"apart, by run": ", ".join(training_tables.signed(-100 * a) for a in apart)}
-                | {"units that died": f"{(own['dead_units'] - own['dead_at_0']).mean():,.0f}"}
-            )
     return pd.DataFrame(rows)
