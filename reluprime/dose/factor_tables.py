@@ -93,3 +93,11 @@ def _ratio(a: int, b: int) -> tuple[float, float, float]:
 def _times(middle: float, low: float, high: float) -> str:
     ends: Iterable[str] = (f"{end:.2g}" for end in (low, high))
     return f"{middle:.2g} [{', '.join(ends)}]" if math.isfinite(middle) else ""
+
+
+def in_prose(powers: pd.DataFrame, factors: pd.DataFrame) -> dict[str, str]:
+    """The numbers in the prose about scaling, by name: exponent_s, exponent_rate, harm_WAY."""
+    words = powers.set_index("what is varied")["exponent of the dose that costs a point"]
+    found = {"exponent_s": words.iloc[0], "exponent_rate": words["learning rate"]}
+    harm = factors.set_index("way to train")["harm a kink, × as released"]
+    return found | {f"harm_{name.replace(' ', '_')}": value for name, value in harm.items()}

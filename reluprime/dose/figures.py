@@ -174,7 +174,7 @@ def unit_figure(layers: pd.DataFrame) -> Figure:
     axes[0, 0].set_ylabel("dead units, of 256")
     axes[1, 0].set(ylabel="kinks in the epoch", yscale="log")
     for panel in axes[1]:
-        panel.set_xlabel("epoch")
+        panel.set(xlabel="epoch", xticks=sorted(set(layers["epoch"])))
     if len(layers):
         legend_below(figure, axes.flat, ncols=4)
     return taken_from_pyplot(figure)

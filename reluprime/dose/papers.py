@@ -192,3 +192,15 @@ def precision_table(store: Store) -> pd.DataFrame:
             if single and precision in ("fp16", "bf16")
         ]
     return pd.DataFrame(rows)
+
+
+def in_prose(found: pd.DataFrame) -> dict[str, str]:
+    """The rates in the prose, zeros an input at fp32: published_rate of Fig. 6, our_rate (MLP).
+
+    found: rows of :func:`rates`.
+    """
+    counts = published("paper_zero_calls.csv")
+    last = counts[(counts["epochs"] == counts["epochs"].max()) & (counts["precision"] == 32)]
+    words = {"published_rate": f"{last['cum_zeros'].sum() / last['cum_relu'].sum():.1e}"}
+    ours = found[matches(found, {"architecture": "mlp", "optimizer": "sgd"})]
+    return words | ({"our_rate": f"{ours['rate'].iloc[0]:.1e}"} if len(ours) else {})

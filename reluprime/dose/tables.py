@@ -135,6 +135,28 @@ def _is_0(own: pd.DataFrame) -> str:
     return {HOLDS: "yes", FAILS: "no"}.get(outcome, outcome)
 
 
+def equal_table(pairs: dict[str, pd.DataFrame]) -> pd.DataFrame:
+    """Up to which dose each s does as s=0 under the derivative; a row a network and s."""
+    rows = []
+    for network, own in pairs.items():
+        curve = by_width(own[own["gradient_rule"] == "chain"]).sort_values("dose")
+        for s, at in curve.groupby("s"):
+            other = at[at["is_0"] != "yes"]
+            first = other["dose"].min() if len(other) else math.inf
+            equal = at.loc[at["dose"] < first, "dose"]
+            rows.append(
+                {"network": network, "s": f"{s:g}"}
+                | {"as s=0 up to a dose of": in_words(equal.max()) if len(equal) else "none tried"}
+                | {"not, or open, from": in_words(first) if len(other) else "none tried"}
+                | {"there": _points_at(other.iloc[0]) if len(other) else ""}
+            )
+    return pd.DataFrame(rows)
+
+
+def _points_at(row: pd.Series) -> str:
+    return with_interval(row["difference"], row["half"])
+
+
 def in_prose(pairs: dict[str, pd.DataFrame]) -> dict[str, str]:
     """The numbers in the prose about doses, by name; pairs: of each network, at its own bands.
 

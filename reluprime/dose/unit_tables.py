@@ -89,3 +89,26 @@ def _points(differences: pd.Series) -> str:
 def _after_training(layers: pd.DataFrame, name: str) -> str:
     last = layers[layers["epoch"] == layers["epoch"].max()]
     return ", ".join(f"{mean:.0f}" for mean in last.groupby("layer")[name].mean())
+
+
+def in_prose(evidence: Evidence) -> dict[str, str]:
+    """The numbers in the prose about units, by name.
+
+    kinks_last_CONDITION: kinks of the last epoch, of those of the first, at one band, for s0, s1
+    and norm (batch norm at s=1). dead_in_one: dead units of the last layer after one epoch, at the
+    widest band that is drawn. always_on: of s=-1, in all layers.
+    """
+    released = by_layer(evidence, cells_at("s=1"))
+    norm = by_layer(evidence, cells_at("s=1, batch norm"))
+    up = by_layer(evidence, cells_at("s=-1"))
+    widest = by_layer(evidence, bands(MLP, SHOWN[-1:], (1.0,), "injected"))
+    if any(own.empty for own in (released, norm, up, widest)):
+        return {}
+    ends = {"s0": released[released["s"] == 0], "s1": released[released["s"] == 1]}
+    ends["norm"] = norm[norm["s"] == 1]
+    first = widest[(widest["s"] == 1) & (widest["epoch"] == 1) & (widest["layer"] == 3)]
+    last = up[(up["s"] == -1) & (up["epoch"] == up["epoch"].max())]
+    return {f"kinks_last_{name}": f"{_last_of_first(own):.0%}" for name, own in ends.items()} | {
+        "dead_in_one": f"{first['dead'].mean():.0f}",
+        "always_on": f"{last.groupby('seed')['always_on'].sum().mean():.0f}",
+    }
