@@ -71,7 +71,8 @@ def size(config: TrainingConfig) -> tuple[int, int]:
 def paper_doses(found: pd.DataFrame) -> pd.DataFrame:
     """What the papers' trainings would meet at the rates found: a row a training.
 
-    Columns: training, architecture, optimizer, dose, low, high, a_step, a_unit, units.
+    Columns: training, architecture, optimizer, dose, low, high, a_step, a_unit, units, published
+    (the drop of accuracy at s=1; NaN where no file was released).
     """
     rows = []
     for name, paper in PAPERS.items():
@@ -86,6 +87,7 @@ def paper_doses(found: pd.DataFrame) -> pd.DataFrame:
         rows.append(
             {"training": name, **{n: paper[n] for n in ("architecture", "optimizer")}, **doses}
             | {"a_step": doses["dose"] / steps, "a_unit": doses["dose"] / units, "units": units}
+            | {"published": published_drop(paper["architecture"], paper["optimizer"], 1.0)}
         )
     return pd.DataFrame(rows)
 
@@ -139,10 +141,14 @@ def drop_table(doses: pd.DataFrame, pairs: dict[str, pd.DataFrame]) -> pd.DataFr
             own = own[own["s"] == s]
             rows.append(
                 {"training": row["training"], "s": f"{s:g}", "dose of ours": f"{dose:,.0f}"}
-                | {"published": _published_drop(row["architecture"], row["optimizer"], s)}
+                | {"published": _released(published_drop(row["architecture"], row["optimizer"], s))}
                 | {f"ours, {rule}": _at_dose(own, rule, dose) for rule in GRADIENT_RULES}
             )
     return pd.DataFrame(rows)
+
+
+def _released(drop: float) -> str:
+    return "not released" if math.isnan(drop) else training_tables.signed(100 * drop)
 
 
 def _at_dose(pairs: pd.DataFrame, gradient_rule: str, dose: float) -> str:
@@ -158,14 +164,14 @@ def _at_dose(pairs: pd.DataFrame, gradient_rule: str, dose: float) -> str:
     return f"{training_tables.signed(100 * nearest['difference'])} at {nearest['dose']:,.0f}"
 
 
-def _published_drop(architecture: str, optimizer: str, s: float) -> str:
-    """B21's mean at s less its mean at s=0, in points; "not released" where there is none."""
+def published_drop(architecture: str, optimizer: str, s: float) -> float:
+    """B21's mean at s less its mean at s=0; NaN where there is none."""
     dataset = "mnist" if architecture == "mlp" else "cifar10"
     released = training_tables.published_accuracy(
         network=architecture, optimizer=optimizer, dataset=dataset, batch_norm=False
     )
-    at = released[released["s"] == s]
-    return training_tables.signed(100 * at["difference"].iloc[0]) if len(at) else "not released"
+    at = released.loc[released["s"] == s, "difference"]
+    return float(at.iloc[0]) if len(at) else math.nan
 
 
 def precision_table(store: Store) -> pd.DataFrame:

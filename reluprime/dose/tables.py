@@ -186,8 +186,15 @@ def in_prose(pairs: dict[str, pd.DataFrame]) -> dict[str, str]:
 
 
 def in_words(count: float) -> str:
-    """A count for prose: 1,234 or 92 million."""
+    """A count for prose: 1,234, 92 million or 1.1 billion."""
+    if count >= 1e9:
+        return f"{count / 1e9:.1f} billion"
     return f"{count / 1e6:.0f} million" if count >= 1e6 else f"{count:,.0f}"
+
+
+def _whole(count: float) -> str:
+    """A mean count without a minus sign before 0; empty where nothing was counted."""
+    return "" if math.isnan(count) else f"{round(count):,}"
 
 
 def curve_table(pairs: pd.DataFrame) -> pd.DataFrame:
@@ -205,7 +212,7 @@ def curve_table(pairs: pd.DataFrame) -> pd.DataFrame:
             "as s=0": row["is_0"],
             "single runs": f"{100 * row['least']:+.1f} to {100 * row['most']:+.1f}",
             "at chance": row["stuck"],
-            "units that died": f"{row['dead_units']:,.0f}",
+            "units that died": _whole(row["dead_units"]),
         }
         for row in by_width(pairs).to_dict("records")
     )
@@ -241,7 +248,10 @@ def _dose_words(values: pd.Series, tried: pd.Series) -> str:
 
 
 def threshold_table(pairs: pd.DataFrame, by: list[str]) -> pd.DataFrame:
-    """The dose that costs one point and ten, with intervals over seeds; a row for each of `by`."""
+    """The dose that costs one point and ten, with intervals over seeds; a row for each of `by`.
+
+    A unit is a neuron of the fully connected network.
+    """
     rows = []
     for values, own in pairs.groupby(by, sort=False):
         tried = own.groupby("seed")["dose"].max()
@@ -249,11 +259,12 @@ def threshold_table(pairs: pd.DataFrame, by: list[str]) -> pd.DataFrame:
         mean = geometric(one)[0]
         first = own.iloc[0]
         product = first["lr"] * abs(first["s"]) * mean
-        steps = first["n_batches"] * first["epochs"]
+        steps, units = first["n_batches"] * first["epochs"], sum(first["hidden_sizes"])
         rows.append(
             dict(zip(by, values, strict=True))
             | {"runs": len(own), "dose that costs a point": _dose_words(one, tried)}
             | {"a step": f"{mean / steps:.2g}" if math.isfinite(mean) else ""}
+            | {"a unit": f"{mean / units:.2g}" if math.isfinite(mean) else ""}
             | {"dose that costs ten points": _dose_words(ten, tried)}
             | {"lr × s × dose": f"{product:.2g}" if math.isfinite(product) else ""}
         )

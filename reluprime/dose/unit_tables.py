@@ -3,7 +3,7 @@
 import pandas as pd
 
 from reluprime.dose.experiments import MITIGATIONS, MLP, SEEDS, bands
-from reluprime.dose.runs import kinks_of, pairs, runs
+from reluprime.dose.runs import kinks_of, measured, pairs, runs
 from reluprime.evidence.claim import Cell, Evidence
 from reluprime.evidence.intervals import t_margin
 from reluprime.training.study import fit
@@ -96,19 +96,24 @@ def in_prose(evidence: Evidence) -> dict[str, str]:
 
     kinks_last_CONDITION: kinks of the last epoch, of those of the first, at one band, for s0, s1
     and norm (batch norm at s=1). dead_in_one: dead units of the last layer after one epoch, at the
-    widest band that is drawn. always_on: of s=-1, in all layers.
+    widest band that is drawn; ruined, "2 of 2": of its runs at chance those that have no unit of
+    that layer left. always_on: of s=-1, in all layers.
     """
     released = by_layer(evidence, cells_at("s=1"))
     norm = by_layer(evidence, cells_at("s=1, batch norm"))
     up = by_layer(evidence, cells_at("s=-1"))
-    widest = by_layer(evidence, bands(MLP, SHOWN[-1:], (1.0,), "injected"))
+    cells = bands(MLP, SHOWN[-1:], (1.0,), "injected")
+    widest, ends_of = by_layer(evidence, cells), measured(evidence, cells)
     if any(own.empty for own in (released, norm, up, widest)):
         return {}
     ends = {"s0": released[released["s"] == 0], "s1": released[released["s"] == 1]}
     ends["norm"] = norm[norm["s"] == 1]
     first = widest[(widest["s"] == 1) & (widest["epoch"] == 1) & (widest["layer"] == 3)]
+    ruined = ends_of.loc[ends_of["stuck"], "dead_by_layer"]
+    gone = sum(dead[-1] == MLP.hidden_sizes[-1] for dead in ruined)
     last = up[(up["s"] == -1) & (up["epoch"] == up["epoch"].max())]
     return {f"kinks_last_{name}": f"{_last_of_first(own):.0%}" for name, own in ends.items()} | {
         "dead_in_one": f"{first['dead'].mean():.0f}",
+        "ruined": f"{gone} of {len(ruined)}",
         "always_on": f"{last.groupby('seed')['always_on'].sum().mean():.0f}",
     }
