@@ -67,7 +67,7 @@ def two_factors(evidence: Evidence, mitigated: pd.DataFrame) -> pd.DataFrame:
     doses = {name: thresholds(mitigated[of == name], POINT) for name in zeros}
     rows = []
     for name in MITIGATIONS:
-        kinks = _ratio(zeros[name], zeros[RELEASED])
+        kinks = ratio(zeros[name], zeros[RELEASED])
         harm = geometric((doses[RELEASED] / doses[name]).dropna())
         rows.append(
             {"way to train": name, **table.loc[name].to_dict()}
@@ -82,7 +82,7 @@ def _zeros(evidence: Evidence, changes: dict) -> int:
     return int(training_tables.runs(evidence.table(fit, configs))["exact_zeros"].sum())
 
 
-def _ratio(a: int, b: int) -> tuple[float, float, float]:
+def ratio(a: int, b: int) -> tuple[float, float, float]:
     """Of two Poisson counts of as many runs, with its 95 % interval, given their sum."""
     if not a + b:
         return (math.nan,) * 3

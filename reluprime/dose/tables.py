@@ -62,6 +62,12 @@ def one_change(evidence: Evidence, changes: dict[str, dict]) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
+def mitigated(evidence: Evidence) -> pd.DataFrame:
+    """:func:`one_change` of each way to train that may mitigate, at s=1 under the constant."""
+    found = one_change(evidence, MITIGATIONS)
+    return found[(found["gradient_rule"] == "injected") & (found["s"] == 1)]
+
+
 def _split(changes: dict):
     """-> the network, and what differs only where there is a band."""
     band = {name: value for name, value in changes.items() if name == "kink_layer"}
