@@ -26,9 +26,7 @@ NONE = Evidence([])
 
 @functools.cache
 def evidence(name="mitigated"):
-    cells = {
-        c.config.model_dump_json(): c for claim in dose_claims.SENTENCES for c in claim.cells()
-    }
+    cells = {c.config.model_dump_json(): c for claim in dose_claims.CLAIMS for c in claim.cells()}
     return made_up.evidence(EXAMPLES[name], cells.values())
 
 
@@ -251,14 +249,16 @@ def test_real_zeros_of_convolutional_networks_stand_before_the_bands():
     cells += [c for n in ("vgg11", "resnet18") for c in experiments.GRIDS[n]("injected")]
     table = real_tables.convolutional_table(made_up.evidence(real, cells))
     vgg = table[table["network"] == "vgg11"].set_index("kinks")
-    assert vgg.loc["real zeros", "dose"] == "40"
-    assert vgg.loc["real zeros", "runs"] == 5  # one of each seed, whichever of the two configs
-    assert vgg.loc["real zeros", "bands at that dose"] == "none that small"
-    assert vgg.loc["real zeros", "points lost a kink"] == "0.01"
-    assert vgg.loc["real zeros", "in the layer with most"] == "75% in activation 2"
+    assert vgg.loc["real zeros, 6 epochs", "dose"] == "40"
+    assert vgg.loc["real zeros, 6 epochs", "runs"] == 5
+    assert vgg.loc["real zeros, 6 epochs", "bands at that dose"] == "none that small"
+    assert vgg.loc["real zeros, 6 epochs", "points lost a kink"] == "0.01"
+    assert vgg.loc["real zeros, 6 epochs", "in the layer with most"] == "75% in activation 2"
     assert vgg.loc["band of 1e-08", "exact zeros among them"] == "50%"
+    words = real_tables.in_prose(vgg.reset_index())
+    assert words == {"real_a_kink": "0.01", "band_a_kink": "0.01", "real_runs": "5"}
     resnet = table[table["network"] == "resnet18"].set_index("kinks")
-    assert -0.7 < float(resnet.loc["real zeros", "bands at that dose"]) < -0.3
+    assert -0.7 < float(resnet.loc["real zeros, 5 epochs", "bands at that dose"]) < -0.3
 
 
 # ---- the papers' doses ----
