@@ -148,3 +148,34 @@ def fashion_grid() -> list[Cell]:
         *bands(FASHION, (1e-7, 1e-6), (1.0,), "injected", range(3)),
         *bands(FASHION, (1e-4, 1e-2), (1.0,), "chain", range(3)),
     ]
+
+
+# On both sides of the paper's dose (`claims.by_dose`): a width within it and one beyond.
+BATCH_NORM, ADAM, DROPOUT = (
+    MLP.replace(**MITIGATIONS[name]) for name in ("batch norm", "Adam", "dropout")
+)
+SIDES = {MLP: (1e-8, 1e-6), BATCH_NORM: (3e-9, 3e-7), ADAM: (1e-8, 1e-6), DROPOUT: (1e-8, 1e-6)}
+DROPOUT_S = (1.0, 50.0)
+
+
+def both_sides(
+    networks: Iterable[TrainingConfig], s_values: Sequence[float], gradient_rule: str
+) -> list[Cell]:
+    """Fully connected networks on both sides; under the derivative, beyond the dose alone."""
+    sides = slice(1, None) if gradient_rule == "chain" else slice(None)
+    return [
+        cell
+        for own in networks
+        for cell in bands(own, SIDES[own][sides], s_values, gradient_rule) + plain(own)
+    ]
+
+
+def at_one(base: TrainingConfig, gradient_rule: str) -> list[Cell]:
+    """VGG11 or ResNet-18 at s=1: what `vgg_grid` and `resnet_grid` have of it up to 1 %."""
+    widths = {
+        ("vgg11", "injected"): (1e-8, 1e-7, 1e-6),
+        ("resnet18", "injected"): (1e-9, 1e-8, 1e-7),
+    }
+    wide = (1e-4, 3e-3, 1e-2)
+    own = widths.get((base.architecture, gradient_rule), wide)
+    return bands(base, own, (1.0,), gradient_rule) + plain(base)

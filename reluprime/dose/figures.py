@@ -7,8 +7,16 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullLocator
 
+from reluprime.dose import papers
+from reluprime.dose.experiments import NETWORKS
 from reluprime.dose.tables import RELEASED, by_width
-from reluprime.evidence.style import PUBLISHED, RULE_COLOURS, RULE_MARKERS, taken_from_pyplot
+from reluprime.evidence.style import (
+    PUBLISHED,
+    RULE_COLOURS,
+    RULE_MARKERS,
+    legend_below,
+    taken_from_pyplot,
+)
 
 NAMES = {"mlp": "MLP 3x256, MNIST", "vgg11": "VGG11, CIFAR-10", "resnet18": "ResNet-18, CIFAR-10"}
 GREYS = ("#222222", "#777777", "#aaaaaa")
@@ -146,8 +154,36 @@ def dead_figure(pairs: pd.DataFrame) -> Figure:
     return taken_from_pyplot(figure)
 
 
+def unit_figure(layers: pd.DataFrame) -> Figure:
+    """Dead units after each epoch, and kinks met in it, by layer; layers: `unit_tables.by_layer`.
+
+    A shade a band. Grey: the runs at s=0 with the same bands.
+    """
+    size = {"figsize": (7, 4.6), "sharex": True, "sharey": "row"}
+    figure, axes = plt.subplots(2, 3, **size)
+    shades = plt.get_cmap("Oranges")(np.linspace(0.4, 0.9, 3))
+    means = layers.groupby(["kink_width", "s", "layer", "epoch"])[["kinks", "dead"]].mean()
+    widths = sorted(set(layers["kink_width"]))
+    for (width, s, layer), own in means.groupby(level=[0, 1, 2]):
+        epochs = own.index.get_level_values("epoch")
+        shade = shades[widths.index(width)] if s else "#999999"
+        dose = means.loc[(width, 0.0), "kinks"].groupby("layer").sum().sum()
+        label = f"dose {dose:,.0f}" if s else "s=0"
+        for panel, name in zip(axes[:, layer - 1], ("dead", "kinks"), strict=True):
+            panel.plot(epochs, own[name], "-" if s else "--", marker=".", color=shade, label=label)
+    for layer, panel in enumerate(axes[0], start=1):
+        panel.set_title(f"layer {layer}")
+    axes[0, 0].set_ylabel("dead units, of 256")
+    axes[1, 0].set(ylabel="kinks in the epoch", yscale="log")
+    for panel in axes[1]:
+        panel.set(xlabel="epoch", xticks=sorted(set(layers["epoch"])))
+    if len(layers):
+        legend_below(figure, axes.flat, ncols=4)
+    return taken_from_pyplot(figure)
+
+
 def mitigation_figure(pairs: pd.DataFrame) -> Figure:
-    """What the constant costs at s=1 over the dose, a line a way to train."""
+    """What the constant costs at s=1 over the dose, a line a way to train; gains are not drawn."""
     figure, axes = plt.subplots(figsize=(7, 4))
     names = list(dict.fromkeys(pairs["condition"]))
     styles = ("-", "--", "-.", ":")
@@ -156,47 +192,57 @@ def mitigation_figure(pairs: pd.DataFrame) -> Figure:
         curve = by_width(own[own["gradient_rule"] == "injected"])
         if curve.empty:
             continue
-        curve = curve[curve["dose"] > 0].sort_values("dose")
+        curve = curve[(curve["dose"] > 0) & (curve["difference"] < 0)].sort_values("dose")
         first = name == RELEASED
         axes.plot(
             curve["dose"],
-            100 * curve["difference"],
+            -100 * curve["difference"],
             styles[index % len(styles)],
             marker="X" if first else ".",
             color=RULE_COLOURS["injected"] if first else GREYS[(index - 1) // 2 % len(GREYS)],
             label=name,
         )
-    axes.axhline(0, color=PUBLISHED, linewidth=0.8)
+    axes.axhline(1, color=PUBLISHED, linewidth=0.8)
     _log_doses(axes)
-    axes.set_ylabel("points against s=0")
+    axes.set(yscale="log", ylabel="points lost against s=0")
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda points, _: f"{points:g}"))
     if axes.lines[:-1]:
-        axes.legend(loc="lower left", ncols=2)
+        axes.legend(loc="upper left", ncols=2)
     return taken_from_pyplot(figure)
 
 
-def paper_figure(pairs: pd.DataFrame, doses: pd.DataFrame, units: int) -> Figure:
-    """The curve at s=1 by kinks a unit, and where the papers' trainings stand on that axis.
+def paper_figure(by_network: dict[str, pd.DataFrame], doses: pd.DataFrame) -> Figure:
+    """Our curves at s=1 by kinks a unit, a panel a network, and the doses of the papers' trainings.
 
-    units: of the network that `pairs` are of. doses: rows of `papers.paper_doses`.
+    by_network: rows of `runs.pairs`. doses: of `papers.paper_doses`, with the drop that was
+    published at s=1 (NaN where none was), which is a cross.
     """
-    figure, axes = plt.subplots(figsize=(7, 3.8))
-    for rule, label in (("chain", "derivative"), ("injected", "constant")):
-        own = pairs[(pairs["gradient_rule"] == rule) & (pairs["s"] == 1)]
-        if len(own):
-            curve = by_width(own)
-            _line(axes, curve.assign(dose=curve["dose"] / units), rule, label)
-    for index, row in enumerate(doses.to_dict("records")):
-        low, high = row["low"] / row["units"], row["high"] / row["units"]
-        axes.axvspan(max(low, 1e-5), high, color="#777777", alpha=0.25)
-        axes.text(
-            row["a_unit"],
-            0.04 + 0.09 * index,
-            row["training"],
-            transform=axes.get_xaxis_transform(),
-            fontsize=8,
-        )
-    axes.axhline(0, color=PUBLISHED, linewidth=0.8)
-    _log_doses(axes, "dose: kinks a unit")
-    axes.margins(x=0.12)
-    axes.set_ylabel("points against s=0")
+    shown = {name: pairs for name, pairs in by_network.items() if len(pairs)} or {
+        "mlp": by_network["mlp"]
+    }
+    size = {"figsize": (7, 2.7 * len(shown)), "squeeze": False, "sharex": True, "sharey": True}
+    figure, axes = plt.subplots(len(shown), 1, **size)
+    for panel, (name, pairs) in zip(axes.flat, shown.items(), strict=True):
+        _, units = papers.size(NETWORKS[name][0])
+        for rule, label in (("chain", "derivative"), ("injected", "constant")):
+            own = pairs[(pairs["gradient_rule"] == rule) & (pairs["s"] == 1)]
+            if len(own):
+                curve = by_width(own)
+                _line(panel, curve.assign(dose=curve["dose"] / units), rule, label)
+        panel.axhline(0, color=PUBLISHED, linewidth=0.8)
+        _log_doses(panel, "dose: kinks a unit")
+        panel.margins(x=0.12)
+        panel.set(title=NAMES[name], ylabel="points against s=0")
+        if panel is not axes.flat[-1]:
+            panel.set_xlabel("")
+        for height, row in enumerate(doses[doses["architecture"] == name].to_dict("records")):
+            _paper(panel, row, 0.06 + 0.12 * height)
     return taken_from_pyplot(figure)
+
+
+def _paper(axes: Axes, row: dict, height: float) -> None:
+    low, high = row["low"] / row["units"], row["high"] / row["units"]
+    axes.axvspan(low, high, color="#777777", alpha=0.25)
+    axes.plot(row["a_unit"], 100 * row["published"], "x", color=PUBLISHED, markersize=9)
+    place = {"transform": axes.get_xaxis_transform(), "fontsize": 8, "ha": "right"}
+    axes.text(0.9 * low, height, row["training"], **place)

@@ -9,11 +9,11 @@ import torch
 from reluprime.dose.experiments import NETWORKS
 from reluprime.dose.thresholds import loss_at
 from reluprime.evidence.finding import matches
-from reluprime.evidence.intervals import poisson_interval
+from reluprime.evidence.intervals import clopper_pearson, poisson_interval
 from reluprime.instruments import models
 from reluprime.instruments.activations import GRADIENT_RULES, ReLU
 from reluprime.instruments.watch import UnitRanges, relu_calls
-from reluprime.records import Store, table
+from reluprime.records import Store, published, table
 from reluprime.training import tables as training_tables
 from reluprime.training.config import TrainingConfig
 from reluprime.training.study import fit
@@ -71,7 +71,8 @@ def size(config: TrainingConfig) -> tuple[int, int]:
 def paper_doses(found: pd.DataFrame) -> pd.DataFrame:
     """What the papers' trainings would meet at the rates found: a row a training.
 
-    Columns: training, architecture, optimizer, dose, low, high, a_step, a_unit, units.
+    Columns: training, architecture, optimizer, dose, low, high, a_step, a_unit, units, published
+    (the drop of accuracy at s=1; NaN where no file was released).
     """
     rows = []
     for name, paper in PAPERS.items():
@@ -86,6 +87,7 @@ def paper_doses(found: pd.DataFrame) -> pd.DataFrame:
         rows.append(
             {"training": name, **{n: paper[n] for n in ("architecture", "optimizer")}, **doses}
             | {"a_step": doses["dose"] / steps, "a_unit": doses["dose"] / units, "units": units}
+            | {"published": published_drop(paper["architecture"], paper["optimizer"], 1.0)}
         )
     return pd.DataFrame(rows)
 
@@ -93,50 +95,118 @@ def paper_doses(found: pd.DataFrame) -> pd.DataFrame:
 _BOUNDS = {"dose": "rate", "low": "low", "high": "high"}
 
 
-def paper_table(
-    doses: pd.DataFrame, found: pd.DataFrame, pairs: dict[str, pd.DataFrame]
-) -> pd.DataFrame:
-    """The papers' doses in words, with the published drop at s=1 and the band's at that dose.
+def half_precision_factor() -> tuple[float, float]:
+    """How many times the zeros of fp32 those of fp16 are in B21's Fig. 6, and at most (95 %)."""
+    counts = published("paper_zero_calls.csv")
+    last = counts[counts["epochs"] == counts["epochs"].max()]
+    half, single = (int(last.loc[last["precision"] == n, "cum_zeros"].sum()) for n in (16, 32))
+    _, high = clopper_pearson(half, half + single)  # two Poisson counts, given their sum
+    return half / single, high / (1 - high)
 
-    found: rows of :func:`rates`. pairs: by network; the curves of our smaller one at s=1, under
-    both rules, are read at the same number of kinks a unit, and nothing is extrapolated.
-    """
+
+def paper_table(doses: pd.DataFrame, found: pd.DataFrame) -> pd.DataFrame:
+    """The papers' doses in words; found: rows of :func:`rates`."""
     rows = []
     for row in doses.to_dict("records"):
         at = matches(found, {n: row[n] for n in ("architecture", "optimizer")})
         rate = found[at].iloc[0]
-        ours = pairs[row["architecture"]]
-        dose = row["a_unit"] * size(NETWORKS[row["architecture"]][0])[1]
         rows.append(
             {"training": row["training"], "zeros counted": f"{rate['zeros']:,.0f}"}
             | {"runs": rate["runs"], "inputs of ReLUs": f"{rate['calls']:.1e}"}
             | {"dose": f"{row['dose']:,.0f} [{row['low']:,.0f}, {row['high']:,.0f}]"}
             | {"a step": f"{row['a_step']:.2g}", "a unit": f"{row['a_unit']:.2g}"}
-            | {"published at s=1": _published_drop(row["architecture"], row["optimizer"])}
-            | {f"ours, {rule}": _at_dose(ours, rule, dose) for rule in GRADIENT_RULES}
         )
     return pd.DataFrame(rows)
 
 
+# The values of s at which a network of ours has curves; with Adam it has none.
+COMPARED = {
+    "MLP 3x2048, MNIST, SGD": (1.0, 10.0, 50.0),
+    "VGG11, CIFAR-10, SGD": (0.1, 1.0),
+    "ResNet-18, CIFAR-10, SGD": (1.0,),
+}
+
+
+def drop_table(doses: pd.DataFrame, pairs: dict[str, pd.DataFrame]) -> pd.DataFrame:
+    """The published drops, and what our smaller network loses at as many kinks a unit.
+
+    pairs: by network. A row a training and s; nothing is extrapolated.
+    """
+    rows = []
+    for row in doses[doses["training"].isin(COMPARED)].to_dict("records"):
+        base, _ = NETWORKS[row["architecture"]]
+        dose = row["a_unit"] * size(base)[1]
+        for s in COMPARED[row["training"]]:
+            own = pairs[row["architecture"]]
+            own = own[own["s"] == s]
+            rows.append(
+                {"training": row["training"], "s": f"{s:g}", "dose of ours": f"{dose:,.0f}"}
+                | {"published": _released(published_drop(row["architecture"], row["optimizer"], s))}
+                | {f"ours, {rule}": _at_dose(own, rule, dose) for rule in GRADIENT_RULES}
+            )
+    return pd.DataFrame(rows)
+
+
+def _released(drop: float) -> str:
+    return "not released" if math.isnan(drop) else training_tables.signed(100 * drop)
+
+
 def _at_dose(pairs: pd.DataFrame, gradient_rule: str, dose: float) -> str:
-    """The points that s=1 costs at a dose; below the smallest that was tried, what that costs."""
-    own = pairs[(pairs["gradient_rule"] == gradient_rule) & (pairs["s"] == 1)]
+    """The points that runs at one s cost at a dose; outside those tried, what the nearest costs."""
+    own = pairs[pairs["gradient_rule"] == gradient_rule]
     lost = loss_at(own["dose"], -own["difference"], dose)
     if not math.isnan(lost):
         return training_tables.signed(-100 * lost)
-    least = own[own["kink_width"] == own["kink_width"].min()]
-    if not len(own) or least["dose"].mean() < dose:
+    if own.empty:
         return "not tried"
-    return (
-        f"{training_tables.signed(100 * least['difference'].mean())} at {least['dose'].mean():,.0f}"
-    )
+    means = own.groupby("kink_width")[["dose", "difference"]].mean().sort_values("dose")
+    nearest = means.iloc[0 if means["dose"].iloc[0] > dose else -1]
+    return f"{training_tables.signed(100 * nearest['difference'])} at {nearest['dose']:,.0f}"
 
 
-def _published_drop(architecture: str, optimizer: str) -> str:
-    """B21's mean at s=1 less its mean at s=0, in points; "not released" where there is none."""
+def published_drop(architecture: str, optimizer: str, s: float) -> float:
+    """B21's mean at s less its mean at s=0; NaN where there is none."""
     dataset = "mnist" if architecture == "mlp" else "cifar10"
-    published = training_tables.published_accuracy(
+    released = training_tables.published_accuracy(
         network=architecture, optimizer=optimizer, dataset=dataset, batch_norm=False
     )
-    at = published[published["s"] == 1]
-    return training_tables.signed(100 * at["difference"].iloc[0]) if len(at) else "not released"
+    at = released.loc[released["s"] == s, "difference"]
+    return float(at.iloc[0]) if len(at) else math.nan
+
+
+def precision_table(store: Store) -> pd.DataFrame:
+    """How many times the zeros of fp32 a lower precision meets: B21's Fig. 6, and our trainings.
+
+    Ours: runs at s=0 that differ in precision and arithmetic alone, with SGD on MNIST.
+    """
+    ratio, high = half_precision_factor()
+    rows = [
+        {"precision": "fp16", "networks": "B21's Fig. 6, published", "arithmetic": "a GPU's"}
+        | {"zeros, × those of fp32": f"{ratio:,.1f} [{ratio**2 / high:,.1f}, {high:,.1f}]"}
+    ]
+    runs = training_tables.runs(table(fit, store))
+    plain = {"s": 0, "architecture": "mlp", "optimizer": "sgd", "batch_norm": False, "dropout": 0}
+    runs = runs[matches(runs, plain | {"kink_width": 0, "dataset": "mnist", "lr": 0.01})]
+    runs = runs[matches(runs, {"batch_size": 128, "clip_norm": None, "weight_decay": 5e-4})]
+    for (sizes, epochs), own in runs.groupby([runs["hidden_sizes"].map(tuple), "epochs"]):
+        means = own.groupby(["precision", "arithmetic"])["exact_zeros"].mean()
+        single = means.get(("fp32", "native"), 0.0)
+        rows += [
+            {"precision": precision, "networks": f"{'-'.join(map(str, sizes))}, {epochs} epochs"}
+            | {"arithmetic": arithmetic, "zeros, × those of fp32": f"{mean / single:,.1f}"}
+            for (precision, arithmetic), mean in means.items()
+            if single and precision in ("fp16", "bf16")
+        ]
+    return pd.DataFrame(rows)
+
+
+def in_prose(found: pd.DataFrame) -> dict[str, str]:
+    """The rates in the prose, zeros an input at fp32: published_rate of Fig. 6, our_rate (MLP).
+
+    found: rows of :func:`rates`.
+    """
+    counts = published("paper_zero_calls.csv")
+    last = counts[(counts["epochs"] == counts["epochs"].max()) & (counts["precision"] == 32)]
+    words = {"published_rate": f"{last['cum_zeros'].sum() / last['cum_relu'].sum():.1e}"}
+    ours = found[matches(found, {"architecture": "mlp", "optimizer": "sgd"})]
+    return words | ({"our_rate": f"{ours['rate'].iloc[0]:.1e}"} if len(ours) else {})

@@ -40,9 +40,14 @@ def runs(cells: pd.DataFrame) -> pd.DataFrame:
 _OWN = ["kinks", "kinks_by_epoch", "dead_units", "always_on_units", "dead_by_layer"]
 
 
+def kinks_of(row: dict) -> dict[str, list[list[int]]]:
+    """The kinks of a record's row, by layer, network and epoch; exact zeros without a band."""
+    return row["kinks"] if isinstance(row.get("kinks"), dict) else row["exact_zeros"]
+
+
 def _own(row: dict) -> dict:
-    met = row["kinks"] if isinstance(row.get("kinks"), dict) else row["exact_zeros"]
-    by_epoch = tuple(sum(layer) for layer in zip(*(n[0] for n in met.values()), strict=True))
+    met = kinks_of(row).values()
+    by_epoch = tuple(sum(layer) for layer in zip(*(n[0] for n in met), strict=True))
     dead, on = (_after_last_epoch(row.get(name)) for name in ("dead_units", "always_on_units"))
     return {
         "kinks": sum(by_epoch),
@@ -62,9 +67,10 @@ def pairs(table: pd.DataFrame) -> pd.DataFrame:
 
     Columns of :func:`runs`, and: dose (kinks of the reference), dose_a_step, dose_share (of the
     inputs of all ReLUs), difference (of counts_as to the reference), reference (its counts_as),
-    dead_at_0 (its dead units).
+    dead_at_0 (its dead units), real_dose (its exact zeros, which a band holds too).
     """
     names = {"kinks": "dose", "counts_as": "reference", "dead_units": "dead_at_0"}
+    names |= {"exact_zeros": "real_dose"}
     zero = table[table["s"] == 0].rename(columns=names)
     calls = zero["relu_calls"], zero["epochs_done"] * zero["n_batches"]
     zero = zero.assign(dose_share=zero["dose"] / calls[0], dose_a_step=zero["dose"] / calls[1])

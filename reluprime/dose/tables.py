@@ -7,14 +7,13 @@ import numpy as np
 import pandas as pd
 
 from reluprime.dose.claims import CLAIMS
+from reluprime.dose.claims.derivative import same_or_not
 from reluprime.dose.claims.shared import SHARE
-from reluprime.dose.claims.stand_in import beside_the_band
 from reluprime.dose.experiments import (
     GRIDS,
     MITIGATIONS,
     MLP,
     NETWORKS,
-    REAL_S,
     SEEDS,
     mitigation_grid,
     variant_grid,
@@ -22,6 +21,7 @@ from reluprime.dose.experiments import (
 from reluprime.dose.runs import band_alone, measured, rows_of
 from reluprime.dose.thresholds import POINT, TEN_POINTS, thresholds
 from reluprime.evidence.claim import Cell, Evidence
+from reluprime.evidence.finding import FAILS, HOLDS
 from reluprime.evidence.intervals import poisson_interval, t_margin
 from reluprime.records import Store, study_name
 from reluprime.training import tables as training_tables
@@ -60,6 +60,12 @@ def one_change(evidence: Evidence, changes: dict[str, dict]) -> pd.DataFrame:
         rows = rows_of(table, network, **band)
         parts.append(rows.assign(condition=name))
     return pd.concat(parts, ignore_index=True)
+
+
+def mitigated(evidence: Evidence) -> pd.DataFrame:
+    """:func:`one_change` of each way to train that may mitigate, at s=1 under the constant."""
+    found = one_change(evidence, MITIGATIONS)
+    return found[(found["gradient_rule"] == "injected") & (found["s"] == 1)]
 
 
 def _split(changes: dict):
@@ -102,8 +108,10 @@ def band_table(evidence: Evidence) -> pd.DataFrame:
 def by_width(pairs: pd.DataFrame) -> pd.DataFrame:
     """A row a rule, s and width of the band.
 
-    Columns: dose (mean), kinks (met, median), runs, difference (mean), least, most (of the runs),
-    dead_units (mean, less those at s=0), stuck (runs at chance or diverged).
+    Columns: dose (mean), kinks (met, median), runs, difference (mean), half (of its 95 %
+    t-interval; NaN for one run), is_0 (whether s does as s=0, by the tests of the registered
+    sentences; none for fewer than five runs), least, most (of the runs), dead_units (mean, less
+    those at s=0), stuck (runs at chance or diverged).
     """
     rows = []
     for (rule, s, width), own in pairs.groupby(["gradient_rule", "s", "kink_width"]):
@@ -112,6 +120,8 @@ def by_width(pairs: pd.DataFrame) -> pd.DataFrame:
             | {"dose": own["dose"].mean(), "kinks": own["kinks"].median()}
             | {"dose_share": own["dose_share"].mean()}
             | {"difference": own["difference"].mean(), "stuck": int(own["stuck"].sum())}
+            | {"half": t_margin(own["difference"].to_numpy()) if len(own) > 1 else math.nan}
+            | {"is_0": _is_0(own)}
             | {"least": own["difference"].min(), "most": own["difference"].max()}
             | {"dead_units": (own["dead_units"] - own["dead_at_0"]).mean()}
         )
@@ -119,7 +129,38 @@ def by_width(pairs: pd.DataFrame) -> pd.DataFrame:
 
 
 _CURVE = ["gradient_rule", "s", "kink_width", "runs", "dose", "kinks", "dose_share"]
-_CURVE += ["difference", "stuck", "least", "most", "dead_units"]
+_CURVE += ["difference", "half", "is_0", "stuck", "least", "most", "dead_units"]
+
+
+def _is_0(own: pd.DataFrame) -> str:
+    """Of the runs of one s and band, by seed."""
+    if len(own) < len(SEEDS):
+        return ""
+    _, margin = NETWORKS[own["architecture"].iloc[0]]
+    outcome = same_or_not(own.sort_values("seed")["difference"].to_numpy(), margin)
+    return {HOLDS: "yes", FAILS: "no"}.get(outcome, outcome)
+
+
+def equal_table(pairs: dict[str, pd.DataFrame]) -> pd.DataFrame:
+    """Up to which dose each s does as s=0 under the derivative; a row a network and s."""
+    rows = []
+    for network, own in pairs.items():
+        curve = by_width(own[own["gradient_rule"] == "chain"]).sort_values("dose")
+        for s, at in curve.groupby("s"):
+            other = at[at["is_0"] != "yes"]
+            first = other["dose"].min() if len(other) else math.inf
+            equal = at.loc[at["dose"] < first, "dose"]
+            rows.append(
+                {"network": network, "s": f"{s:g}"}
+                | {"as s=0 up to a dose of": in_words(equal.max()) if len(equal) else "none tried"}
+                | {"not, or open, from": in_words(first) if len(other) else "none tried"}
+                | {"there": _points_at(other.iloc[0]) if len(other) else ""}
+            )
+    return pd.DataFrame(rows)
+
+
+def _points_at(row: pd.Series) -> str:
+    return with_interval(row["difference"], row["half"])
 
 
 def in_prose(pairs: dict[str, pd.DataFrame]) -> dict[str, str]:
@@ -151,8 +192,15 @@ def in_prose(pairs: dict[str, pd.DataFrame]) -> dict[str, str]:
 
 
 def in_words(count: float) -> str:
-    """A count for prose: 1,234 or 92 million."""
+    """A count for prose: 1,234, 92 million or 1.1 billion."""
+    if count >= 1e9:
+        return f"{count / 1e9:.1f} billion"
     return f"{count / 1e6:.0f} million" if count >= 1e6 else f"{count:,.0f}"
+
+
+def _whole(count: float) -> str:
+    """A mean count without a minus sign before 0; empty where nothing was counted."""
+    return "" if math.isnan(count) else f"{round(count):,}"
 
 
 def curve_table(pairs: pd.DataFrame) -> pd.DataFrame:
@@ -166,13 +214,20 @@ def curve_table(pairs: pd.DataFrame) -> pd.DataFrame:
             "dose": f"{row['dose']:,.0f}",
             "of all inputs": f"{row['dose_share']:.1%}" if row["dose_share"] > 0.0005 else "",
             "kinks met (median)": f"{row['kinks']:,.0f}",
-            "points against s=0": training_tables.signed(100 * row["difference"]),
+            "points against s=0": with_interval(row["difference"], row["half"]),
+            "as s=0": row["is_0"],
             "single runs": f"{100 * row['least']:+.1f} to {100 * row['most']:+.1f}",
             "at chance": row["stuck"],
-            "units that died": f"{row['dead_units']:,.0f}",
+            "units that died": _whole(row["dead_units"]),
         }
         for row in by_width(pairs).to_dict("records")
     )
+
+
+def with_interval(difference: float, half: float) -> str:
+    """A mean difference of accuracies in points, with half of its interval if there is one."""
+    mean = training_tables.signed(100 * difference)
+    return mean if math.isnan(half) else f"{mean} ± {100 * half:.2f}"
 
 
 def geometric(values: Iterable[float]) -> tuple[float, float, float]:
@@ -199,7 +254,10 @@ def _dose_words(values: pd.Series, tried: pd.Series) -> str:
 
 
 def threshold_table(pairs: pd.DataFrame, by: list[str]) -> pd.DataFrame:
-    """The dose that costs one point and ten, with intervals over seeds; a row for each of `by`."""
+    """The dose that costs one point and ten, with intervals over seeds; a row for each of `by`.
+
+    A unit is a neuron of the fully connected network.
+    """
     rows = []
     for values, own in pairs.groupby(by, sort=False):
         tried = own.groupby("seed")["dose"].max()
@@ -207,11 +265,12 @@ def threshold_table(pairs: pd.DataFrame, by: list[str]) -> pd.DataFrame:
         mean = geometric(one)[0]
         first = own.iloc[0]
         product = first["lr"] * abs(first["s"]) * mean
-        steps = first["n_batches"] * first["epochs"]
+        steps, units = first["n_batches"] * first["epochs"], sum(first["hidden_sizes"])
         rows.append(
             dict(zip(by, values, strict=True))
             | {"runs": len(own), "dose that costs a point": _dose_words(one, tried)}
             | {"a step": f"{mean / steps:.2g}" if math.isfinite(mean) else ""}
+            | {"a unit": f"{mean / units:.2g}" if math.isfinite(mean) else ""}
             | {"dose that costs ten points": _dose_words(ten, tried)}
             | {"lr × s × dose": f"{product:.2g}" if math.isfinite(product) else ""}
         )
@@ -234,26 +293,4 @@ def zeros_left(evidence: Evidence) -> pd.DataFrame:
                 f"{zeros / n:.1f} [{low / n:.1f}, {high / n:.1f}]" if n else "no run"
             )
         rows.append(row)
-    return pd.DataFrame(rows)
-
-
-def stand_in_table(evidence: Evidence) -> pd.DataFrame:
-    """Runs with real zeros beside the band at their dose: a row a precision, rule and s."""
-    rows = []
-    for rule in REAL_S:
-        found = beside_the_band(evidence, rule)
-        if found.empty:
-            continue
-        for (precision, s), own in found.groupby(["real_precision", "s"]):
-            apart = -own["difference"] - own["at_equal_dose"]
-            banded = own["at_equal_dose"].mean()
-            rows.append(
-                {"rule": rule, "precision": precision, "s": f"{s:g}", "runs": len(own)}
-                | {"real zeros (dose)": f"{own['dose'].mean():,.0f}"}
-                | {"met": f"{own['kinks'].mean():,.0f}"}
-                | {"points against s=0": training_tables.signed(100 * own["difference"].mean())}
-                | {"band at that dose": training_tables.signed(-100 * banded)}
-                | {"apart, by run": ", ".join(training_tables.signed(-100 * a) for a in apart)}
-                | {"units that died": f"{(own['dead_units'] - own['dead_at_0']).mean():,.0f}"}
-            )
     return pd.DataFrame(rows)

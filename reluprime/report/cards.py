@@ -73,6 +73,7 @@ def _card(claim: Claim, row: dict) -> str:
         "published": "" if claim.source == OURS else html.escape(claim.published),
         "source": html.escape(claim.source),
         "found": "<br>".join(_outcome(cell, claim) for cell in row["by"]),
+        "by dose": _at_dose(claim, row.get("by_dose")),
         "rule": html.escape(claim.rule),
         "on the papers' own data": html.escape(_on_published(claim)),
         "scale": html.escape(claim.scale + (f"; on {row['made_on']}" if row["made_on"] else "")),
@@ -83,6 +84,15 @@ def _card(claim: Claim, row: dict) -> str:
     words = f"<strong>{claim.id}</strong> {html.escape(claim.statement)}"
     summary = f"<summary>{words} {_heading_badges(claim, row)}</summary>"
     return f'<details class="claim" id="{claim.id.lower()}">{summary}<dl>{details}</dl></details>'
+
+
+def _at_dose(claim: Claim, row: dict | None) -> str:
+    """What the sentence gives that asks for the claim at the paper's own dose of kinks."""
+    if row is None:
+        return ""
+    link = f'<a href="14_how_many_kinks.html#{row["id"].lower()}">{row["id"]}</a>'
+    found = [_outcome(cell, claim) for cell in row["by"]]
+    return "<br>".join([f"{badge(row['verdict'])} {link}", *found])
 
 
 def _heading_badges(claim: Claim, row: dict) -> str:

@@ -34,6 +34,7 @@ CLAIMS = tuple(sorted((c for module in _MODULES for c in module.CLAIMS), key=_pl
 BY_ID = {claim.id: claim for claim in CLAIMS}
 # Sentences of ours: registered and computed alike, in no scorecard.
 OURS = (*volume_claims.OURS, *dose_claims.CLAIMS)
+_BY_DOSE = {claim.id for claim in dose_claims.BY_DOSE.values()}
 # Registered rules that no claim has any more, by claim and arithmetic, and why.
 _ONLY_EPILOGUE = "the sentence is about `epilogue` alone; in this arithmetic it could not fail"
 WITHDRAWN = {("A1", arithmetic): _ONLY_EPILOGUE for arithmetic in ("native", "separate")}
@@ -47,12 +48,14 @@ def load(store: records.Store, claims: Sequence[Claim] = CLAIMS) -> Evidence:
 
 
 def judged(claim: Claim, evidence: Evidence, entries: list[dict]) -> dict:
-    """One claim: id, statement, published, verdict, registered, scale, made_on, by.
+    """One claim: id, statement, published, verdict, registered, scale, made_on, by, by_dose.
 
     by: for each gradient rule and arithmetic its outcome (None: records are missing) and value.
     made_on: the devices of the records, in words. Cells that are open or without occasion are
-    named and decide nothing.
+    named and decide nothing. by_dose: the same of the sentence that asks for this claim at the
+    paper's own dose of kinks; None where there is none.
     """
+    at_dose = dose_claims.BY_DOSE.get(claim.id)
     findings = {condition: claim.finding(evidence, condition) for condition in claim.conditions()}
     outcomes = {condition: finding.outcome for condition, finding in findings.items()}
     flaw = claim.flaw() if claim.flaw else None
@@ -60,7 +63,7 @@ def judged(claim: Claim, evidence: Evidence, entries: list[dict]) -> dict:
         "id": claim.id,
         "statement": claim.statement,
         "published": claim.published,
-        "verdict": _so_far(verdict(outcomes, claim.inferred, flaw, claim.reduced), outcomes, flaw),
+        "verdict": _so_far(_verdict(claim, outcomes, flaw), outcomes, flaw),
         "registered": registry.status(claim, evidence, entries),
         "scale": claim.scale,
         "made_on": ", ".join(sorted(_devices(claim, evidence))),
@@ -73,7 +76,13 @@ def judged(claim: Claim, evidence: Evidence, entries: list[dict]) -> dict:
             }
             for (rule, arithmetic), finding in findings.items()
         ],
+        "by_dose": judged(at_dose, evidence, entries) if at_dose else None,
     }
+
+
+def _verdict(claim: Claim, outcomes: dict, flaw: str | None) -> str:
+    word = verdict(outcomes, claim.inferred, flaw, claim.reduced)
+    return f"{word}, by dose" if claim.id in _BY_DOSE and "reduced scale" in word else word
 
 
 def _so_far(word: str, outcomes: dict, flaw: str | None) -> str:

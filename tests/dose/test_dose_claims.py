@@ -19,8 +19,8 @@ from reluprime.training import study as training
 from reluprime.training.config import TrainingConfig
 
 # Grids are built once.
-BY_ID = {c.id: dataclasses.replace(c, grid=functools.cache(c.grid)) for c in claims.CLAIMS}
-CONDITIONS = [(claim.id, rule) for claim in claims.CLAIMS for rule in GRADIENT_RULES]
+BY_ID = {c.id: dataclasses.replace(c, grid=functools.cache(c.grid)) for c in claims.SENTENCES}
+CONDITIONS = [(claim.id, rule) for claim in claims.SENTENCES for rule in GRADIENT_RULES]
 CALLS = 10**9  # inputs of a ReLU in all epochs
 
 
@@ -120,7 +120,7 @@ def test_each_claim_is_shown_in_the_notebook_of_kinks():
     anchors = [claim.figure.partition("#") for claim in claims.CLAIMS]
     assert {notebook for notebook, _, _ in anchors} == {"14_how_many_kinks"}
     assert all(heading for _, _, heading in anchors)
-    assert [claim.id for claim in claims.CLAIMS] == [f"D{n}" for n in range(1, 11)]
+    assert [claim.id for claim in claims.CLAIMS] == [f"D{n}" for n in range(1, 17)]
 
 
 def test_a_change_that_no_config_takes_is_refused():

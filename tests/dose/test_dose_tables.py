@@ -10,7 +10,7 @@ import pytest
 
 from reluprime import records
 from reluprime.dose import claims as dose_claims
-from reluprime.dose import experiments, papers
+from reluprime.dose import experiments, factor_tables, papers, real_tables, unit_tables
 from reluprime.dose import figures as dose_figures
 from reluprime.dose import tables as dose_tables
 from reluprime.dose.grids import Doses
@@ -46,7 +46,8 @@ def test_a_curve_has_a_point_a_rule_s_and_width():
 def test_a_curve_in_words_names_what_was_met():
     table = dose_tables.curve_table(dose_tables.of_network(evidence(), "mlp"))
     row = table[(table["s"] == "1") & (table["dose"] == "200") & (table["rule"] == "injected")]
-    assert row["points against s=0"].tolist() == ["-2.00"]
+    assert row["points against s=0"].tolist() == ["-2.00 ± 0.10"]
+    assert row["as s=0"].tolist() == ["no"]
     assert row["kinks met (median)"].tolist() == ["200"]
     assert row["units that died"].tolist() == ["200"]
     assert table[table["dose"] == "2,000,000"]["of all inputs"].unique().tolist() == ["0.8%"]
@@ -113,7 +114,7 @@ def test_zeros_that_are_left_are_counted_a_run():
 
 
 def test_real_zeros_stand_beside_the_band():
-    table = dose_tables.stand_in_table(evidence("real zeros cost five points more"))
+    table = real_tables.stand_in_table(evidence("real zeros cost five points more"))
     row = table[
         (table["precision"] == "fp16") & (table["s"] == "1") & (table["rule"] == "injected")
     ]
@@ -135,7 +136,148 @@ def test_progress_counts_each_cell_once():
     assert (dose_tables.progress(NONE)["runs computed"] == 0).all()
 
 
+def test_up_to_which_dose_an_s_does_as_0():
+    pairs = {"mlp": dose_tables.of_network(evidence("a loss of 3 points at every dose"), "mlp")}
+    table = dose_tables.equal_table(pairs).set_index("s")
+    assert table.loc["1", "as s=0 up to a dose of"] == "none tried"
+    assert table.loc["1", "there"] == "-3.00 ± 0.10"
+    pairs = {"mlp": dose_tables.of_network(evidence("no loss at any dose"), "mlp")}
+    table = dose_tables.equal_table(pairs).set_index("s")
+    assert table.loc["1", "as s=0 up to a dose of"] == "20 million"
+    assert table.loc["1", "not, or open, from"] == "none tried"
+
+
+@pytest.mark.parametrize(
+    ("seeds", "losses", "expected"),
+    [(5, [0.0] * 5, "yes"), (5, [0.1] * 5, "no"), (5, [0.0, 0.02] * 3, "open"), (3, [0.0] * 3, "")],
+)
+def test_whether_an_s_does_as_0_is_said_of_five_seeds(seeds, losses, expected):
+    own = pd.DataFrame({"seed": range(seeds), "difference": [-x for x in losses[:seeds]]})
+    own = own.assign(
+        architecture="mlp", gradient_rule="chain", s=1.0, kink_width=1e-3, dose=9, kinks=9,
+        dose_share=0.0, stuck=False, dead_units=math.nan, dead_at_0=0,
+    )  # fmt: skip
+    (row,) = dose_tables.curve_table(own).to_dict("records")
+    assert row["as s=0"] == expected
+    assert row["units that died"] == ""
+
+
+# ---- exponents and factors ----
+
+
+def doses(of_level):
+    """Pairs of five seeds that lose 0.5 and 2 points around a dose: of_level(level, seed)."""
+    rows = []
+    for seed in range(5):
+        for times, lost in ((0.5, 0.005), (2.0, 0.02)):
+            rows.append({"seed": seed, "dose": of_level * times, "difference": -lost})
+    return pd.DataFrame(rows)
+
+
+def test_the_exponent_of_a_power_law_is_found():
+    by_s = pd.concat(doses(300 * s**-1.5).assign(s=s) for s in (0.1, 0.3, 1.0, 10.0, 50.0))
+    names = {dose_tables.RELEASED: 300, "learning rate 0.003": 1000, "learning rate 0.03": 100}
+    named = pd.concat(doses(at).assign(condition=name) for name, at in names.items())
+    table = factor_tables.exponents(by_s, named).set_index("what is varied")
+    words = table["exponent of the dose that costs a point"]
+    assert words["s, 0.1 to 1"] == "-1.50 ± 0.00"
+    assert words["learning rate"] == "-1.00 ± 0.00"
+    assert table.loc["batch size", "not reached at"] == "32, 512"
+    assert words["batch size"] == ""
+
+
+def test_what_mitigates_has_two_factors():
+    parts = {dose_tables.RELEASED: 300, "Adam": 100, "batch norm": 600}
+    table = pd.concat(doses(at).assign(condition=name) for name, at in parts.items())
+    table = factor_tables.two_factors(evidence(), table).set_index("way to train")
+    assert table.loc["Adam", "harm a kink, × as released"] == "3 [3, 3]"
+    assert table.loc["batch norm", "harm a kink, × as released"] == "0.5 [0.5, 0.5]"
+    assert table.loc["Adam", "kinks, × as released"].startswith("1 [0.9")
+    assert table.loc["Adam", "both"] == "3"
+    assert table.loc["dropout", "both"] == ""
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "expected"),
+    [(8, 8, (1.0, 0.33, 3.06)), (0, 8, (0.0, 0.0, 0.58)), (3, 0, (math.inf, 0.41, math.inf))],
+)
+def test_a_ratio_of_counts_has_its_interval(a, b, expected):
+    assert factor_tables.ratio(a, b) == pytest.approx(expected, abs=0.02)
+
+
+# ---- units ----
+
+
+def test_units_by_layer_and_epoch_add_up_to_a_run():
+    layers = unit_tables.by_layer(evidence(), unit_tables.shown_cells())
+    assert set(layers["epoch"]) == {1, 2, 3, 4}
+    pairs = dose_tables.of_network(evidence(), "mlp")
+    own = pairs[(pairs["gradient_rule"] == "injected") & (pairs["s"] == 1)]
+    for width in unit_tables.SHOWN:
+        at = layers[(layers["kink_width"] == width) & (layers["s"] == 1) & (layers["seed"] == 0)]
+        run = own[(own["kink_width"] == width) & (own["seed"] == 0)].iloc[0]
+        assert at["kinks"].sum() == run["kinks"]
+        assert at.loc[at["epoch"] == 4, "dead"].sum() == run["dead_units"]
+    assert unit_tables.by_layer(NONE, unit_tables.shown_cells()).empty
+
+
+def test_conditions_are_compared_at_one_band():
+    table = unit_tables.unit_table(evidence()).set_index("condition")
+    assert set(table.index) == set(unit_tables.CONDITIONS)
+    assert set(table["dose"]) == {"2,000"}
+    assert table.loc["s=1", "in the last epoch, of the first"] == "100%"
+    assert table.loc["s=1", "dead, by layer"] == "250"
+    assert unit_tables.in_prose(NONE) == {}
+
+
+# ---- real zeros of convolutional networks ----
+
+
+def real(cell):
+    """40 zeros a run without a band, twice as many with a narrow one; a point lost for 100."""
+    config = cell.config
+    met = 40 if not config.kink_width else round(8e9 * config.kink_width)
+    result = made_up.trainings(lambda c: met / 10_000, lambda c: 0)(cell)
+    result["exact_zeros"] = {"a": [[0, 0, 0, 10]], "b": [[0, 0, 0, 30]]}
+    if config.kink_width:
+        result["kinks"] = {"a": [[0, 0, 0, met // 4]], "b": [[0, 0, 0, met - met // 4]]}
+    return result
+
+
+def test_real_zeros_of_convolutional_networks_stand_before_the_bands():
+    cells = [c for n in ("vgg11", "resnet18") for c in real_tables.real_grid(n)]
+    cells += [c for n in ("vgg11", "resnet18") for c in experiments.GRIDS[n]("injected")]
+    table = real_tables.convolutional_table(made_up.evidence(real, cells))
+    vgg = table[table["network"] == "vgg11"].set_index("kinks")
+    assert vgg.loc["real zeros, 6 epochs", "dose"] == "40"
+    assert vgg.loc["real zeros, 6 epochs", "runs"] == 5
+    assert vgg.loc["real zeros, 6 epochs", "bands at that dose"] == "none that small"
+    assert vgg.loc["real zeros, 6 epochs", "points lost a kink"] == "0.01"
+    assert vgg.loc["real zeros, 6 epochs", "in the layer with most"] == "75% in activation 2"
+    assert vgg.loc["band of 1e-08", "exact zeros among them"] == "50%"
+    words = real_tables.in_prose(vgg.reset_index())
+    assert words == {"real_a_kink": "0.01", "band_a_kink": "0.01", "real_runs": "5"}
+    resnet = table[table["network"] == "resnet18"].set_index("kinks")
+    assert -0.7 < float(resnet.loc["real zeros, 5 epochs", "bands at that dose"]) < -0.3
+
+
 # ---- the papers' doses ----
+
+
+def test_lower_precisions_are_counted_against_fp32(tmp_path):
+    store = Store(tmp_path)
+    for precision, zeros in (("fp32", 2), ("bf16", 30)):
+        trained(store, zeros, precision=precision, dataset="mnist", lr=0.01)
+    trained(store, 500, precision="bf16", dataset="mnist", lr=0.1)
+    published, ours = papers.precision_table(store).to_dict("records")
+    assert published["zeros, × those of fp32"].startswith("28.8 [")
+    assert ours["zeros, × those of fp32"] == "15.0"
+
+
+def test_the_rate_of_fig_6_stands_beside_ours():
+    found = papers.in_prose(papers.rates(Store("records")))
+    assert found["published_rate"] == "2.9e-09"
+    assert 1e-9 < float(found["our_rate"]) < 1e-8
 
 
 @pytest.mark.parametrize(
@@ -188,10 +330,14 @@ def test_published_drops_stand_beside_the_doses():
         ]
     )
     pairs = {name: dose_tables.of_network(evidence(), name) for name in ("mlp", "resnet18")}
-    table = papers.paper_table(papers.paper_doses(found), found, pairs)
-    by = table.set_index("training")["published at s=1"]
-    assert by["MLP 3x2048, MNIST, SGD"] == "not released"
-    assert float(by["ResNet-18, CIFAR-10, SGD"]) < -75
+    doses = papers.paper_doses(found)
+    assert papers.paper_table(doses, found)["zeros counted"].tolist() == ["9", "9"]
+    table = papers.drop_table(doses, pairs).set_index(["training", "s"])
+    assert set(table.loc["MLP 3x2048, MNIST, SGD", "published"]) == {"not released"}
+    assert table.loc["MLP 3x2048, MNIST, SGD"].index.tolist() == ["1", "10", "50"]
+    resnet = table.loc[("ResNet-18, CIFAR-10, SGD", "1")]
+    assert float(resnet["published"]) < -75
+    assert doses["published"].tolist()[1] == pytest.approx(float(resnet["published"]) / 100, 1e-3)
 
 
 # ---- figures ----
@@ -205,13 +351,13 @@ DRAWN = {
     ),
     "s": lambda of: dose_figures.s_figure(dose_tables.of_network(of, "mlp")),
     "dead": lambda of: dose_figures.dead_figure(dose_tables.of_network(of, "mlp")),
-    "mitigation": lambda of: dose_figures.mitigation_figure(
-        dose_tables.one_change(of, experiments.MITIGATIONS)
+    "mitigation": lambda of: dose_figures.mitigation_figure(dose_tables.mitigated(of)),
+    "unit": lambda of: dose_figures.unit_figure(
+        unit_tables.by_layer(of, unit_tables.shown_cells())
     ),
     "paper": lambda of: dose_figures.paper_figure(
-        dose_tables.of_network(of, "mlp"),
+        {n: dose_tables.of_network(of, n) for n in experiments.NETWORKS},
         papers.paper_doses(papers.rates(Store("records"))),
-        768,
     ),
 }
 

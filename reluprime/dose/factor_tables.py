@@ -1,0 +1,103 @@
+"""How the dose that costs a point scales, and the two factors of what mitigates."""
+
+import math
+from collections.abc import Iterable
+
+import numpy as np
+import pandas as pd
+
+from reluprime.dose.experiments import MITIGATIONS, MLP, SEEDS
+from reluprime.dose.tables import RELEASED, geometric, zeros_left
+from reluprime.dose.thresholds import POINT, thresholds
+from reluprime.evidence.claim import Evidence
+from reluprime.evidence.intervals import clopper_pearson, t_margin
+from reluprime.training import tables as training_tables
+from reluprime.training.study import fit
+
+# What is varied: in a power law of the dose that costs a point, each has its exponent.
+BY_S = {"s, 0.1 to 1": (0.1, 0.3, 1.0), "s, 1 to 50": (1.0, 10.0, 50.0)}
+BY_CONDITION: dict[str, dict[str, float]] = {
+    "learning rate": {"learning rate 0.003": 0.003, RELEASED: 0.01, "learning rate 0.03": 0.03},
+    "batch size": {"batch size 32": 32, RELEASED: 128, "batch size 512": 512},
+    "hidden layers": {"1 hidden layer": 1, RELEASED: 3, "5 hidden layers": 5},
+}
+
+
+def exponents(by_s: pd.DataFrame, by_condition: pd.DataFrame) -> pd.DataFrame:
+    """The exponent of the dose that costs a point, with its interval: a row a variable.
+
+    by_s: `runs.pairs` under the constant. by_condition: those of `tables.one_change` at s=1 under
+    it. The slope of log dose on log level for each seed, and their mean with its t-interval;
+    levels that a seed does not reach are left out, and named.
+    """
+    found = {name: {s: by_s[by_s["s"] == s] for s in values} for name, values in BY_S.items()}
+    for name, levels in BY_CONDITION.items():
+        of = by_condition["condition"]
+        found[name] = {level: by_condition[of == own] for own, level in levels.items()}
+    return pd.DataFrame(_exponent(name, levels) for name, levels in found.items())
+
+
+def _exponent(name: str, levels: dict[float, pd.DataFrame]) -> dict:
+    doses = pd.DataFrame({level: thresholds(own, POINT) for level, own in levels.items()})
+    reached = doses.columns[np.isfinite(doses).all() & doses.notna().all()] if len(doses) else []
+    missing = [f"{level:g}" for level in levels if level not in reached]
+    words = ""
+    if len(reached) > 1:
+        slopes = np.polyfit(np.log(reached.to_numpy(float)), np.log(doses[reached].T), 1)[0]
+        words = f"{slopes.mean():.2f} ± {t_margin(slopes):.2f}"
+    return {
+        "what is varied": name,
+        "levels": ", ".join(f"{level:g}" for level in reached),
+        "exponent of the dose that costs a point": words,
+        "not reached at": ", ".join(missing),
+    }
+
+
+def two_factors(evidence: Evidence, mitigated: pd.DataFrame) -> pd.DataFrame:
+    """Each way to train against training as released: fewer kinks, and the harm of each.
+
+    mitigated: `tables.one_change` at s=1 under the constant. Columns: exact zeros a run without a
+    band, `native` and `epilogue`; kinks and harm a kink, as multiples of those as released with
+    95 % intervals; both, their product. Harm a kink is the inverse of the dose that costs a point,
+    paired by seed; kinks are the zeros of `native`, and a bound where there are none.
+    """
+    table = zeros_left(evidence).set_index("condition")
+    zeros = {name: _zeros(evidence, own) for name, own in ({RELEASED: {}} | MITIGATIONS).items()}
+    of = mitigated["condition"]
+    doses = {name: thresholds(mitigated[of == name], POINT) for name in zeros}
+    rows = []
+    for name in MITIGATIONS:
+        kinks = ratio(zeros[name], zeros[RELEASED])
+        harm = geometric((doses[RELEASED] / doses[name]).dropna())
+        rows.append(
+            {"way to train": name, **table.loc[name].to_dict()}
+            | {"kinks, × as released": _times(*kinks), "harm a kink, × as released": _times(*harm)}
+            | {"both": f"{kinks[0] * harm[0]:.2g}" if math.isfinite(harm[0]) else ""}
+        )
+    return pd.DataFrame(rows)
+
+
+def _zeros(evidence: Evidence, changes: dict) -> int:
+    configs = [MLP.replace(**changes, seed=seed) for seed in SEEDS]
+    return int(training_tables.runs(evidence.table(fit, configs))["exact_zeros"].sum())
+
+
+def ratio(a: int, b: int) -> tuple[float, float, float]:
+    """Of two Poisson counts of as many runs, with its 95 % interval, given their sum."""
+    if not a + b:
+        return (math.nan,) * 3
+    ends = (share / (1 - share) if share < 1 else math.inf for share in clopper_pearson(a, a + b))
+    return (a / b if b else math.inf, *ends)
+
+
+def _times(middle: float, low: float, high: float) -> str:
+    ends: Iterable[str] = (f"{end:.2g}" for end in (low, high))
+    return f"{middle:.2g} [{', '.join(ends)}]" if math.isfinite(middle) else ""
+
+
+def in_prose(powers: pd.DataFrame, factors: pd.DataFrame) -> dict[str, str]:
+    """The numbers in the prose about scaling, by name: exponent_s, exponent_rate, harm_WAY."""
+    words = powers.set_index("what is varied")["exponent of the dose that costs a point"]
+    found = {"exponent_s": words.iloc[0], "exponent_rate": words["learning rate"]}
+    harm = factors.set_index("way to train")["harm a kink, × as released"]
+    return found | {f"harm_{name.replace(' ', '_')}": value for name, value in harm.items()}
