@@ -15,6 +15,9 @@ def add_commands(commands) -> None:
     parser.set_defaults(run=scorecard)
 
     parser = commands.add_parser("verify", help="whether a store holds what it says")
+    parser.add_argument("--recompute", type=int, default=0, metavar="N", help=
+        "compute N random cells again, and compare bits where device, versions and threads agree"
+    )  # fmt: skip
     add_store(parser, "records")
     parser.set_defaults(run=verify)
 
@@ -50,13 +53,18 @@ def scorecard(options: argparse.Namespace) -> int:
 def verify(options: argparse.Namespace) -> int:
     """Print what is wrong with a store; 1 if anything is."""
     from reluprime import records
-    from reluprime.records.verify import problems
+    from reluprime.records.verify import problems, recomputed
     from reluprime.report.studies import STUDIES
 
     store = records.Store(options.store)
     found = problems(store, STUDIES)
     lines = sum(len(store.lines(name)[0]) for name in store.studies())
     print("\n".join(found) or f"nothing is wrong with the {lines} records in {store.path}")
+    again = recomputed(store, STUDIES, options.recompute) if options.recompute else ()
+    for record, same in again:
+        said = "the same bits" if same else "other bits than the record has"
+        print(f"{record['key']} {record['study']}: {said}", flush=True)
+        found += [] if same else [record["key"]]
     return 1 if found else 0
 
 

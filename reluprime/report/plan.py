@@ -153,14 +153,15 @@ def _kind(study: str, config: BaseModel) -> tuple:
 def rates(store: records.Store, arithmetic: Arithmetic) -> dict[tuple, float]:
     """Operations a second of a store's records: {(device, *kind of cell): their median}."""
     found: dict[tuple, list[float]] = {}
-    for path in sorted(store.path.glob("*.jsonl")):
-        function = STUDIES[path.stem]
-        for record in store.read(path.stem).values():
+    for name, function in STUDIES.items():
+        for record in store.read(name).values():
+            if record["version"] != function.version:
+                continue
             how = record["provenance"]
             config = records.config_class(function).model_validate(record["config"])
             rate = arithmetic.of(config) / max(how["wall_seconds"], 1e-3)
-            if record["version"] == function.version and not math.isnan(rate):
-                found.setdefault((how["device"], *_kind(path.stem, config)), []).append(rate)
+            if not math.isnan(rate):
+                found.setdefault((how["device"], *_kind(name, config)), []).append(rate)
     return {key: median(values) for key, values in found.items()}
 
 

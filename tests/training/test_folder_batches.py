@@ -266,11 +266,10 @@ def test_records_of_other_data_sets_have_no_fingerprint():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"fingerprint": None}, "'image-folder' needs both"),
-        ({"image_folder": None}, "'image-folder' needs both"),
-        ({"image_folder": None, "fingerprint": None}, "'image-folder' needs both"),
-        ({"dataset": "cifar10"}, "others take neither"),
-        ({"dataset": "cifar10", "image_folder": None}, "others take neither"),
+        ({"fingerprint": None}, "'image-folder' has both"),
+        ({"image_folder": None, "fingerprint": None}, "'image-folder' has both"),
+        ({"dataset": "cifar10"}, "others neither"),
+        ({"dataset": "cifar10", "image_folder": None}, "others neither"),
         ({"architecture": "mlp", "width": 1.0, "hidden_sizes": (8,)}, "any size"),
         ({"architecture": "vgg11"}, "any size"),
         ({"n_networks": 2}, "n_networks=2"),
