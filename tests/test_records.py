@@ -366,6 +366,17 @@ def test_after_a_kill_a_sweep_goes_on_where_it_stopped(tmp_path, other_process):
     assert calls.read_text() == "0 1 2 3 3 4 5 "
 
 
+def test_processes_share_a_sweep_and_compute_no_cell_twice(tmp_path, other_process):
+    hang, calls = tmp_path / "hang", tmp_path / "calls"
+    hang.touch()
+    processes = [other_process("sweep()") for _ in range(3)]
+    wait_until(lambda: calls.exists() and sorted(calls.read_text().split()) == [*"012345"])
+    hang.unlink()
+    assert [process.wait(timeout=60) for process in processes] == [0, 0, 0]
+    assert sorted(calls.read_text().split()) == [*"012345"]
+    assert len((tmp_path / "child.study.jsonl").read_text().splitlines()) == 6
+
+
 def test_two_processes_at_once_lose_no_line(tmp_path, other_process):
     processes = [other_process(f"append({first}, 60)") for first in (0, 60)]
     wait_until(lambda: all((tmp_path / f"ready{first}").exists() for first in (0, 60)))

@@ -5,7 +5,14 @@ import math
 import sys
 from pathlib import Path
 
-from reluprime.cli.options import MINE, add_parameters, add_store, parameters
+from reluprime.cli.options import (
+    MINE,
+    add_parameters,
+    add_store,
+    at_least_one,
+    parameters,
+    positive,
+)
 
 
 def add_commands(commands) -> None:
@@ -13,8 +20,13 @@ def add_commands(commands) -> None:
     parser = commands.add_parser("compute", help="compute the cells of a plan or of claims")
     parser.add_argument("what", nargs="+", help="files that `plan --out` wrote, or ids: P1 ... A1")
     parser.add_argument("--arithmetic", help="of claims' grids, this one alone")
-    parser.add_argument("--max-seconds", type=float, default=math.inf, help="start no cell later")
-    parser.add_argument("--workers", type=int, default=1, help="processes that share the work (1)")
+    parser.add_argument(
+        "--max-seconds", type=positive, default=math.inf, help="start no cell later"
+    )
+    parser.add_argument(
+        "--workers", type=at_least_one, default=1, help="processes that share the work (1)"
+    )
+    parser.add_argument("--image-folder", help="where the cells of an image folder find it")
     add_store(parser, MINE)
     parser.set_defaults(run=compute)
 
@@ -62,8 +74,17 @@ def compute(options: argparse.Namespace) -> int:
             cells += plan.read(Path(name))
         else:
             raise ValueError(f"{name} is neither a file nor one of {', '.join(claims)}")
+    if options.image_folder is not None:
+        cells = [_in_folder(cell, options.image_folder) for cell in cells]
     compute.compute(cells, records.Store(options.store), options.max_seconds, options.workers)
     return 0
+
+
+def _in_folder(cell, folder: str):
+    """A cell that reads a folder of images, with the place of it: a plan does not say that."""
+    if getattr(cell.config, "dataset", None) != "image-folder":
+        return cell
+    return cell._replace(config=cell.config.replace(image_folder=folder))
 
 
 def merge(options: argparse.Namespace) -> int:

@@ -4,7 +4,7 @@ import argparse
 import json
 from pathlib import Path
 
-from reluprime.cli.options import add_parameters, add_store, parameters
+from reluprime.cli.options import add_parameters, add_store, at_least_one, parameters, positive
 
 
 def add_commands(commands) -> None:
@@ -15,7 +15,7 @@ def add_commands(commands) -> None:
     parser.set_defaults(run=scorecard)
 
     parser = commands.add_parser("verify", help="whether a store holds what it says")
-    parser.add_argument("--recompute", type=int, default=0, metavar="N", help=
+    parser.add_argument("--recompute", type=at_least_one, default=0, metavar="N", help=
         "compute N random cells again, and compare bits where device, versions and threads agree"
     )  # fmt: skip
     add_store(parser, "records")
@@ -24,7 +24,7 @@ def add_commands(commands) -> None:
     parser = commands.add_parser("plan", help="what a profile lacks, and what that costs")
     parser.add_argument("profile", nargs="?", default="paper", help="of notebooks/profiles (paper)")
     add_parameters(parser)
-    parser.add_argument("--tflops", type=float, help="rate that you expect of a GPU")
+    parser.add_argument("--tflops", type=positive, help="rate that you expect of a GPU")
     parser.add_argument("--json", action="store_true", help="as JSON, one object a row")
     parser.add_argument("--out", type=Path, metavar="FILE", help="for `reluprime compute FILE`")
     add_store(parser, "records")
