@@ -11,7 +11,7 @@ from reluprime.cli.options import (
     add_store,
     at_least_one,
     parameters,
-    positive,
+    seconds,
 )
 
 
@@ -20,9 +20,7 @@ def add_commands(commands) -> None:
     parser = commands.add_parser("compute", help="compute the cells of a plan or of claims")
     parser.add_argument("what", nargs="+", help="files that `plan --out` wrote, or ids: P1 ... A1")
     parser.add_argument("--arithmetic", help="of claims' grids, this one alone")
-    parser.add_argument(
-        "--max-seconds", type=positive, default=math.inf, help="start no cell later"
-    )
+    parser.add_argument("--max-seconds", type=seconds, default=math.inf, help="start no cell later")
     parser.add_argument(
         "--workers", type=at_least_one, default=1, help="processes that share the work (1)"
     )

@@ -44,6 +44,13 @@ def at_least_one(text: str) -> int:
     return int(text)
 
 
+def seconds(text: str) -> float:
+    """The type of an option that says how long."""
+    if not float(text) >= 0:
+        raise argparse.ArgumentTypeError(f"{text} is less than 0")
+    return float(text)
+
+
 def positive(text: str) -> float:
     """The type of an option that is more than 0."""
     if not float(text) > 0:

@@ -218,6 +218,8 @@ def open_image(path: str) -> Image.Image:
     the memory, by itself or once its short side is resized.
     """
     try:
+        if not os.path.isfile(path):  # a pipe would make it wait
+            raise ValueError("no file")
         with Image.open(path) as image:
             short, long = sorted(image.size)
             if short * long > MOST_PIXELS or long > LONGEST_SIDE * short:

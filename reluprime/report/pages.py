@@ -134,8 +134,6 @@ def _profile(path: Path) -> dict[str, dict[str, Any]]:
         raise ValueError(f"{path} is no profile: {error}") from error
     if not isinstance(said, dict) or not all(isinstance(own, dict) for own in said.values()):
         raise ValueError(f"{path} is no profile: it must have sections, each with parameters")
-    if unknown := [str(name) for name in said if name not in (*PAGES, EVERY_PAGE)]:
-        raise ValueError(f"{path}: there is no page {', '.join(unknown)}")
     return said
 
 

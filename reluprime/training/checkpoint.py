@@ -49,7 +49,7 @@ class Checkpoint:
         try:
             return torch.load(io.BytesIO(data), weights_only=True)  # no code is run
         except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-            self.state.start_anew(f"{self.state.path} is no checkpoint: {error}")
+            self.state.start_anew(f"{self.state.path} is no checkpoint ({type(error).__name__})")
             return None
 
     def remove(self) -> None:

@@ -2,13 +2,12 @@
 
 from collections.abc import Iterable
 
-from pydantic import PositiveInt
-
 from reluprime.config import DatasetName, cells
 from reluprime.instruments.precision import Precision
 from reluprime.parameters import (
     ByPrecision,
     Grids,
+    Number,
     Precisions,
     Sizes,
     SweepParameters,
@@ -29,12 +28,12 @@ class RelativeVolume(SweepParameters):
 
     dataset: DatasetName = "mnist"
     precisions: Precisions = ["fp16", "bf16", "fp32", "fp64"]
-    n_networks: PositiveInt = 1000
+    n_networks: Number = 1000
     table_at_most: ByPrecision = {"fp16": 100}
-    variant_networks: PositiveInt = 500
-    sweep_networks: PositiveInt = 200
+    variant_networks: Number = 500
+    sweep_networks: Number = 200
     sweep_at_most: ByPrecision = {"fp16": 100, "bf16": 100, "fp64": 50}
-    small_networks: PositiveInt = 200
+    small_networks: Number = 200
     sample_sizes: Sizes = [10000, 20000, 30000, 40000, 50000, 60000]
 
     def grids(self) -> Grids:
@@ -90,8 +89,8 @@ class ConvolutionalVolume(SweepParameters):
     volume_dataset: DatasetName = "cifar10"
     volume_width: Width = 1.0
     volume_networks: ByPrecision = {"fp32": 100}
-    volume_batches: PositiveInt = 60
-    norm_batches: PositiveInt = 10
+    volume_batches: Number = 60
+    norm_batches: Number = 10
 
     def grids(self) -> Grids:
         """One sweep, `estimates`."""

@@ -1,6 +1,7 @@
 """Training from a folder of images that is never in memory whole."""
 
 import os
+import time
 
 import numpy as np
 import pytest
@@ -282,3 +283,45 @@ def test_records_of_other_data_sets_have_no_fingerprint():
 def test_a_config_that_does_not_fit_a_folder_is_refused(changes, message, folder):
     with pytest.raises(ValidationError, match=message):
         config(folder, **changes)
+
+
+@pytest.fixture
+def own(tmp_path):
+    """As `folder`, to be changed."""
+    return images_under(tmp_path / "own", TREE)
+
+
+def test_a_link_to_a_folder_that_it_is_in_is_named(own):
+    (own / "train" / "loop").symlink_to(own / "train")
+    with pytest.raises(DataError, match=r"train/loop is a link to a folder that it is in"):
+        data.fingerprint(own)
+
+
+def test_a_link_to_nothing_is_named(own):
+    (own / "val" / "gone.png").symlink_to(own / "no.png")
+    with pytest.raises(DataError, match=r"gone\.png cannot be read: No such file"):
+        data.fingerprint(own)
+
+
+def spoil(kind, path):
+    """Put something else in the place of an image."""
+    path.unlink()
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "text":
+        path.write_text("no image")
+    elif kind == "cut":
+        Image.new("RGB", (64, 64), 7).save(path)
+        path.write_bytes(path.read_bytes()[:-40])
+    else:
+        Image.new("L", {"long": (60_000, 1), "large": (15_000, 15_000)}[kind]).save(path)
+
+
+@pytest.mark.parametrize("kind", ["pipe", "text", "cut", "long", "large"])
+def test_what_is_no_image_is_named_at_once(kind, own):
+    path = sorted((own / "val").rglob("*.png"))[0]
+    spoil(kind, path)
+    began = time.monotonic()
+    with pytest.raises(DataError, match=f"{path.name} is not a readable image"):
+        list(batches(own).evaluation())
+    assert time.monotonic() - began < 10

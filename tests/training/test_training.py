@@ -762,7 +762,7 @@ def test_a_folder_that_cannot_be_written_ends_no_training(monkeypatch, own_folde
         assert numbers(fit(config())) == numbers(unbroken)
 
 
-@pytest.mark.parametrize("content", [b"", b"no pickle", pickle.dumps(print)])
+@pytest.mark.parametrize("content", [b"", b"no pickle", pickle.dumps(print, 2)])
 def test_a_checkpoint_that_holds_something_else_is_not_run(content, stop_before, own_folder):
     unbroken = fit(config())
     stop_before(2, config())
