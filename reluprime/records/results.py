@@ -245,6 +245,24 @@ class _Orders(Form):
         return "a first_zero beyond the end" if late else ""
 
 
+class _Trust(Form):
+    tried: PositiveInt
+    harmless: NonNegativeInt
+    refused: NonNegativeInt
+    unnamed: NonNegativeInt
+    late: NonNegativeInt
+    lost: NonNegativeInt
+    silent: NonNegativeInt
+    outside: NonNegativeInt
+    slowest_seconds: NonNegativeFloat
+    failures: list[str]
+
+    def impossible(self, config):
+        kinds = (self.harmless, self.refused, self.unnamed, self.late)
+        found = sum(kinds) + self.lost + self.silent + self.outside
+        return "" if found == self.tried else "counts that do not add up"
+
+
 # By name and version of a study.
 FORMS: dict[tuple[str, int], type[Form]] = {
     ("bifurcation.paired_run", 1): _Paired,
@@ -257,6 +275,7 @@ FORMS: dict[tuple[str, int], type[Form]] = {
     ("orders.shares", 1): _Orders,
     ("speed.measure", 1): _Speed,
     ("training.fit", 1): _Fit,
+    ("trust.campaign", 1): _Trust,
     ("tuning.search", 2): _Search,
     ("volume.estimate", 1): _Estimate,
     ("zeros.count", 1): _ZeroCount,

@@ -100,11 +100,17 @@ class Store:
         Raises RecordsError if the file cannot be written, TypeError if `record` is not JSON.
         """
         line = json.dumps(record | {"digest": record_digest(record)}).encode() + b"\n"
-        with self._locked(record["study"]) as file:
-            _end_last_line(file, record["study"])
-            if file.write(line) < len(line):
-                raise RecordsError(f"{file.name} took only part of a record: free some disk space")
-            os.fsync(file.fileno())
+        name = record["study"]
+        with self._locked(name) as file:
+            try:
+                _end_last_line(file, name)
+                whole = file.write(line) == len(line)
+                os.fsync(file.fileno())
+            except OSError as error:
+                raise RecordsError(f"cannot write {file.name}: {error.strerror}") from error
+        if not whole:
+            path = self.file(name)
+            raise RecordsError(f"{path} took only part of a record: free some disk space")
 
     def _locked(self, name: str) -> io.FileIO:
         """A study's file, for this process alone until it is closed."""

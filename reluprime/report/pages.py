@@ -15,6 +15,7 @@ from reluprime.network.grids import YourNetwork
 from reluprime.parameters import Grids, Parameters, SweepParameters
 from reluprime.search.grids import MobileNet, SmallSearches, TrainingCurves
 from reluprime.training.grids import ImageNet, Mitigation, ZeroCalls
+from reluprime.trust.grids import Trust
 from reluprime.volume.grids import ConvolutionalVolume, RelativeVolume
 
 NOTEBOOKS = records.REPOSITORY / "notebooks"
@@ -60,6 +61,7 @@ PAGES: dict[str, type[Parameters]] = {
     "13_speed_and_cost": SpeedAndCost,
     "14_how_many_kinks": Doses,
     "15_your_network": YourNetwork,
+    "16_trust": Trust,
 }
 
 

@@ -1,7 +1,9 @@
 """The tries that the page on trust asks for."""
 
+from pydantic import NonNegativeInt
+
 from reluprime.parameters import Grids, Number, SweepParameters
-from reluprime.trust.study import TrustConfig, campaign
+from reluprime.trust.study import Family, TrustConfig, campaign
 
 # Tries of each family at full scale; a whole campaign takes half an hour.
 TRIES = {
@@ -30,9 +32,9 @@ TRIES = {
 class Trust(SweepParameters):
     """Page 16: what was tried, and what held."""
 
-    families: list[str] = [*TRIES]
+    families: list[Family] = []  # empty: all
     tries_at_most: Number = 2000
-    trust_seed: int = 0
+    trust_seed: NonNegativeInt = 0
 
     def grids(self) -> Grids:
         """One sweep, `tried`."""
@@ -40,6 +42,6 @@ class Trust(SweepParameters):
             TrustConfig(
                 family=name, tries=min(TRIES[name], self.tries_at_most), seed=self.trust_seed
             )
-            for name in self.families
+            for name in self.families or TRIES
         ]
         return {"tried": (campaign, grid)}

@@ -12,7 +12,7 @@ from pydantic import NonNegativeInt, PositiveInt
 from reluprime.config import Config, study
 from reluprime.records import REPOSITORY
 
-FAMILIES = (
+Family = Literal[
     "sweep killed",
     "training killed",
     "search killed",
@@ -32,14 +32,14 @@ FAMILIES = (
     "data",
     "images",
     "pickles",
-)
+]
 CAMPAIGN = REPOSITORY / "tests" / "trust" / "campaign.py"  # with the tests, not in the wheel
 
 
 class TrustConfig(Config):
     """Tries of one kind."""
 
-    family: Literal[FAMILIES]
+    family: Family
     tries: PositiveInt
     seed: NonNegativeInt = 0
     precision: Literal["fp32"] = "fp32"

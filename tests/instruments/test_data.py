@@ -15,7 +15,7 @@ from PIL import Image
 from torchvision import datasets, transforms
 
 from reluprime.cli import main
-from reluprime.instruments import data
+from reluprime.instruments import cifar10, data
 from reluprime.instruments.data import DataError, load, unit_images
 
 MNIST_FILES = [
@@ -500,7 +500,7 @@ def test_of_cifar10_its_own_types_alone_are_loaded(content, tmp_path, monkeypatc
     file = tmp_path / "data_batch_1"
     file.write_bytes(pickle.dumps(content))
     with pytest.raises(DataError, match="data_batch_1 is not a file of CIFAR-10"):
-        data._cifar10([file])
+        cifar10.read([file])
     assert not (tmp_path / "was_run").exists()
 
 

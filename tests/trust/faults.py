@@ -1,5 +1,6 @@
 """Cut records, full disks, folders that cannot be written, no home, many processes at once."""
 
+import contextlib
 import functools
 import json
 import os
@@ -9,10 +10,9 @@ import resource
 import shutil
 import signal
 import subprocess
-import time
 
 from kills import CELLS, RUN, SEARCH, once
-from tries import child, compare, ended, stored, timeless
+from tries import child, children_seconds, compare, ended, stored, timeless
 
 from reluprime import records
 from reluprime.instruments import data
@@ -52,6 +52,12 @@ def _is_mounted(path) -> bool:
     return done.returncode == 0
 
 
+def _error(errors) -> str:
+    """The error that a child ended with; notes of the cell may follow it."""
+    lines = [line for line in errors.read_text().splitlines() if "Error" in line]
+    return lines[-1]
+
+
 def full_disks(tally, seed, tries, folder):
     """A disk with no room for the record, then with room: nothing is trained again."""
     random_ = random.Random(seed)
@@ -75,16 +81,19 @@ def _one_full_disk(tally, disk, room, errors, unbroken, mounted):
     store.path.mkdir()
     (store.path / ".taken").mkdir()
 
+    def filled(append):
+        def full(store, record):
+            file = os.open(filler, os.O_CREAT | os.O_WRONLY)
+            with contextlib.suppress(OSError):
+                while os.write(file, bytes(512)):
+                    pass
+            append(store, record)
+
+        return full
+
     def limited():
         if mounted:
-            with filler.open("wb") as file:
-                try:
-                    while True:
-                        file.write(bytes(512))
-                        file.flush()
-                except OSError:
-                    pass
-            os.truncate(filler, max(0, filler.stat().st_size - room // 4096 * 4096))
+            records.Store.append = filled(records.Store.append)
         else:
             signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
             append = records.Store.append
@@ -97,12 +106,12 @@ def _one_full_disk(tally, disk, room, errors, unbroken, mounted):
             records.Store.append = cramped
         records.sweep(fit, [RUN], store)
 
-    began = time.monotonic()
+    began = children_seconds()
     status = ended(child(limited, errors))
-    seconds = time.monotonic() - began
+    seconds = children_seconds() - began
     filler.unlink(missing_ok=True)
     if status:
-        tally.refusal(errors.read_text().splitlines()[-2], ("training.fit.jsonl",), seconds, "full")
+        tally.refusal(_error(errors), ("training.fit.jsonl",), seconds, "full")
 
     def finished():
         training.Trainer.epoch = None  # would be an error: every epoch is done
@@ -135,11 +144,11 @@ def read_only(tally, seed, tries, folder):
             os.seteuid(NOBODY)
             records.sweep(fit, [RUN], store)
 
-        began = time.monotonic()
+        began = children_seconds()
         status = ended(child(as_nobody, errors))
-        said, seconds = errors.read_text(), time.monotonic() - began
+        said, seconds = errors.read_text(), children_seconds() - began
         if number % 2 and status:
-            tally.refusal(said.strip().splitlines()[-1], (str(shut),), seconds, "store")
+            tally.refusal(_error(errors), (str(shut),), seconds, "store")
         elif status or str(shut) not in said:
             tally.count("unnamed", said[-300:])
         else:
@@ -172,7 +181,7 @@ def without_home(tally, seed, tries, folder):
         errors = folder / f"errors{number}"
         if number % 2:
             ended(child(loaded, errors))
-            tally.refusal(errors.read_text().splitlines()[-1], ("RELUPRIME_DATA",), 0, "mnist")
+            tally.refusal(_error(errors), ("RELUPRIME_DATA",), 0, "mnist")
             continue
         store = records.Store(folder / f"{number}")
         status = ended(child(lambda store=store: trained(store), errors))

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import resource
 import signal
 import sys
 import time
@@ -12,7 +13,8 @@ from pathlib import Path
 
 from reluprime import records
 
-MOST_SECONDS = 10.0  # of a refusal
+MOST_SECONDS = 10.0  # of a refusal, on a processor: the machine may do other things as well
+HANGS = 120  # seconds after which a call is given up
 KINDS = ("tried", "harmless", "refused", "unnamed", "late", "lost", "silent", "outside")
 
 
@@ -124,11 +126,27 @@ def written(folder: Path) -> set[str]:
     return {str(path.relative_to(folder)) for path in folder.rglob("*")}
 
 
+def children_seconds() -> float:
+    """Seconds that processors spent on children that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+class Hang(BaseException):
+    """A call did not return."""
+
+
+def _give_up(*_):
+    raise Hang
+
+
 def quiet(function, *arguments) -> tuple[str, float]:
-    """What a call says when it refuses, with what it warned of, and how long it took."""
-    began = time.monotonic()
+    """What a call says when it refuses, with what it warned of, and its processor's seconds."""
+    began = time.process_time()
+    signal.signal(signal.SIGALRM, _give_up)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
+        signal.alarm(HANGS)
         try:
             function(*arguments)
             said = ""
@@ -136,8 +154,10 @@ def quiet(function, *arguments) -> tuple[str, float]:
             said = str(error)
         except BaseException as error:
             said = f"Traceback: {type(error).__name__}: {error}"
+        finally:
+            signal.alarm(0)
     said = "\n".join([said, *(str(w.message) for w in caught)]).strip()
-    return said, time.monotonic() - began
+    return said, time.process_time() - began
 
 
 def main(families: dict) -> None:
