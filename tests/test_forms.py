@@ -2,6 +2,7 @@
 
 import functools
 import json
+import os
 
 import pytest
 
@@ -161,3 +162,13 @@ def test_half_a_surrogate_pair_is_no_text(tmp_path):
     record = first_record("network.check")
     spoilt = record | {"result": record["result"] | {"answer": "\ud800"}}
     assert "not JSON" in left_out(tmp_path, resealed(spoilt))
+
+
+@pytest.mark.parametrize("kind", ["folder", "pipe", "loop"])
+def test_what_is_no_file_is_named_and_not_waited_for(kind, tmp_path):
+    store = records.Store(tmp_path)
+    path = store.file("kinks.count")
+    make = {"folder": path.mkdir, "pipe": lambda: os.mkfifo(path)}
+    make.get(kind, lambda: path.symlink_to(path))()
+    with pytest.raises(records.RecordsError, match="kinks.count.jsonl"):
+        store.read("kinks.count")

@@ -142,10 +142,13 @@ def as_html(frame: pd.DataFrame) -> HTML:
         return f'<a href="{notebook}.html#{heading}">figure</a>'
 
     def cell(value: Any) -> Any:
+        if isinstance(value, (tuple, list, dict)):
+            return html.escape(str(value), quote=False)
         return html.escape(value) if isinstance(value, str) else value
 
     texts = frame.select_dtypes(exclude="number").columns
     shown = frame.assign(**{n: frame[n].map(link if n == "figure" else cell) for n in texts})
+    shown.columns = [html.escape(str(name), quote=False) for name in shown.columns]
     with pd.option_context("display.max_colwidth", None):
         return HTML(shown.to_html(index=False, border=0, escape=False))
 
