@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 import pandas as pd
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, NonNegativeInt
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from reluprime.config import Config
 from reluprime.instruments.precision import Precision
@@ -67,4 +67,6 @@ class SweepParameters(Parameters):
     """The parameters of a page that computes."""
 
     compute: Literal["missing", "never", "always"] = "missing"
-    max_seconds: NonNegativeInt = 86400  # start no new cell after this many seconds
+    max_seconds: Annotated[int, Field(ge=0, le=100_000_000)] = (
+        86400  # start no new cell after this many seconds
+    )

@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from pydantic import Field, NonNegativeInt
+from pydantic import Field
 
 from reluprime.bifurcation import (
     PairedRunConfig,
@@ -25,8 +25,10 @@ class BifurcationEvent(SweepParameters):
     relu6_seeds: Repeats = 3
     epochs: Repeats = 1
     planes: Repeats = 3
-    plane_directions: NonNegativeInt = 2
-    resolution: Annotated[int, Field(ge=5)] = 81  # planes on half the points need 3 a side
+    plane_directions: Annotated[int, Field(ge=0, le=1000)] = 2
+    resolution: Annotated[int, Field(ge=5, le=10_000)] = (
+        81  # planes on half the points need 3 a side
+    )
 
     def grids(self) -> Grids:
         """The `runs`, and `planes` through the events of the first of them."""

@@ -1,6 +1,8 @@
 """The tries that the page on trust asks for."""
 
-from pydantic import NonNegativeInt
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from reluprime.parameters import Grids, Number, SweepParameters
 from reluprime.trust.study import Family, TrustConfig, campaign
@@ -32,9 +34,10 @@ TRIES = {
 class Trust(SweepParameters):
     """Page 16: what was tried, and what held."""
 
+    compute: Literal["missing", "never", "always"] = "never"  # `make trust` does
     families: list[Family] = []  # empty: all
     tries_at_most: Number = 2000
-    trust_seed: NonNegativeInt = 0
+    trust_seed: Annotated[int, Field(ge=0, le=1_000_000)] = 0
 
     def grids(self) -> Grids:
         """One sweep, `tried`."""

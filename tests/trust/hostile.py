@@ -16,13 +16,18 @@ from tries import children_seconds, quiet, stored, timeless, written
 
 from reluprime import records
 from reluprime.cli import main
-from reluprime.records.store import REPOSITORY
+from reluprime.records.store import REPOSITORY, record_digest
 from reluprime.records.verify import problems
 from reluprime.report import pages, plan, scorecard
 from reluprime.report.studies import STUDIES
 from reluprime.volume.study import estimate
 
 COMMITTED = records.Store("records")
+
+
+def _line(record: dict) -> bytes:
+    """As `append` writes it."""
+    return json.dumps(record | {"digest": record_digest(record)}).encode() + b"\n"
 
 
 def _edited(line: bytes, random_) -> bytes:
@@ -72,7 +77,7 @@ def hostile_records(tally, seed, tries, folder):
     """Spoilt lines are left out with file and line, all others count, and verdicts are given."""
     random_ = random.Random(seed)
     lines = {
-        name: [json.dumps(r).encode() + b"\n" for r in COMMITTED.read(name).values()][:40]
+        name: [_line(record) for record in COMMITTED.read(name).values()][:40]
         for name in COMMITTED.studies()
     }
     for number in range(tries):
