@@ -15,7 +15,7 @@ from reluprime.report import scorecard
 from reluprime.report.studies import STUDIES
 
 LEFT_OUT = shutil.ignore_patterns(".*", "_build", "build", "__pycache__", "*.egg-info", "tests")
-PAGE, CLAIM = "05_zero_calls", "P16"
+PAGE, CLAIM = "05_zero_calls", "P17"
 STUDY = "zeros.count"
 
 

@@ -170,5 +170,5 @@ def test_what_is_no_file_is_named_and_not_waited_for(kind, tmp_path):
     path = store.file("kinks.count")
     make = {"folder": path.mkdir, "pipe": lambda: os.mkfifo(path)}
     make.get(kind, lambda: path.symlink_to(path))()
-    with pytest.raises(records.RecordsError, match="kinks.count.jsonl"):
+    with pytest.raises(records.RecordsError, match=r"kinks\.count\.jsonl"):
         store.read("kinks.count")
