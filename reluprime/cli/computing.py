@@ -155,7 +155,8 @@ def _trust(options: argparse.Namespace, store) -> int:
     ((study, grid),) = asked.grids().values()
     frame = records.sweep(study, grid, store, compute="always", device="cpu")
     print(tables.table(frame).to_string(index=False))
-    print(tables.failures(frame).to_string(index=False))
+    if tables.bad(frame):
+        print(tables.failures(frame).to_string(index=False))
     return 1 if tables.bad(frame) else 0
 
 
