@@ -17,7 +17,9 @@ def quick(page, sweep):
 
 def test_the_control_is_identical():
     config = next(c for c in quick("01_bifurcation_event", "runs") if c.precision == "fp32")
-    assert set(paired_run(config.replace(epochs=1, hidden_sizes=(200, 50)))["distance"]["control"]) == {0.0}
+    assert set(
+        paired_run(config.replace(epochs=1, hidden_sizes=(200, 50)))["distance"]["control"]
+    ) == {0.0}
 
 
 @pytest.fixture(scope="module")

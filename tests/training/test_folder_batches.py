@@ -1,5 +1,6 @@
 """Training from a folder of images that is never in memory whole."""
 
+import json
 import os
 import time
 
@@ -9,10 +10,12 @@ import torch
 from PIL import Image
 from pydantic import ValidationError
 
+from reluprime.cli import main
 from reluprime.instruments import data
 from reluprime.instruments.batches import FolderBatches, generator
 from reluprime.instruments.data import DataError
-from reluprime.records import cell_key
+from reluprime.records import Store, cell_key
+from reluprime.report import plan
 from reluprime.training.config import TrainingConfig
 from reluprime.training.study import fit
 
@@ -325,3 +328,19 @@ def test_what_is_no_image_is_named_at_once(kind, own):
     with pytest.raises(DataError, match=f"{path.name} is not a readable image"):
         list(batches(own).evaluation())
     assert time.monotonic() - began < 10
+
+
+def test_a_plan_names_the_folder_by_its_fingerprint_and_the_command_says_where(
+    folder, tmp_path, capsys
+):
+    cells, store = tmp_path / "cells.jsonl", tmp_path / "store"
+    plan.write([plan.Cell("07", fit, config(folder, epochs=1), False)], cells)
+    command = ["compute", str(cells), "--store", str(store)]
+    assert main(command) == 2
+    assert "`compute` takes --image-folder" in capsys.readouterr().err
+    assert main([*command, "--image-folder", str(tmp_path)]) == 2
+    assert "must hold train/ and val/" in capsys.readouterr().err
+    assert main([*command, "--image-folder", str(folder)]) == 0
+    (record,) = Store(store).read("training.fit").values()
+    assert record["key"] == cell_key(fit, config(folder, epochs=1))
+    assert str(folder) not in json.dumps(record)
