@@ -7,7 +7,7 @@ JOBS ?= 2
 QUICK := Quick run: a few small networks on 5,000 images. No verdicts; the published book has them.
 
 .DEFAULT_GOAL := help
-.PHONY: help report test book records lint clean unit nbval browser cluster gpu wheel
+.PHONY: help report test book records lint clean unit nbval browser cluster gpu trust audit wheel
 
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -51,8 +51,14 @@ browser: book  ## the built book in Chromium, where that is installed
 cluster: .venv  ## the tests with Ray, in a network namespace that has nothing else (Linux, root)
 	OMP_NUM_THREADS=1 unshare -n sh -c 'ip link set lo up && exec $(BIN)/python -m pytest tests/test_cluster.py'
 
-gpu: .venv  ## count zeros of linear layers by shape on a GPU, about a minute, into records of their own
+gpu: .venv  ## on a GPU: the tests that others skip, zeros by shape, speeds; into records of their own
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests -k cuda
 	$(BIN)/reluprime bench zeros --store $(BUILD)/gpu
+	$(BIN)/reluprime bench speed --store $(BUILD)/gpu
+
+trust: .venv  ## mistreat the package on purpose, half an hour, into records/, and show it on its page
+	OMP_NUM_THREADS=1 $(BIN)/reluprime bench trust --store records
+	$(BIN)/reluprime run notebooks --page 16
 
 wheel: .venv  ## build the wheel, install it into an empty environment, and check a model there
 	rm -rf $(BUILD)/wheel build
@@ -62,6 +68,12 @@ wheel: .venv  ## build the wheel, install it into an empty environment, and chec
 	$(PYTHON) -m venv $(BUILD)/wheel/env
 	$(BUILD)/wheel/env/bin/pip install --quiet --disable-pip-version-check -c $(BUILD)/wheel/constraints.txt "$$(ls $(BUILD)/wheel/*.whl)[vision]"
 	cd $(BUILD)/wheel && env/bin/reluprime check torchvision:resnet18 --batches 2 --batch-size 2
+
+audit: .venv  ## known holes in the locked packages, and risky lines of ours (needs a network)
+	$(PYTHON) -m venv $(BUILD)/audit
+	$(BUILD)/audit/bin/pip install --quiet --disable-pip-version-check pip-audit bandit
+	$(BUILD)/audit/bin/pip-audit --disable-pip --require-hashes --requirement requirements.lock
+	$(BUILD)/audit/bin/bandit --quiet --severity-level medium --recursive reluprime
 
 lint: .venv  ## ruff: style and mistakes
 	$(BIN)/ruff check .

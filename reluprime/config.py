@@ -9,6 +9,9 @@ from pydantic import BaseModel, ConfigDict, Field
 DatasetName = Literal["mnist-5k", "mnist", "fashion-mnist", "cifar10", "svhn"]
 
 
+_STUDIES: dict[str, Callable] = {}  # by name
+
+
 class Config(BaseModel):
     """A frozen, validated set of parameters: unknown names and wrong values raise before work."""
 
@@ -26,15 +29,24 @@ class Config(BaseModel):
 def study(name: str, version: int) -> Callable[[Callable], Callable]:
     """Make a function of one config a study: what records call it, and the version of its results.
 
-    The name stays when the code moves, so that its records are found again. The version is raised
-    when the same config gives another result.
+    Its argument `config` has a type, by which its records are checked. The name stays when the
+    code moves, so that its records are found again. The version is raised when the same config
+    gives another result.
     """
 
     def named(function: Callable) -> Callable:
+        if "config" not in function.__annotations__:
+            raise TypeError(f"{name}: the argument `config` of a study needs a type")
         function.study_name, function.version = name, version
+        _STUDIES[name] = function
         return function
 
     return named
+
+
+def known_study(name: str) -> Callable | None:
+    """The study called so, if the module that has it was imported."""
+    return _STUDIES.get(name)
 
 
 def added_field(default: Any) -> Any:

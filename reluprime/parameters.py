@@ -4,17 +4,21 @@ from collections.abc import Callable
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 import pandas as pd
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from reluprime.config import Config
 from reluprime.instruments.precision import Precision
 
 T = TypeVar("T")
-AtLeastOne = Annotated[list[T], Field(min_length=1)]
-Sizes = AtLeastOne[PositiveInt]  # of hidden layers, or numbers of them
+# Bounds are far beyond what a page could compute, and keep a slip from filling the memory.
+AtLeastOne = Annotated[list[T], Field(min_length=1, max_length=200)]
+Number = Annotated[int, Field(ge=1, le=2_000_000)]
+Repeats = Annotated[int, Field(ge=1, le=1_000)]  # of a whole grid: seeds, epochs, trials
+Size = Annotated[int, Field(ge=1, le=100_000)]
+Sizes = AtLeastOne[Size]  # of hidden layers, or numbers of them
 Precisions = AtLeastOne[Precision]
-ByPrecision = dict[Precision, PositiveInt]
-Width = Annotated[float, Field(gt=0)]
+ByPrecision = dict[Precision, Number]
+Width = Annotated[float, Field(gt=0, le=64)]
 
 # What to compute by the name of a sweep: a study, and the configs to call it with.
 Grids = dict[str, tuple[Callable, list[BaseModel]]]
@@ -63,4 +67,6 @@ class SweepParameters(Parameters):
     """The parameters of a page that computes."""
 
     compute: Literal["missing", "never", "always"] = "missing"
-    max_seconds: NonNegativeInt = 86400  # start no new cell after this many seconds
+    max_seconds: Annotated[int, Field(ge=0, le=100_000_000)] = (
+        86400  # start no new cell after this many seconds
+    )

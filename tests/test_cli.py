@@ -67,16 +67,19 @@ def test_what_cannot_be_done_is_said(arguments, message, capsys):
     assert message in printed.err
 
 
-WRONG = {"study": "volume.estimate", "config": {"precision": "fp8"}}
+WRONG = {"study": "volume.estimate", "version": 1, "config": {"precision": "fp8"}}
+OLD = {"study": "volume.estimate", "version": 0, "config": {}}
 
 
 @pytest.mark.parametrize(
-    "line", ["{", "[]", '{"study": "no.such", "config": {}}', json.dumps(WRONG)]
-)
+    "line", ["{", "[]", '{"study": "no.such", "config": {}}', json.dumps(WRONG),
+             json.dumps(OLD), "", "{" * 9000 + '{"a":' * 9000, "\ufeff"],
+)  # fmt: skip
 def test_a_file_that_is_no_plan_names_the_line(line, tmp_path, capsys):
     file = tmp_path / "cells.jsonl"
     config = volume.VolumeConfig().model_dump(mode="json")
-    file.write_text(json.dumps({"study": "volume.estimate", "config": config}) + f"\n{line}\n")
+    cell = {"study": "volume.estimate", "version": 1, "config": config}
+    file.write_text(json.dumps(cell) + f"\n{line}\n")
     assert main(["compute", str(file), "--store", str(tmp_path / "store")]) == 2
     assert f"{file}, line 2 is no cell to compute" in capsys.readouterr().err
     assert not (tmp_path / "store").exists()

@@ -166,7 +166,17 @@ def test_the_latest_line_of_a_key_wins(store):
     assert squares(store) == {1: 8}
 
 
-@pytest.mark.parametrize("cut", [1, 20, len(line(3)) - 1], ids=["newline", "some", "most"])
+def test_a_whole_last_record_counts_without_the_end_of_its_line(store):
+    write(store, line(1) + line(2)[:-1])
+    assert squares(store) == {1: 1, 2: 4}
+    store.append(record(3))
+    assert store.file(NAME).read_text() == line(1) + line(2) + line(3)
+    write(store, line(1) + json.dumps(record(2)))  # without a digest nothing says that it is whole
+    with pytest.warns(UserWarning, match="line 2 is left out: torn"):
+        assert squares(store) == {1: 1}
+
+
+@pytest.mark.parametrize("cut", [2, 20, len(line(3)) - 1], ids=["brace", "some", "most"])
 def test_a_torn_last_line_is_dropped_and_the_next_append_is_whole(store, cut):
     write(store, line(1) + line(2) + line(3)[:-cut])
     with pytest.warns(UserWarning, match=r"toy\.jsonl, line 3 is left out: torn") as caught:
@@ -279,7 +289,7 @@ class Config(BaseModel, frozen=True):
 
 
 @named("child.study", version=1)
-def study(config, device=None):
+def study(config: Config, device=None):
     with open(HERE / "calls", "a") as file:
         file.write(f"{config.x} ")
     while config.x == 3 and (HERE / "hang").exists():
@@ -354,6 +364,17 @@ def test_after_a_kill_a_sweep_goes_on_where_it_stopped(tmp_path, other_process):
 
     assert list(child.sweep().x2) == [0, 2, 4, 6, 8, 10]
     assert calls.read_text() == "0 1 2 3 3 4 5 "
+
+
+def test_processes_share_a_sweep_and_compute_no_cell_twice(tmp_path, other_process):
+    hang, calls = tmp_path / "hang", tmp_path / "calls"
+    hang.touch()
+    processes = [other_process("sweep()") for _ in range(3)]
+    wait_until(lambda: calls.exists() and sorted(calls.read_text().split()) == [*"012345"])
+    hang.unlink()
+    assert [process.wait(timeout=60) for process in processes] == [0, 0, 0]
+    assert sorted(calls.read_text().split()) == [*"012345"]
+    assert len((tmp_path / "child.study.jsonl").read_text().splitlines()) == 6
 
 
 def test_two_processes_at_once_lose_no_line(tmp_path, other_process):
@@ -569,7 +590,7 @@ def test_the_device_is_passed_on(store):
     seen = []
 
     @named("test_records.study", version=1)
-    def study(config, device=None):
+    def study(config: ToyConfig, device=None):
         seen.append(device)
         return {}
 
@@ -593,7 +614,7 @@ COLUMNS = ["widths", "s", "seed", "precision", "z", "a", "key", "provenance"]
 
 def test_columns_and_rows(toy, store):
     @named("test_records.wide", version=1)
-    def wide(config, device=None):
+    def wide(config: WideConfig, device=None):
         return {"z": config.seed / 2, "a": (1, 2)}
 
     grid = [WideConfig(widths=[[1], [2, 3]], seed=seed) for seed in (5, 4)]
@@ -864,7 +885,9 @@ def test_a_store_is_verified_line_by_line(store):
     unknown = record(1) | {"config": {"y": 1, "precision": "fp32"}}
     unknown["key"] = key_of(NAME, 1, unknown["config"], "cpu")
     flipped = line(3).replace('"square": 9', '"square": 8')
-    write(store, line(1) + flipped + line(2) + line(1) + json.dumps(unknown) + "\n" + line(4)[:9])
+    bare = json.dumps(record(5)) + "\n"
+    lines = line(1) + flipped + line(2) + line(1) + json.dumps(unknown) + "\n" + bare
+    write(store, lines + line(4)[:9])
     store.file("test_records.other").write_text(line(1))
     found = problems(store, {NAME: toy})
     expected = [
@@ -872,15 +895,61 @@ def test_a_store_is_verified_line_by_line(store):
         "line 2: its digest does not match its result and provenance; delete it",
         "line 4: the same record as in line 1",
         "line 5: its study does not take its config",
-        "line 6: torn, as by a kill",
+        "line 6: it has no digest",
+        "line 7: torn, as by a kill",
     ]
     assert len(found) == len(expected)
     assert all(what in one for what, one in zip(expected, found, strict=True))
     assert "is a record of" in problems(store, {NAME: toy, "test_records.other": toy})[0]
 
 
+def test_merging_gives_a_digest_to_lines_without_one_and_changes_no_other(store, tmp_path):
+    write(store, line(1) + "no record\n" + json.dumps(record(2)) + "\n" + line(3)[:9])
+    store.file(NAME).chmod(0o644)
+    merge(records.Store(tmp_path / "nothing"), store)
+    with pytest.warns(UserWarning, match="left out"):
+        merge(store, store)
+    assert store.file(NAME).read_text() == line(1) + "no record\n" + line(2) + line(3)[:9]
+    assert [path.name for path in store.path.iterdir()] == [f"{NAME}.jsonl"]
+
+
+def test_what_is_appended_goes_to_the_file_that_merging_put_there(store, monkeypatch):
+    write(store, json.dumps(record(1)) + "\n")
+    flock, seen = fcntl.flock, []
+
+    def merged_in_the_meantime(file, how):
+        if not seen:
+            seen.append(file)
+            merge(store, store)
+        flock(file, how)
+
+    monkeypatch.setattr(fcntl, "flock", merged_in_the_meantime)
+    store.append(record(2))
+    assert store.file(NAME).read_text() == line(1) + line(2)
+
+
 def test_nothing_is_wrong_with_the_committed_records():
     assert problems(records.Store("records"), STUDIES) == []
+
+
+def test_cells_are_computed_again_and_their_bits_compared(tmp_path, capsys):
+    small = {"dataset": "mnist-5k", "hidden_sizes": (4,), "max_batches": 1, "n_networks": 1}
+    grid = [records.config_class(estimate)(**small, seed=seed) for seed in (0, 1)]
+    store = records.Store(tmp_path)
+    records.sweep(estimate, grid, store, device="cpu")
+    again = ["verify", "--recompute", "9", "--store", str(tmp_path)]
+    assert main(again) == 0
+    assert capsys.readouterr().out.count("the same bits") == 2
+    first, second = store.read("volume.estimate").values()
+    elsewhere = second["provenance"] | {"threads": 99, "utc": "2999-01-01T00:00:00+00:00"}
+    store.append(second | {"provenance": elsewhere})  # whose bits may be others
+    spoilt = first["result"] | {"relu_calls": first["result"]["relu_calls"] + 1}
+    later = first["provenance"] | {"utc": "2999-01-01T00:00:00+00:00"}
+    store.append(first | {"result": spoilt, "provenance": later})
+    assert main(again) == 1
+    said = capsys.readouterr().out
+    assert "the same bits" not in said
+    assert said.count("other bits than the record has") == 1
 
 
 # ---- where rows come from ----

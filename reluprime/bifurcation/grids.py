@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from pydantic import Field, NonNegativeInt, PositiveInt
+from pydantic import Field
 
 from reluprime.bifurcation import (
     PairedRunConfig,
@@ -11,7 +11,7 @@ from reluprime.bifurcation import (
     weight_plane,
 )
 from reluprime.config import DatasetName
-from reluprime.parameters import Grids, Precisions, Sizes, SweepParameters
+from reluprime.parameters import Grids, Precisions, Repeats, Sizes, SweepParameters
 
 RELU6 = {"activation": "relu6", "hidden_sizes": (4000, 256)}  # B21 Fig. 8
 
@@ -21,12 +21,14 @@ class BifurcationEvent(SweepParameters):
 
     dataset: DatasetName = "mnist"
     precisions: Precisions = ["fp32", "fp64"]
-    seeds: PositiveInt = 5
-    relu6_seeds: PositiveInt = 3
-    epochs: PositiveInt = 1
-    planes: PositiveInt = 3
-    plane_directions: NonNegativeInt = 2
-    resolution: Annotated[int, Field(ge=5)] = 81  # planes on half the points need 3 a side
+    seeds: Repeats = 5
+    relu6_seeds: Repeats = 3
+    epochs: Repeats = 1
+    planes: Repeats = 3
+    plane_directions: Annotated[int, Field(ge=0, le=1000)] = 2
+    resolution: Annotated[int, Field(ge=5, le=10_000)] = (
+        81  # planes on half the points need 3 a side
+    )
 
     def grids(self) -> Grids:
         """The `runs`, and `planes` through the events of the first of them."""
@@ -65,7 +67,7 @@ class Distances(SweepParameters):
     distance_dataset: DatasetName = "mnist"
     distance_hidden_sizes: Sizes = [2000]
     distance_precisions: Precisions = ["fp32", "bf16", "fp16"]
-    distance_seeds: PositiveInt = 3
+    distance_seeds: Repeats = 3
 
     def grids(self) -> Grids:
         """One sweep, `pairs`."""

@@ -36,7 +36,7 @@ def load(model: nn.Module, path: Path) -> None:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
         model.load_state_dict(state.get("state_dict", state))
-    except (pickle.UnpicklingError, AttributeError, RuntimeError) as error:
+    except (pickle.UnpicklingError, AttributeError, RuntimeError, EOFError, TypeError) as error:
         raise ValueError(f"{path} does not hold the weights of this model, and no more") from error
 
 
@@ -59,6 +59,8 @@ def _classes(model: nn.Module, x: Tensor) -> int:
 def folder_batches(folder: Path, shape: tuple[int, ...], size: int, number: int) -> Iterator[Batch]:
     """Images of folders named by class, shuffled, cut to `shape` and normalised as ImageNet's."""
     torchvision = _torchvision()
+    from reluprime.instruments.batches import open_image
+
     t = torchvision.transforms
     steps = [
         t.Resize(max(shape[1:])),
@@ -66,7 +68,7 @@ def folder_batches(folder: Path, shape: tuple[int, ...], size: int, number: int)
         t.ToTensor(),
         t.Normalize(MEAN, STD),
     ]
-    images = torchvision.datasets.ImageFolder(folder, t.Compose(steps))
+    images = torchvision.datasets.ImageFolder(folder, t.Compose(steps), loader=open_image)
     if len(images) < size * number:
         raise ValueError(f"{folder} has {len(images)} images, fewer than {number} times {size}")
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0)).tolist()

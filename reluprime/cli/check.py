@@ -12,6 +12,7 @@ import torch
 
 from reluprime.check import check, inputs
 from reluprime.check.passes import PRECISIONS
+from reluprime.cli.options import at_least_one
 from reluprime.instruments.precision import best_device
 
 
@@ -24,8 +25,8 @@ def add_commands(commands) -> None:
     source.add_argument("--data", type=Path, help="a folder of images in one folder a class")
     source.add_argument("--random", action="store_true", help="normal numbers (the default)")
     parser.add_argument("--precision", choices=PRECISIONS, help="default: that of the weights")
-    parser.add_argument("--batches", type=int, default=1, help="number of mini-batches (1)")
-    parser.add_argument("--batch-size", type=int, default=16, help="images of each (16)")
+    parser.add_argument("--batches", type=at_least_one, default=1, help="mini-batches (1)")
+    parser.add_argument("--batch-size", type=at_least_one, default=16, help="images of each (16)")
     parser.add_argument("--shape", default="3,224,224", help="of an image (3,224,224)")
     parser.add_argument("--json", action="store_true", help="answer and tables as JSON")
     parser.set_defaults(run=run)

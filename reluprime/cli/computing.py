@@ -5,7 +5,14 @@ import math
 import sys
 from pathlib import Path
 
-from reluprime.cli.options import MINE, add_parameters, add_store, parameters
+from reluprime.cli.options import (
+    MINE,
+    add_parameters,
+    add_store,
+    at_least_one,
+    parameters,
+    seconds,
+)
 
 
 def add_commands(commands) -> None:
@@ -13,8 +20,11 @@ def add_commands(commands) -> None:
     parser = commands.add_parser("compute", help="compute the cells of a plan or of claims")
     parser.add_argument("what", nargs="+", help="files that `plan --out` wrote, or ids: P1 ... A1")
     parser.add_argument("--arithmetic", help="of claims' grids, this one alone")
-    parser.add_argument("--max-seconds", type=float, default=math.inf, help="start no cell later")
-    parser.add_argument("--workers", type=int, default=1, help="processes that share the work (1)")
+    parser.add_argument("--max-seconds", type=seconds, default=math.inf, help="start no cell later")
+    parser.add_argument(
+        "--workers", type=at_least_one, default=1, help="processes that share the work (1)"
+    )
+    parser.add_argument("--image-folder", help="where the cells of an image folder find it")
     add_store(parser, MINE)
     parser.set_defaults(run=compute)
 
@@ -31,10 +41,11 @@ def add_commands(commands) -> None:
     parser.set_defaults(run=run)
 
     parser = commands.add_parser("bench", help="measure this machine, as records")
-    parser.add_argument("what", choices=("speed", "zeros"), help=
-        "speed: against the released code; zeros: of a GPU's linear layers by shape, a minute"
+    parser.add_argument("what", choices=("speed", "zeros", "trust"), help=
+        "speed: against the released code; zeros: of a GPU's linear layers by shape, a minute; "
+        "trust: mistreat the package on purpose, half an hour"
     )  # fmt: skip
-    parser.add_argument("--only", nargs="+", metavar="TASK", help="these tasks of speed alone")
+    parser.add_argument("--only", nargs="+", metavar="TASK", help="these tasks alone")
     add_store(parser, MINE)
     parser.set_defaults(run=bench)
 
@@ -62,8 +73,17 @@ def compute(options: argparse.Namespace) -> int:
             cells += plan.read(Path(name))
         else:
             raise ValueError(f"{name} is neither a file nor one of {', '.join(claims)}")
+    if options.image_folder is not None:
+        cells = [_in_folder(cell, options.image_folder) for cell in cells]
     compute.compute(cells, records.Store(options.store), options.max_seconds, options.workers)
     return 0
+
+
+def _in_folder(cell, folder: str):
+    """A cell that reads a folder of images, with the place of it: a plan does not say that."""
+    if getattr(cell.config, "dataset", None) != "image-folder":
+        return cell
+    return cell._replace(config=cell.config.replace(image_folder=folder))
 
 
 def merge(options: argparse.Namespace) -> int:
@@ -115,12 +135,29 @@ def bench(options: argparse.Namespace) -> int:
             raise ValueError("it counts zeros of a GPU's kernels, and there is no NVIDIA GPU here")
         records.sweep(linear_zeros, gpu_grid(), store, device=device)
         return 0
+    if options.what == "trust":
+        return _trust(options, store)
     if unknown := {*(options.only or ())} - {*TASKS}:
         raise ValueError(f"no task {', '.join(unknown)}; choose from {', '.join(TASKS)}")
     configs = [c for c in grid(device) if not options.only or c.task in options.only]
     frame = records.sweep(measure, configs, store, compute="always", device=device)
     print(table(frame).to_string(index=False))
     return 0
+
+
+def _trust(options: argparse.Namespace, store) -> int:
+    """The campaign; 1 if anything went wrong in it."""
+    from reluprime import records
+    from reluprime.trust import tables
+    from reluprime.trust.grids import Trust
+
+    asked = Trust(families=options.only) if options.only else Trust()
+    ((study, grid),) = asked.grids().values()
+    frame = records.sweep(study, grid, store, compute="always", device="cpu")
+    print(tables.table(frame).to_string(index=False))
+    if tables.bad(frame):
+        print(tables.failures(frame).to_string(index=False))
+    return 1 if tables.bad(frame) else 0
 
 
 def data(options: argparse.Namespace) -> int:

@@ -28,4 +28,31 @@ def parameters(options: argparse.Namespace) -> dict[str, Any]:
     """{name: value} of the -p of a command."""
     import yaml
 
-    return {name: yaml.safe_load(value) for name, value in options.parameters}
+    found = {}
+    for name, value in options.parameters:
+        try:
+            found[name] = yaml.safe_load(value)
+        except (yaml.YAMLError, RecursionError) as error:
+            raise ValueError(f"-p {name}: the value is not YAML: {error}") from error
+    return found
+
+
+def at_least_one(text: str) -> int:
+    """The type of an option that counts something."""
+    if int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is less than 1")
+    return int(text)
+
+
+def seconds(text: str) -> float:
+    """The type of an option that says how long."""
+    if not float(text) >= 0:
+        raise argparse.ArgumentTypeError(f"{text} is less than 0")
+    return float(text)
+
+
+def positive(text: str) -> float:
+    """The type of an option that is more than 0."""
+    if not float(text) > 0:
+        raise argparse.ArgumentTypeError(f"{text} is not more than 0")
+    return float(text)

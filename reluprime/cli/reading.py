@@ -4,7 +4,7 @@ import argparse
 import json
 from pathlib import Path
 
-from reluprime.cli.options import add_parameters, add_store, parameters
+from reluprime.cli.options import add_parameters, add_store, at_least_one, parameters, positive
 
 
 def add_commands(commands) -> None:
@@ -15,13 +15,16 @@ def add_commands(commands) -> None:
     parser.set_defaults(run=scorecard)
 
     parser = commands.add_parser("verify", help="whether a store holds what it says")
+    parser.add_argument("--recompute", type=at_least_one, default=0, metavar="N", help=
+        "compute N random cells again, and compare bits where device, versions and threads agree"
+    )  # fmt: skip
     add_store(parser, "records")
     parser.set_defaults(run=verify)
 
     parser = commands.add_parser("plan", help="what a profile lacks, and what that costs")
     parser.add_argument("profile", nargs="?", default="paper", help="of notebooks/profiles (paper)")
     add_parameters(parser)
-    parser.add_argument("--tflops", type=float, help="rate that you expect of a GPU")
+    parser.add_argument("--tflops", type=positive, help="rate that you expect of a GPU")
     parser.add_argument("--json", action="store_true", help="as JSON, one object a row")
     parser.add_argument("--out", type=Path, metavar="FILE", help="for `reluprime compute FILE`")
     add_store(parser, "records")
@@ -50,13 +53,18 @@ def scorecard(options: argparse.Namespace) -> int:
 def verify(options: argparse.Namespace) -> int:
     """Print what is wrong with a store; 1 if anything is."""
     from reluprime import records
-    from reluprime.records.verify import problems
+    from reluprime.records.verify import problems, recomputed
     from reluprime.report.studies import STUDIES
 
     store = records.Store(options.store)
     found = problems(store, STUDIES)
     lines = sum(len(store.lines(name)[0]) for name in store.studies())
     print("\n".join(found) or f"nothing is wrong with the {lines} records in {store.path}")
+    again = recomputed(store, STUDIES, options.recompute) if options.recompute else ()
+    for record, same in again:
+        said = "the same bits" if same else "other bits than the record has"
+        print(f"{record['key']} {record['study']}: {said}", flush=True)
+        found += [] if same else [record["key"]]
     return 1 if found else 0
 
 

@@ -2,12 +2,12 @@
 
 from typing import Literal
 
-from pydantic import NonNegativeFloat, PositiveInt
+from pydantic import NonNegativeFloat
 
 from reluprime.config import DatasetName
 from reluprime.dose.experiments import MITIGATIONS, NETWORKS, bands
 from reluprime.instruments.activations import GradientRule
-from reluprime.parameters import Grids, Sizes, SweepParameters
+from reluprime.parameters import Grids, Repeats, Sizes, SweepParameters
 from reluprime.training.study import fit
 
 
@@ -18,8 +18,8 @@ class Doses(SweepParameters):
     dose_network: Literal["mlp", "vgg11", "resnet18"] = "mlp"
     dose_dataset: DatasetName = "mnist"
     dose_hidden_sizes: Sizes = [256, 256, 256]
-    dose_epochs: PositiveInt = 5
-    dose_seeds: PositiveInt = 5
+    dose_epochs: Repeats = 5
+    dose_seeds: Repeats = 5
     dose_widths: list[NonNegativeFloat] = [1e-07, 1e-06, 1e-05]
     dose_s: list[float] = [1.0]
     dose_gradient_rules: list[GradientRule] = ["injected"]

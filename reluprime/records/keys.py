@@ -4,6 +4,7 @@ A study is a function ``study(config, device=None) -> dict`` of one frozen pydan
 a `precision` and may have a `reduced_precision`; its name and version are those of `config.study`.
 """
 
+import functools
 import hashlib
 import json
 from collections.abc import Callable
@@ -17,6 +18,7 @@ def study_name(study: Callable) -> str:
     return study.study_name
 
 
+@functools.lru_cache
 def config_class(study: Callable) -> type[BaseModel]:
     """The class of a study's configs: the type of its argument `config`."""
     return get_type_hints(study)["config"]

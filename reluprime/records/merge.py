@@ -1,7 +1,11 @@
 """Bringing back the records that another machine computed."""
 
+import fcntl
+import json
+import os
+
 from reluprime.records.keys import digest
-from reluprime.records.store import Store
+from reluprime.records.store import Store, record_digest
 
 
 def merge(source: Store, target: Store) -> dict[str, list[dict]]:
@@ -10,7 +14,8 @@ def merge(source: Store, target: Store) -> dict[str, list[dict]]:
     Returns the records of `source` as "new" (`target` had none with that key), "same" (it has that
     result, which is not added again) and "different" (it has the key with another result: both are
     in `target` then, and the newer one counts). A line that is no record is left out with a
-    UserWarning, as in reading. Raises RecordsError if a store cannot be read or written.
+    UserWarning, as in reading; lines of `target` from before there was a digest get theirs.
+    Raises RecordsError if a store cannot be read or written.
     """
     found = {"new": [], "same": [], "different": []}
     for name in source.studies():
@@ -24,4 +29,24 @@ def merge(source: Store, target: Store) -> dict[str, list[dict]]:
             if kind != "same":
                 target.append(record)
                 results.add(own)
+    for name in target.studies():
+        _seal(target, name)
     return found
+
+
+def _seal(store: Store, name: str) -> None:
+    """Add the digest to records of a study that have none; every other line stays as it is."""
+    lines, _ = store.lines(name)
+    unsealed = {n: r for n, r in lines if isinstance(r, dict) and "digest" not in r}
+    if not unsealed:
+        return
+    path = store.file(name)
+    part = path.with_suffix(".part")  # a kill leaves the old file or the new one
+    with path.open("rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        whole = file.read().splitlines(keepends=True)
+        for number, record in unsealed.items():
+            sealed = record | {"digest": record_digest(record)}
+            whole[number - 1] = json.dumps(sealed).encode() + b"\n"
+        part.write_bytes(b"".join(whole))
+        os.replace(part, path)

@@ -4,19 +4,84 @@ A study writes its state where it can go on from, and has no use for it once it 
 disk may refuse the record, and then the state is all that there is.
 """
 
+import hashlib
 import os
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from pathlib import Path
 
+_DIGEST = 32  # bytes of a SHA-256, before the state
 _waiting: ContextVar[list[Path] | None] = ContextVar("waiting", default=None)
 
 
 def folder() -> Path:
-    """Where such files are: RELUPRIME_CHECKPOINTS, or a folder in the home directory."""
+    """Where such files are: RELUPRIME_CHECKPOINTS, or a folder in the home directory.
+
+    Raises FileNotFoundError where there is none.
+    """
     named = os.environ.get("RELUPRIME_CHECKPOINTS") or "~/.cache/reluprime/checkpoints"
-    return Path(named).expanduser()
+    try:
+        return Path(named).expanduser()
+    except RuntimeError as error:
+        advice = "set RELUPRIME_CHECKPOINTS to the folder of checkpoints"
+        raise FileNotFoundError(f"there is no home directory: {advice}") from error
+
+
+class State:
+    """Bytes of a computation that is not done, in a file that is whole or not there.
+
+    One that cannot be written or read costs time alone: a UserWarning says that the `what` goes on
+    without it or starts anew.
+    """
+
+    def __init__(self, name: str, what: str):
+        self._name, self._what = name, what
+
+    @property
+    def path(self) -> Path:
+        """Where it is."""
+        return folder() / self._name
+
+    def write(self, data: bytes) -> None:
+        """Put it in the place of the last one."""
+        try:
+            path = self.path
+            path.parent.mkdir(parents=True, exist_ok=True)
+            # Of this process: others may compute the same. A kill in mid-write leaves the last one.
+            part = path.with_name(f"{path.name}.{os.getpid()}.part")
+            part.write_bytes(hashlib.sha256(data).digest() + data)
+            os.replace(part, path)
+        except OSError as error:
+            warnings.warn(f"the {self._what} goes on without a checkpoint: {error}", stacklevel=3)
+
+    def read(self) -> bytes | None:
+        """What was written last; None if there is nothing, or it is damaged."""
+        try:
+            data = self.path.read_bytes()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as error:
+            self.start_anew(str(error))
+            return None
+        digest, data = data[:_DIGEST], data[_DIGEST:]
+        if hashlib.sha256(data).digest() != digest:
+            self.start_anew(f"{self.path} is damaged")
+            return None
+        return data
+
+    def start_anew(self, why: str) -> None:
+        """Warn that it is of no use."""
+        warnings.warn(f"the {self._what} starts anew: {why}", stacklevel=4)
+
+    def remove(self) -> None:
+        """Remove it, with what killed processes left of it, once the result is kept."""
+        with suppress(OSError):
+            path = self.path
+            discard(path)
+            for part in path.parent.glob(f"{path.name}.*.part"):
+                discard(part)
 
 
 @contextmanager

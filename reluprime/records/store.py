@@ -12,10 +12,21 @@ import warnings
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from reluprime.records.keys import digest, key_of
+from pydantic import ValidationError
+
+from reluprime.config import known_study
+from reluprime.records import forms
+from reluprime.records.keys import config_class, digest, key_of
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-FIELDS = {"key", "study", "version", "config", "result", "provenance"}
+FIELDS = {
+    "key": str,
+    "study": str,
+    "version": int,
+    "config": dict,
+    "result": dict,
+    "provenance": dict,
+}
 
 
 class RecordsError(OSError):
@@ -67,8 +78,11 @@ class Store:
 
         A line that holds no record of this study is the ValueError that says why and what to do.
         """
+        path = self.file(name)
+        if path.exists() and not path.is_file():  # a pipe would make it wait
+            raise RecordsError(f"{path} is no file of records: move it away")
         try:
-            data = self.file(name).read_bytes()
+            data = path.read_bytes()
         except FileNotFoundError:
             return [], start
         except OSError as error:
@@ -77,8 +91,10 @@ class Store:
         first = 1 + data[:start].count(b"\n")
         found = [(number, _parse(line, name)) for number, line in enumerate(lines, start=first)]
         if torn:
-            what = ValueError("torn, as by a kill; sweep again to compute its cell")
-            found.append((first + len(lines), what))
+            last = _parse(torn, name)  # whole if only the end of the line is missing
+            if isinstance(last, ValueError) or "digest" not in last:
+                last = ValueError("torn, as by a kill; sweep again to compute its cell")
+            found.append((first + len(lines), last))
         return found, start + sum(len(line) + 1 for line in lines)
 
     def append(self, record: dict) -> None:
@@ -87,12 +103,26 @@ class Store:
         Raises RecordsError if the file cannot be written, TypeError if `record` is not JSON.
         """
         line = json.dumps(record | {"digest": record_digest(record)}).encode() + b"\n"
-        with self._open(record["study"]) as file:
-            fcntl.flock(file, fcntl.LOCK_EX)  # until the file is closed
-            _drop_torn_line(file)
-            if file.write(line) < len(line):
-                raise RecordsError(f"{file.name} took only part of a record: free some disk space")
-            os.fsync(file.fileno())
+        name = record["study"]
+        with self._locked(name) as file:
+            try:
+                _end_last_line(file, name)
+                whole = file.write(line) == len(line)
+                os.fsync(file.fileno())
+            except OSError as error:
+                raise RecordsError(f"cannot write {file.name}: {error.strerror}") from error
+        if not whole:
+            path = self.file(name)
+            raise RecordsError(f"{path} took only part of a record: free some disk space")
+
+    def _locked(self, name: str) -> io.FileIO:
+        """A study's file, for this process alone until it is closed."""
+        while True:
+            file = self._open(name)
+            fcntl.flock(file, fcntl.LOCK_EX)
+            if os.path.samestat(os.fstat(file.fileno()), self.file(name).stat()):
+                return file
+            file.close()  # `merge` has put another file in its place in the meantime
 
     def check_writable(self, name: str) -> None:
         """Raise RecordsError if records of the study called `name` cannot be appended."""
@@ -122,19 +152,44 @@ def _parse(line: bytes, name: str) -> dict | ValueError:
     advice = "delete it (of a merge conflict only the marker lines) or restore it with git"
     try:
         record = json.loads(line)
-    except ValueError:
+        if b"\\ud" in line.lower():  # half a surrogate pair is no text: it could not be printed
+            json.dumps(record, ensure_ascii=False).encode()
+    except (ValueError, RecursionError):
         return ValueError(f"not JSON; {advice}")
-    if not isinstance(record, dict) or not record.keys() >= FIELDS:
+    if not isinstance(record, dict) or not record.keys() >= FIELDS.keys():
         return ValueError(f"not a record with the fields {sorted(FIELDS)}; {advice}")
+    for field, kind in FIELDS.items():
+        if type(record[field]) is not kind:
+            return ValueError(f"its {field} is no {kind.__name__}; {advice}")
+    what = _mismatch(record, name) or _impossible(record)
+    return ValueError(f"{what}; {advice}") if what else record
+
+
+def _mismatch(record: dict, name: str) -> str:
+    """What in a record does not fit the rest of it, "" if all does."""
+    if not isinstance(record["provenance"].get("utc", ""), str):
+        return "its utc is no text"
     if record["key"] != key_of(*_cell(record), record["provenance"].get("device", "cpu")):
-        what = "its key does not match its study, version, config and device"
-    elif record["study"] != name:
-        what = f"it is a record of {record['study']}"
-    elif "digest" in record and record["digest"] != record_digest(record):
-        what = "its digest does not match its result and provenance"
-    else:
-        return record
-    return ValueError(f"{what}; {advice}")
+        return "its key does not match its study, version, config and device"
+    if record["study"] != name:
+        return f"it is a record of {record['study']}"
+    if "digest" in record and record["digest"] != record_digest(record):
+        return "its digest does not match its result and provenance"
+    return ""
+
+
+def _impossible(record: dict) -> str:
+    """What no study can have written, "" if there is nothing such."""
+    name, version, config = _cell(record)
+    study = known_study(name)
+    if study is not None and study.version == version:
+        try:
+            written = config_class(study).model_validate(config).model_dump(mode="json")
+        except ValidationError as error:
+            return f"its study does not take its config: {forms.words(error)}"
+        if written != config:
+            return "its config is not written as its study writes it"
+    return forms.problem(name, version, config, record["result"], record["provenance"])
 
 
 def _cell(record: dict) -> tuple[str, int, dict]:
@@ -161,11 +216,21 @@ def made(record: dict) -> str:
     return record["provenance"].get("utc", "")
 
 
-def _drop_torn_line(file: io.FileIO) -> None:
-    """Cut what a kill in mid-write left behind, so that the next line is not glued to it."""
+def _end_last_line(file: io.FileIO, name: str) -> None:
+    """Cut what a kill in mid-write left behind, so that the next line is not glued to it.
+
+    If it is a whole record but for the end of its line, that is written.
+    """
     if file.seek(0, os.SEEK_END) == 0:
         return
     file.seek(-1, os.SEEK_END)
-    if file.read(1) != b"\n":
-        file.seek(0)
-        file.truncate(file.read().rfind(b"\n") + 1)
+    if file.read(1) == b"\n":
+        return
+    file.seek(0)
+    data = file.read()
+    end = data.rfind(b"\n") + 1
+    last = _parse(data[end:], name)
+    if isinstance(last, dict) and "digest" in last:
+        file.write(b"\n")
+    else:
+        file.truncate(end)

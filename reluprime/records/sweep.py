@@ -17,8 +17,10 @@ from reluprime.records import cluster, provenance, scratch
 from reluprime.records.keys import cell_key, study_name
 from reluprime.records.store import Store, newest_by_cell
 from reluprime.records.tables import hashable
+from reluprime.records.taken import taken
 
 COMPUTE = ("missing", "never", "always")
+PAUSE = 0.5  # seconds, before looking again for cells that others compute
 
 
 def sweep(
@@ -34,6 +36,7 @@ def sweep(
 
     `compute`: "missing" computes the cells that `store` lacks, "never" none, "always" all anew.
     A cell that `store` has from a CPU or a GPU is not missing; from both, the newer record counts.
+    Locally, what another process computes for `store` is waited for and not computed twice.
     No cell starts later than `max_seconds` after the call. `device`: by default CUDA if there is.
     `executor`: "local" computes one cell after the other in this process; "ray" as many at once
     as the cluster at RAY_ADDRESS (or else this machine) has room for, a cell again elsewhere if
@@ -58,11 +61,15 @@ def sweep(
         configs = [config for key, config in grid.items() if key in todo]
         store.check_writable(name)
         may_start = lambda: time.monotonic() < deadline  # noqa: E731
+        if executor == "local" and compute == "missing":
+            computed = _shared(study, configs, device, may_start, store)
+        else:
+            computed = EXECUTORS[executor](study, configs, device, may_start)
         # Closed here also where a record cannot be written: see `scratch`.
-        with closing(EXECUTORS[executor](study, configs, device, may_start)) as computed:
+        with closing(computed):
             for record in tqdm(computed, desc=name, total=len(configs)):
                 store.append(record)
-                records |= newest_by_cell([record])
+        records = newest_by_cell(store.read(name).values())
     found = _frame(grid, records)
     found.attrs["study"] = name
     if missing := found.attrs["missing"]:
@@ -82,12 +89,40 @@ def _grid(study: Callable, configs: Iterable[BaseModel]) -> dict[str, BaseModel]
     return grid
 
 
-def _one_by_one(study, configs, device, may_start: Callable[[], bool]) -> Iterator[dict]:
+def _shared(study, configs, device, may_start, store: Store) -> Iterator[dict]:
+    """:func:`_one_by_one` for what no other process has computed, or computes, for the store."""
+    device = _able(study, configs, device)
+    known, end = set(), 0
+    while configs:
+        waiting = []
+        for config in configs:
+            if not may_start():
+                return
+            with taken(store, cell_key(study, config, device.type)) as own:
+                if not own:
+                    waiting.append(config)
+                    continue
+                new, end = store.since(study_name(study), end)
+                known |= newest_by_cell(new).keys()
+                if cell_key(study, config) not in known:
+                    yield from _one_by_one(study, [config], device, may_start)
+        if len(waiting) == len(configs):
+            time.sleep(PAUSE)
+        configs = waiting
+
+
+def _able(study, configs, device) -> torch.device:
+    """The device, by default the best; ValueError where it cannot compute some config."""
     device = precision.best_device() if device is None else torch.device(device)
-    for config in configs:  # before the first is computed
+    for config in configs:
         with _named_in_errors(study, config):
             reduced = getattr(config, "reduced_precision", False)
             precision.require(config.precision, device, reduced)
+    return device
+
+
+def _one_by_one(study, configs, device, may_start: Callable[[], bool]) -> Iterator[dict]:
+    device = _able(study, configs, device)  # before the first is computed
     for config in configs:
         if not may_start():
             return

@@ -12,6 +12,7 @@ from typing import Any
 
 import pandas as pd
 import yaml
+from IPython import get_ipython
 from IPython.display import HTML, display
 from myst_nb import glue
 
@@ -23,6 +24,10 @@ from reluprime.report import cards, pages, scorecard
 
 # What IPython itself puts into a notebook's namespace, and what makes a page.
 _NO_PARAMETERS = {"In", "Out", "exit", "quit", "get_ipython", "open", "Page"}
+
+
+class MissingCells(ValueError):
+    """A page cannot be shown without cells that its store lacks."""
 
 
 class Page:
@@ -41,6 +46,9 @@ class Page:
         self.store = records.Store(pages.folder(self.parameters))
         self._grids = self.parameters.grids()  # values that do not fit together raise here
         self._command = _command(name, self.parameters)
+        self._missing: dict[str, str] = {}  # by sweep, in words
+        if shell := get_ipython():
+            shell.set_custom_exc((Exception,), self._explained)
         style.use_style()
 
     def sweep(self) -> dict[str, pd.DataFrame]:
@@ -61,8 +69,22 @@ class Page:
         found = {}
         for name, (study, grid) in grids.items():
             found[name] = records.sweep(study, grid, self.store, "never")
-            del found[name].attrs["missing"]  # so that frames of a study can be joined
+            missing = found[name].attrs.pop("missing")  # so that frames of a study can be joined
+            if missing:
+                self._missing[name] = f"{missing} of {len(grid)} cells of {name}"
         return found
+
+    def _explained(self, shell, kind: type, error: Exception, trace, tb_offset=None) -> None:
+        """Show an error of a page's cell, and where cells are missing, that this may be why."""
+        if self._missing and kind is not MissingCells:
+            lacks, self._missing = ", ".join(self._missing.values()), {}
+            error = MissingCells(
+                f"{lacks} are missing in {self.store.path}, and this page cannot be shown without "
+                f"them ({kind.__name__}: {error}). Run it again with compute='missing'; "
+                "`reluprime plan` says what that costs"
+            ).with_traceback(trace)
+            kind = MissingCells
+        shell.showtraceback((kind, error, trace), tb_offset=tb_offset)
 
     def show(self, table: pd.DataFrame, *cells: pd.DataFrame) -> None:
         """Display a table, and its :meth:`source` below."""
@@ -120,10 +142,13 @@ def as_html(frame: pd.DataFrame) -> HTML:
         return f'<a href="{notebook}.html#{heading}">figure</a>'
 
     def cell(value: Any) -> Any:
+        if isinstance(value, (tuple, list, dict)):
+            return html.escape(str(value), quote=False)
         return html.escape(value) if isinstance(value, str) else value
 
     texts = frame.select_dtypes(exclude="number").columns
     shown = frame.assign(**{n: frame[n].map(link if n == "figure" else cell) for n in texts})
+    shown.columns = [html.escape(str(name), quote=False) for name in shown.columns]
     with pd.option_context("display.max_colwidth", None):
         return HTML(shown.to_html(index=False, border=0, escape=False))
 

@@ -1,5 +1,6 @@
 """The report's pages, each with its parameters, and the profiles: at which scale they are run."""
 
+import reprlib
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from reluprime.network.grids import YourNetwork
 from reluprime.parameters import Grids, Parameters, SweepParameters
 from reluprime.search.grids import MobileNet, SmallSearches, TrainingCurves
 from reluprime.training.grids import ImageNet, Mitigation, ZeroCalls
+from reluprime.trust.grids import Trust
 from reluprime.volume.grids import ConvolutionalVolume, RelativeVolume
 
 NOTEBOOKS = records.REPOSITORY / "notebooks"
@@ -21,6 +23,9 @@ PROFILES = NOTEBOOKS / "profiles"
 SCORECARD = "00_scorecard"  # reads what all others compute
 REPORT = "report"  # the profile that the notebooks' own values are
 COMMITTED, MINE = "records", "_build/mine"  # stores
+MOST_ERRORS = 20  # of a page's parameters, in one message
+_SHORT = reprlib.Repr()  # of what may be a whole file
+_SHORT.maxstring = _SHORT.maxother = 100
 RUN = {"store", "compute", "max_seconds", "registered_store"}  # parameters that change no cell
 EVERY_PAGE, AS_REPORT = "every_page", "as_report"  # keys of a profile beside pages and parameters
 
@@ -56,6 +61,7 @@ PAGES: dict[str, type[Parameters]] = {
     "13_speed_and_cost": SpeedAndCost,
     "14_how_many_kinks": Doses,
     "15_your_network": YourNetwork,
+    "16_trust": Trust,
 }
 
 
@@ -83,7 +89,8 @@ def checked(page: str, values: dict[str, Any]) -> Parameters:
         return kind(**values)
     except ValidationError as error:
         wrong = [
-            f"{'.'.join(map(str, e['loc']))}={e['input']!r}: {e['msg']}" for e in error.errors()
+            f"{'.'.join(map(str, e['loc']))}={_SHORT.repr(e['input'])}: {e['msg']}"
+            for e in error.errors()[:MOST_ERRORS]
         ]
         raise ValueError(f"wrong parameters of {page}: {'; '.join(wrong)}") from None
 
@@ -115,14 +122,21 @@ def section(page: str, profile: str) -> dict[str, Any]:
     """
     if profile not in profiles():
         raise ValueError(f"profile={profile!r}; choose one of {profiles()}")
-    said = _read(PROFILES / f"{profile}.yaml") if profile != REPORT else {}
+    said = _profile(PROFILES / f"{profile}.yaml") if profile != REPORT else {}
     every_page = said.get(EVERY_PAGE, {})
     own = {n: v for n, v in every_page.items() if n in PAGES[page].model_fields}
     return own | {n: v for n, v in said.get(page, {}).items() if n != AS_REPORT}
 
 
-def _read(path: Path) -> dict[str, dict[str, Any]]:
-    return yaml.safe_load(path.read_text())
+def _profile(path: Path) -> dict[str, dict[str, Any]]:
+    """A profile's sections; ValueError for what is none, naming the file."""
+    try:
+        said = yaml.safe_load(path.read_text())
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+        raise ValueError(f"{path} is no profile: {error}") from error
+    if not isinstance(said, dict) or not all(isinstance(own, dict) for own in said.values()):
+        raise ValueError(f"{path} is no profile: it must have sections, each with parameters")
+    return said
 
 
 def values(

@@ -153,14 +153,15 @@ def _kind(study: str, config: BaseModel) -> tuple:
 def rates(store: records.Store, arithmetic: Arithmetic) -> dict[tuple, float]:
     """Operations a second of a store's records: {(device, *kind of cell): their median}."""
     found: dict[tuple, list[float]] = {}
-    for path in sorted(store.path.glob("*.jsonl")):
-        function = STUDIES[path.stem]
-        for record in store.read(path.stem).values():
+    for name, function in STUDIES.items():
+        for record in store.read(name).values():
+            if record["version"] != function.version:
+                continue
             how = record["provenance"]
             config = records.config_class(function).model_validate(record["config"])
             rate = arithmetic.of(config) / max(how["wall_seconds"], 1e-3)
-            if record["version"] == function.version and not math.isnan(rate):
-                found.setdefault((how["device"], *_kind(path.stem, config)), []).append(rate)
+            if not math.isnan(rate):
+                found.setdefault((how["device"], *_kind(name, config)), []).append(rate)
     return {key: median(values) for key, values in found.items()}
 
 
@@ -225,7 +226,11 @@ def write(planned: list[Cell], path: Path) -> None:
     """The cells that are not known, a JSON line each."""
     lines = [
         json.dumps(
-            {"study": records.study_name(c.study), "config": c.config.model_dump(mode="json")}
+            {
+                "study": records.study_name(c.study),
+                "version": c.study.version,
+                "config": c.config.model_dump(mode="json"),
+            }
         )
         for c in planned
         if not c.known
@@ -236,15 +241,23 @@ def write(planned: list[Cell], path: Path) -> None:
 def read(path: Path) -> list[claim.Cell]:
     """The cells of a file that :func:`write` wrote.
 
-    Raises ValueError naming a line that is no cell.
+    Raises ValueError naming a line that is no cell, or one of another version of its study.
     """
     found = []
-    for number, line in enumerate(path.read_text().splitlines(), start=1):
+    try:
+        lines = path.read_text().splitlines()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is no file of cells to compute: {error}") from error
+    for number, line in enumerate(lines, start=1):
         try:
-            asked = json.loads(line)
-            study = STUDIES[asked["study"]]
-            config = records.config_class(study).model_validate(asked["config"])
-        except (ValueError, KeyError, TypeError) as error:
+            found.append(_cell(json.loads(line)))
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise ValueError(f"{path}, line {number} is no cell to compute: {error!r}") from error
-        found.append(claim.Cell(study, config))
     return found
+
+
+def _cell(asked: dict[str, Any]) -> claim.Cell:
+    study = STUDIES[asked["study"]]
+    if asked["version"] != study.version:
+        raise ValueError(f"version {asked['version']}, but here it is {study.version}")
+    return claim.Cell(study, records.config_class(study).model_validate(asked["config"]))

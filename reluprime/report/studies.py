@@ -10,6 +10,7 @@ from reluprime.search import study as search
 from reluprime.speed import study as speed
 from reluprime.training import study as training
 from reluprime.training import zeros
+from reluprime.trust import study as trust
 
 STUDIES: dict[str, Callable] = {
     records.study_name(study): study
@@ -27,6 +28,7 @@ STUDIES: dict[str, Callable] = {
         volume.estimate,
         network.check_network,
         zeros.count,
+        trust.campaign,
         volume.first_affected,
     )
 }

@@ -1,11 +1,19 @@
 """The searches that the report's pages ask for, with the trainings beside them."""
 
 import pandas as pd
-from pydantic import PositiveInt
 
 from reluprime.config import DatasetName
 from reluprime.instruments.activations import GRADIENT_RULES
-from reluprime.parameters import AtLeastOne, DerivativesAtZero, Grids, Sizes, SweepParameters, Width
+from reluprime.parameters import (
+    AtLeastOne,
+    DerivativesAtZero,
+    Grids,
+    Number,
+    Repeats,
+    Sizes,
+    SweepParameters,
+    Width,
+)
 from reluprime.search.study import SearchConfig, Space, arms, search
 from reluprime.search.tables import best_rates
 from reluprime.training.config import TrainingConfig, conditions
@@ -33,9 +41,9 @@ class TrainingCurves(Curves):
     needed_first = ("searches",)
 
     search_s: AtLeastOne[float] = [0, 1, 50]
-    search_trials: PositiveInt = 4
-    search_epochs: PositiveInt = 1
-    tuned_seeds: PositiveInt = 1
+    search_trials: Repeats = 4
+    search_epochs: Repeats = 1
+    tuned_seeds: Repeats = 1
 
     def grids(self) -> Grids:
         """Those of the trainings, and `searches`: one for each arm."""
@@ -61,10 +69,10 @@ class SmallSearches(SmallTrainings):
     """Page 08, second and third part: M23's trainings, and its fully connected search."""
 
     fc_search_hidden_sizes: Sizes = [2000]
-    fc_search_images: PositiveInt = 5000
-    fc_search_epochs: PositiveInt = 10
-    fc_search_trials: PositiveInt = 10
-    fc_search_repeats: PositiveInt = 4
+    fc_search_images: Number = 5000
+    fc_search_epochs: Repeats = 10
+    fc_search_trials: Repeats = 10
+    fc_search_repeats: Repeats = 4
 
     def grids(self) -> Grids:
         """Those of the trainings, and `searches`."""
@@ -83,16 +91,16 @@ class MobileNet(SweepParameters):
     """Page 09: MobileNetV3-small, trained and searched (M23 Fig. 6)."""
 
     mobilenet_dataset: DatasetName = "mnist"
-    mobilenet_epochs: PositiveInt = 2
-    mobilenet_images: PositiveInt = 60000
+    mobilenet_epochs: Repeats = 2
+    mobilenet_images: Number = 60000
     mobilenet_width: Width = 1.0
     mobilenet_s: DerivativesAtZero = [0, 1]
-    mobilenet_seeds: PositiveInt = 3
-    search_images: PositiveInt = 5000
+    mobilenet_seeds: Repeats = 3
+    search_images: Number = 5000
     search_width: Width = 0.5
-    mobilenet_search_epochs: PositiveInt = 6
-    mobilenet_search_trials: PositiveInt = 10
-    mobilenet_search_repeats: PositiveInt = 4
+    mobilenet_search_epochs: Repeats = 6
+    mobilenet_search_trials: Repeats = 10
+    mobilenet_search_repeats: Repeats = 4
 
     def grids(self) -> Grids:
         """Sweeps `runs`, with s in all activations and (as M23 was run) in none, and `searches`."""

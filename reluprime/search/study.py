@@ -5,20 +5,18 @@ not looked at.
 """
 
 import hashlib
+import json
 import tempfile
 from collections.abc import Callable
-from pathlib import Path
 from typing import Annotated, Literal
 
 import optuna
 import torch
-from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
-from optuna.trial import TrialState
+from optuna.distributions import distribution_to_json, json_to_distribution
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from reluprime.config import Config, study
-from reluprime.instruments.precision import Precision
+from reluprime.instruments.precision import Precision, best_device
 from reluprime.records import cluster, scratch
 from reluprime.training.config import TrainingConfig
 from reluprime.training.study import fit
@@ -109,7 +107,7 @@ def search(config: SearchConfig, device: torch.device | None = None) -> dict:
     proposes the same parameters in the same order whatever the engine, and draws lr and
     batch_size alike whether or not s and s_upper are in the space, so that searches can be paired.
 
-    Optuna keeps finished trials in a journal in the folder RELUPRIME_CHECKPOINTS until the search
+    With Optuna the finished trials are kept in the folder RELUPRIME_CHECKPOINTS until the search
     ends: one that was killed goes on with the trial that was running, and proposes what an
     unbroken one would. Ray needs the extra ``cluster``, and starts on this machine
     unless RAY_ADDRESS names a cluster; a search that was killed there starts anew.
@@ -159,8 +157,7 @@ def _result(parameters: dict, history: dict) -> dict:
 
 
 def _with_optuna(config: SearchConfig, device: torch.device | None) -> list[dict]:
-    journal = _journal(config)
-    kept = _open(journal)
+    kept = scratch.State(_state_name(config, device), "search")
     study = _rebuilt(kept, config)
     while len(done := study.trials) < config.n_trials:
         study.sampler = _sampler(config, len(done))
@@ -168,8 +165,9 @@ def _with_optuna(config: SearchConfig, device: torch.device | None) -> list[dict
         with scratch.kept_until_written():
             result = _train(config, _propose(config.space, trial), device, _pruning(trial))
             trial.set_user_attr("result", result)
-            kept.add_trial(study.tell(trial, result["validation_accuracy"]))
-    scratch.discard(journal)
+            study.tell(trial, result["validation_accuracy"])
+            kept.write(json.dumps([_as_json(trial) for trial in study.trials]).encode())
+    kept.remove()
     return [trial.user_attrs["result"] for trial in done]
 
 
@@ -189,28 +187,38 @@ def _pruning(trial: optuna.Trial) -> Callable[[dict], bool]:
     return stop
 
 
-def _journal(config: SearchConfig) -> Path:
-    cell = repr([search.version, fit.version, config.model_dump_json()])
-    scratch.folder().mkdir(parents=True, exist_ok=True)
-    return scratch.folder() / f"{hashlib.sha256(cell.encode()).hexdigest()[:16]}.journal"
+def _state_name(config: SearchConfig, device: torch.device | None) -> str:
+    """Of all on which the bits of its trials depend."""
+    kind = (best_device() if device is None else torch.device(device)).type
+    cell = [search.version, fit.version, torch.__version__, kind, torch.get_num_threads()]
+    name = hashlib.sha256(repr([*cell, config.model_dump_json()]).encode()).hexdigest()
+    return f"{name[:16]}.search"
 
 
-def _open(journal: Path) -> optuna.Study:
-    """The finished trials of a search that may have been killed, on disk."""
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    storage = JournalStorage(JournalFileBackend(str(journal)))
-    names = {"study_name": "search", "direction": "maximize"}
-    return optuna.create_study(storage=storage, load_if_exists=True, **names)
+def _as_json(trial: optuna.trial.FrozenTrial) -> dict:
+    """A finished trial, with what the pruner compares others with."""
+    kinds = {name: distribution_to_json(kind) for name, kind in trial.distributions.items()}
+    names = ("value", "params", "user_attrs", "system_attrs", "intermediate_values")
+    return {"distributions": kinds} | {name: getattr(trial, name) for name in names}
 
 
-def _rebuilt(kept: optuna.Study, config: SearchConfig) -> optuna.Study:
+def _from_json(trial: dict) -> optuna.trial.FrozenTrial:
+    kinds = {name: json_to_distribution(kind) for name, kind in trial["distributions"].items()}
+    reports = {int(step): value for step, value in trial["intermediate_values"].items()}
+    changes = {"distributions": kinds, "intermediate_values": reports}
+    return optuna.trial.create_trial(**trial | changes)
+
+
+def _rebuilt(kept: scratch.State, config: SearchConfig) -> optuna.Study:
     """The search as an unbroken one would have it, in memory.
 
     A trial that a kill interrupted is not in it: the pruner would compare others with what it
     reported, and so stop them at other rungs.
     """
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(direction="maximize", pruner=_pruner(config))
-    study.add_trials(kept.get_trials(states=(TrialState.COMPLETE,)))
+    data = kept.read()
+    study.add_trials(map(_from_json, json.loads(data) if data else []))
     return study
 
 

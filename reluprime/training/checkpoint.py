@@ -2,15 +2,12 @@
 
 import hashlib
 import io
-import os
-import warnings
+import pickle
 
 import torch
 
 from reluprime.records import scratch
 from reluprime.training.config import TrainingConfig
-
-_DIGEST = 32  # bytes of a SHA-256, before the state
 
 
 class Checkpoint:
@@ -24,20 +21,14 @@ class Checkpoint:
     def __init__(self, config: TrainingConfig, version: int, device: torch.device):
         cell = [version, torch.__version__, device.type, torch.get_num_threads()]
         name = hashlib.sha256(repr([*cell, config.model_dump_json()]).encode()).hexdigest()[:16]
-        self.path = scratch.folder() / f"{name}.pt"
-        self._part = self.path.with_suffix(".part")  # a kill in mid-write leaves the last state
+        self.state = scratch.State(f"{name}.pt", "training")
 
     def save(self, run, optimizer: torch.optim.Optimizer, history: dict) -> None:
         """Put a state in the place of the last one, whole or not at all."""
         buffer = io.BytesIO()
         state = {"run": run.state, "optimizer": optimizer.state_dict(), "history": history}
         torch.save(state, buffer)
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._part.write_bytes(hashlib.sha256(buffer.getbuffer()).digest() + buffer.getbuffer())
-            os.replace(self._part, self.path)
-        except OSError as error:
-            warnings.warn(f"the training goes on without a checkpoint: {error}", stacklevel=2)
+        self.state.write(buffer.getvalue())
 
     def load(self, run, optimizer: torch.optim.Optimizer) -> dict | None:
         """Put the state back and return the history; None where there is nothing to go on from."""
@@ -52,20 +43,15 @@ class Checkpoint:
 
     def read(self) -> dict | None:
         """The state on disk: run, optimizer, history. None if there is none, or a damaged one."""
+        data = self.state.read()
+        if data is None:
+            return None
         try:
-            data = self.path.read_bytes()
-        except (FileNotFoundError, NotADirectoryError):
+            return torch.load(io.BytesIO(data), weights_only=True)  # no code is run
+        except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+            self.state.start_anew(f"{self.state.path} is no checkpoint ({type(error).__name__})")
             return None
-        except OSError as error:
-            warnings.warn(f"the training starts anew: {error}", stacklevel=2)
-            return None
-        digest, state = data[:_DIGEST], data[_DIGEST:]
-        if hashlib.sha256(state).digest() != digest:
-            warnings.warn(f"the training starts anew: {self.path} is damaged", stacklevel=2)
-            return None
-        return torch.load(io.BytesIO(state))
 
     def remove(self) -> None:
         """Remove the state of a run that has ended, once its result is kept."""
-        scratch.discard(self.path)
-        scratch.discard(self._part)
+        self.state.remove()

@@ -80,10 +80,11 @@ class TrainingConfig(models.NetworkConfig):
     @model_validator(mode="after")
     def _fits_the_image_folder(self):
         from_folder = self.dataset == "image-folder"
-        if {self.image_folder is not None, self.fingerprint is not None} != {from_folder}:
+        known = self.fingerprint is not None  # a record does not say where the folder was
+        if known != from_folder or (self.image_folder is not None and not from_folder):
             raise ValueError(
                 f"dataset={self.dataset!r} with image_folder={self.image_folder!r} and "
-                f"fingerprint={self.fingerprint!r}: 'image-folder' needs both, others take neither"
+                f"fingerprint={self.fingerprint!r}: 'image-folder' has both, others neither"
             )
         if from_folder and not self.traits.any_size:
             raise ValueError(f"architecture={self.architecture!r} does not take images of any size")

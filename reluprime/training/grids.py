@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, PositiveInt
+from pydantic import Field
 
 from reluprime.config import DatasetName
 from reluprime.instruments import data
@@ -13,7 +13,9 @@ from reluprime.parameters import (
     ByPrecision,
     DerivativesAtZero,
     Grids,
+    Number,
     Precisions,
+    Repeats,
     Sizes,
     SweepParameters,
     Width,
@@ -34,16 +36,16 @@ class Networks(SweepParameters):
 
     mlp_dataset: DatasetName = "mnist"
     mlp_hidden_sizes: Sizes = [512, 512, 512]
-    mlp_epochs: PositiveInt = 5
-    mlp_seeds: PositiveInt = 5
+    mlp_epochs: Repeats = 5
+    mlp_seeds: Repeats = 5
     conv_dataset: DatasetName = "cifar10"
-    conv_images: PositiveInt = 50000
+    conv_images: Number = 50000
     conv_width: Width = 0.25
     vgg_initialisation: Initialisation = "kaiming-uniform"
-    vgg_epochs: PositiveInt = 6
-    vgg_seeds: PositiveInt = 3
-    resnet_epochs: PositiveInt = 5
-    resnet_seeds: PositiveInt = 2
+    vgg_epochs: Repeats = 6
+    vgg_seeds: Repeats = 3
+    resnet_epochs: Repeats = 5
+    resnet_seeds: Repeats = 2
 
     def mlp(self) -> TrainingConfig:
         """The fully connected network, with SGD."""
@@ -83,7 +85,7 @@ class Curves(Networks):
     vgg_s: DerivativesAtZero = [0, 0.1, 1]
     resnet_s: DerivativesAtZero = [0, 1]
     plain_s: DerivativesAtZero = [0, 1, 50]
-    plain_seeds: PositiveInt = 2
+    plain_seeds: Repeats = 2
 
     def grids(self) -> Grids:
         """Sweeps `mlp`, `vgg`, `resnet`, and `plain`: the mlp with plain SGD."""
@@ -108,7 +110,7 @@ class Mitigation(Networks):
     epochs_at_most: ByPrecision = {"fp16": 1}
     seeds_at_most: ByPrecision = {"fp64": 2, "fp16": 1}
     conv_mitigation_s: DerivativesAtZero = [0, 1]
-    conv_mitigation_seeds: PositiveInt = 1
+    conv_mitigation_seeds: Repeats = 1
     precisions_vgg: list[Precision] = []
     normalised: list[Literal["vgg11", "resnet18"]] = []
     adam_datasets: Annotated[list[DatasetName], Field(min_length=1)] = ["cifar10"]
@@ -193,11 +195,11 @@ class ImageNet(SweepParameters):
     """Page 07: ResNet-50 on a folder of images (B21 Fig. 17)."""
 
     image_folder: str = ""
-    imagenet_epochs: PositiveInt = 90
+    imagenet_epochs: Repeats = 90
     imagenet_width: Width = 1.0
-    imagenet_batch_size: PositiveInt = 256
+    imagenet_batch_size: Number = 256
     imagenet_s: DerivativesAtZero = [0, 1]
-    imagenet_seeds: PositiveInt = 2
+    imagenet_seeds: Repeats = 2
 
     def grids(self) -> Grids:
         """One sweep, `runs`; none without a folder. Raises DataError if it is missing."""
@@ -226,17 +228,17 @@ class SmallTrainings(SweepParameters):
 
     fc_dataset: DatasetName = "mnist"
     fc_hidden_sizes: Sizes = [200, 200, 200]
-    fc_epochs: PositiveInt = 50
+    fc_epochs: Repeats = 50
     fc_s: DerivativesAtZero = [0, -0.5, 0.5, 0.8, 1]
     fc_precisions: Annotated[Precisions, including("fp32", "bf16")] = ["fp32", "bf16", "fp16"]
     fc_epochs_at_most: ByPrecision = {"fp16": 1}
-    fc_seeds: PositiveInt = 3
+    fc_seeds: Repeats = 3
     resnet20_dataset: DatasetName = "mnist"
-    resnet20_images: PositiveInt = 5000
+    resnet20_images: Number = 5000
     resnet20_width: Width = 0.25
-    resnet20_epochs: PositiveInt = 10
+    resnet20_epochs: Repeats = 10
     resnet20_s: DerivativesAtZero = [0, -0.5, 0.5, 0.8, 1]
-    resnet20_seeds: PositiveInt = 1
+    resnet20_seeds: Repeats = 1
 
     def grids(self) -> Grids:
         """Sweeps `fc` and `resnet`."""

@@ -104,6 +104,8 @@ def _batches(config: TrainingConfig, device: torch.device, dtype: torch.dtype) -
 def _batches_of_folder(
     config: TrainingConfig, device: torch.device, dtype: torch.dtype
 ) -> FolderBatches:
+    if config.image_folder is None:
+        raise data.DataError("where is the folder of images? `compute` takes --image-folder")
     found = data.fingerprint(config.image_folder)
     if found != config.fingerprint:
         raise data.DataError(

@@ -1,13 +1,12 @@
 """The Monte Carlo estimates that the pages on the bifurcation zone ask for."""
 
-from pydantic import PositiveInt
-
 from reluprime.config import DatasetName, cells
 from reluprime.instruments.arithmetic import Arithmetic
 from reluprime.instruments.precision import Precision
 from reluprime.parameters import (
     ByPrecision,
     Grids,
+    Number,
     Precisions,
     Sizes,
     SweepParameters,
@@ -24,13 +23,13 @@ class RelativeVolume(SweepParameters):
 
     dataset: DatasetName = "mnist"
     precisions: Precisions = ["fp16", "bf16", "fp32", "fp64"]
-    n_networks: PositiveInt = 1000
+    n_networks: Number = 1000
     table_at_most: ByPrecision = {"fp16": 100}
-    variant_networks: PositiveInt = 500
+    variant_networks: Number = 500
     size_arithmetic: Arithmetic = "epilogue"
     size_precisions: Precisions = ["fp16", "fp32", "fp64"]
-    sweep_networks: PositiveInt = 1000
-    small_networks: PositiveInt = 1000
+    sweep_networks: Number = 1000
+    small_networks: Number = 1000
     sweep_at_most: ByPrecision = {"fp64": 50}
     sample_sizes: Sizes = [10000, 20000, 30000, 40000, 50000, 60000]
 
@@ -79,9 +78,9 @@ class ConvolutionalVolume(SweepParameters):
     volume_width: Width = 1.0
     volume_arithmetic: Arithmetic = "epilogue"
     volume_precisions: Precisions = ["fp16", "fp32"]
-    vgg11_networks: PositiveInt = 1000
-    resnet18_networks: PositiveInt = 300
-    volume_batches: PositiveInt = 100
+    vgg11_networks: Number = 1000
+    resnet18_networks: Number = 300
+    volume_batches: Number = 100
 
     def grids(self) -> Grids:
         """One sweep, `estimates`."""

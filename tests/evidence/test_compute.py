@@ -13,6 +13,7 @@ from reluprime.config import Config, study
 from reluprime.evidence import compute
 from reluprime.evidence.claim import Cell
 from reluprime.records import Store
+from reluprime.records.taken import is_taken
 
 
 class ToyConfig(Config):
@@ -119,7 +120,7 @@ def test_a_killed_process_leaves_its_cell_to_the_others(store):
     slow = [Cell(toy, ToyConfig(seconds=2.0))]
     first = start(slow, store)
     key = records.cell_key(toy, slow[0].config)
-    while not compute._is_taken(store, key):
+    while not is_taken(store, key):
         time.sleep(0.05)
     second = start(slow, store)  # waits for the first
     time.sleep(0.2)

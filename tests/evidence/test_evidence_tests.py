@@ -8,6 +8,7 @@ import pytest
 from scipy import stats
 
 from reluprime.evidence import tests
+from reluprime.evidence.intervals import clopper_pearson
 
 DRAWS = 1000  # with a true risk of 5 % the share found is within 0.035 and 0.065 in 97 of 100
 
@@ -104,3 +105,33 @@ def test_differ():
     assert tests.differ([10, 90], [100, 100], 0.01)
     assert not tests.differ([50, 52], [100, 100], 0.01)
     assert not tests.differ([0, 0], [100, 100], 0.01)
+
+
+@pytest.mark.parametrize(
+    ("alarm", "risk"),
+    [
+        (lambda r: tests.more_spread(*r.normal(size=(2, 6))) < 0.05, 0.05),
+        (lambda r: tests.is_larger(*r.normal(size=(2, 10))), 0.05),
+        (lambda r: tests.differ(r.binomial(200, 0.3, 4), [200] * 4, 0.01), 0.01),
+        (lambda r: tests.larger(*r.standard_cauchy((2, 5))) < 0.05, 0.05),
+        (lambda r: tests.sign_flip(r.standard_cauchy(8)) < 0.05, 0.05),
+    ],
+    ids=["more_spread", "is_larger", "differ", "larger, heavy tails", "sign_flip, heavy tails"],
+)
+def test_false_alarms_are_no_more_than_promised(alarm, risk):
+    """The share of 500 draws without an effect; its own 99.9 % interval must reach the risk.
+
+    Distances to the median of one's own group are not quite exchangeable, so that `more_spread`
+    with groups of six may alarm a half more often.
+    """
+    random = np.random.RandomState(5)
+    alarms = sum(bool(alarm(random)) for _ in range(500))
+    low, _ = clopper_pearson(alarms, 500, risk=0.001)
+    assert low <= risk * 1.5
+
+
+def test_many_true_alarms_are_not_missed():
+    random = np.random.RandomState(6)
+    found = sum(tests.more_spread(r.normal(0, 9, 8), r.normal(0, 1, 8)) < 0.05
+                for r in [random] for _ in range(100))  # fmt: skip
+    assert clopper_pearson(found, 100, risk=0.001)[1] > 0.8

@@ -4,7 +4,11 @@ from itertools import product
 
 import pytest
 
+from reluprime import records
+from reluprime.evidence.claim import Cell, Evidence
 from reluprime.evidence.finding import all_must_hold, decided, verdict
+from reluprime.training.config import TrainingConfig
+from reluprime.training.study import fit
 
 WORDS = ("holds", "fails", "open", "no occasion", None)
 ARITHMETICS = ("native", "epilogue", "separate")
@@ -94,3 +98,20 @@ def test_a_rule_holds_if_all_its_parts_do(parts, outcome):
 def test_nothing_is_shown_and_refuted_at_once():
     with pytest.raises(ValueError, match="cannot hold and fail"):
         decided(True, True)
+
+
+def test_runs_of_different_threads_or_devices_are_not_paired():
+    """The rule sees one machine's records: neither pairs nor pools are made across two."""
+
+    def made(seed, s, **where):
+        config = TrainingConfig(dataset="mnist-5k", seed=seed, s=s)
+        how = {"device_name": "made up", "threads": 1} | where
+        key = records.cell_key(fit, config)
+        return Cell(fit, config), {"key": key, "provenance": how, "config": {}, "result": {}}
+
+    for elsewhere in ({"threads": 2}, {"device_name": "another"}):
+        pairs = [made(0, 0.0), made(0, 1.0), made(1, 0.0), made(1, 1.0, **elsewhere)]
+        cells = [cell for cell, _ in pairs]
+        own = Evidence(record for _, record in pairs).on_one_machine(cells)
+        assert [len(own.of(cell.study, cell.config)) for cell in cells] == [1, 1, 1, 0]
+        assert own.missing(cells) == cells[3:]  # so the rule gives no verdict yet

@@ -66,3 +66,30 @@ def test_poisson_interval_against_known_values():
     low, high = poisson_interval(np.array([0.0, 10.0]))
     assert low == pytest.approx([0, 4.795], abs=1e-3)
     assert high == pytest.approx([3.689, 18.39], abs=1e-2)
+
+
+def test_the_papers_margins_cover_shares_of_networks_and_mini_batches():
+    """Of networks that differ, on mini-batches that differ: 95 % or more, by their own interval.
+
+    A (network, mini-batch) pair is affected with a probability of both: pairs are not independent,
+    which McDiarmid's margin allows for and one of independent pairs would not.
+    """
+    random, held = np.random.RandomState(2), {"networks": 0, "pairs": 0, "independent pairs": 0}
+    truth_pairs, truth_networks = 0.25, 0.5  # of uniform u v, and of u > 1/2
+    n_networks, n_batches, draws = 40, 30, 400
+    for _ in range(draws):
+        u, v = random.uniform(size=n_networks), random.uniform(size=n_batches)
+        pairs = (random.uniform(size=(n_networks, n_batches)) < np.outer(u, v)).mean()
+        networks = int((u > truth_networks).sum())
+        low, high = intervals.clopper_pearson(networks, n_networks)
+        held["networks"] += low <= 0.5 <= high
+        margin = intervals.mcdiarmid_margin(n_networks, n_batches)
+        held["pairs"] += abs(pairs - truth_pairs) <= margin
+        low, high = intervals.clopper_pearson(
+            round(pairs * n_networks * n_batches), n_networks * n_batches
+        )
+        held["independent pairs"] += low <= truth_pairs <= high
+    reached = {n: intervals.clopper_pearson(k, draws, risk=0.001)[1] for n, k in held.items()}
+    assert reached["networks"] >= 0.95
+    assert reached["pairs"] >= 0.95
+    assert reached["independent pairs"] < 0.95  # so a test with this power would see a wrong margin

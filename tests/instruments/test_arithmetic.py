@@ -462,7 +462,7 @@ def test_a_checkpoint_is_of_one_arithmetic():
     paths = {
         checkpoint.Checkpoint(
             TrainingConfig(precision="fp16", arithmetic=a), 1, torch.device("cpu")
-        ).path
+        ).state.path
         for a in ("native", "epilogue", "separate")
     }
     assert len(paths) == 3

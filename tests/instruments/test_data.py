@@ -1,5 +1,6 @@
 import hashlib
 import os
+import pickle
 import shutil
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from PIL import Image
 from torchvision import datasets, transforms
 
 from reluprime.cli import main
-from reluprime.instruments import data
+from reluprime.instruments import cifar10, data
 from reluprime.instruments.data import DataError, load, unit_images
 
 MNIST_FILES = [
@@ -484,3 +485,35 @@ def test_command_as_a_program(tmp_path):
     assert done.returncode == 2
     assert f"reluprime data: {tmp_path / 'train_32x32.mat'} is corrupt" in done.stderr
     assert done.stdout == ""
+
+
+class Hostile:
+    def __reduce__(self):
+        return (os.mkdir, ("was_run",))
+
+
+@pytest.mark.parametrize(
+    "content", [Hostile(), {"data": Hostile()}, {"data": print, "labels": []}, [], {"data": 1}]
+)
+def test_of_cifar10_its_own_types_alone_are_loaded(content, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / "data_batch_1"
+    file.write_bytes(pickle.dumps(content))
+    with pytest.raises(DataError, match="data_batch_1 is not a file of CIFAR-10"):
+        cifar10.read([file])
+    assert not (tmp_path / "was_run").exists()
+
+
+def test_cifar10_is_read_as_torchvision_reads_it(full_data_root):
+    root = full_data_root("cifar10")
+    ours, theirs = load("cifar10", root, device="cpu"), datasets.CIFAR10(root, train=False)
+    assert torch.equal(ours.test_images.permute(0, 2, 3, 1), torch.from_numpy(theirs.data))
+    assert ours.test_labels.tolist() == theirs.targets
+
+
+def test_a_set_that_needs_no_files_needs_no_home(monkeypatch):
+    monkeypatch.setattr(data.Path, "expanduser", lambda _: (_ for _ in ()).throw(RuntimeError()))
+    monkeypatch.delenv("RELUPRIME_DATA", raising=False)
+    assert load("mnist-5k", device="cpu").name == "mnist-5k"
+    with pytest.raises(DataError, match="no home directory; set RELUPRIME_DATA"):
+        load("mnist")

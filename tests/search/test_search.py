@@ -130,7 +130,7 @@ def test_a_killed_search_goes_on_as_an_unbroken_one(
     monkeypatch.setattr(tuning, "fit", good_fit)
     assert search(config) == unbroken
     assert len(known_optimum) == 8  # nothing finished was computed again
-    assert not list(tmp_path.glob("*.journal"))
+    assert not list(tmp_path.glob("*.search"))
 
 
 @pytest.mark.parametrize("killed_at", range(1, 20, 2))
@@ -145,7 +145,7 @@ def test_a_search_killed_at_a_rung_stops_the_same_trials(known_optimum, monkeypa
 
         def counted(history):
             nonlocal reports
-            stopped = stop(history)  # what the journal gets, a kill does not take back
+            stopped = stop(history)  # what was reported, a kill does not take back
             reports += 1
             if reports == killed_at:
                 raise KeyboardInterrupt
@@ -160,7 +160,7 @@ def test_a_search_killed_at_a_rung_stops_the_same_trials(known_optimum, monkeypa
     assert search(config) == unbroken
 
 
-def test_the_journal_stays_until_the_record_is_written(known_optimum, tmp_path):
+def test_the_finished_trials_stay_until_the_record_is_written(known_optimum, tmp_path):
     config, found = SearchConfig(training=TRAINING, n_trials=3), []
 
     def search_on_a_full_disk():
@@ -170,11 +170,11 @@ def test_the_journal_stays_until_the_record_is_written(known_optimum, tmp_path):
 
     with pytest.raises(OSError, match="full"):
         search_on_a_full_disk()
-    assert len(list(tmp_path.glob("*.journal"))) == 1
+    assert len(list(tmp_path.glob("*.search"))) == 1
     with kept_until_written():
         assert search(config) == found[0]
     assert len(known_optimum) == 3
-    assert not list(tmp_path.glob("*.journal"))
+    assert not list(tmp_path.glob("*.search"))
 
 
 def test_a_search_killed_within_a_training_goes_on_as_an_unbroken_one(tmp_path, monkeypatch):

@@ -1,6 +1,8 @@
 """Training from a folder of images that is never in memory whole."""
 
+import json
 import os
+import time
 
 import numpy as np
 import pytest
@@ -8,10 +10,12 @@ import torch
 from PIL import Image
 from pydantic import ValidationError
 
+from reluprime.cli import main
 from reluprime.instruments import data
 from reluprime.instruments.batches import FolderBatches, generator
 from reluprime.instruments.data import DataError
-from reluprime.records import cell_key
+from reluprime.records import Store, cell_key
+from reluprime.report import plan
 from reluprime.training.config import TrainingConfig
 from reluprime.training.study import fit
 
@@ -266,11 +270,10 @@ def test_records_of_other_data_sets_have_no_fingerprint():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"fingerprint": None}, "'image-folder' needs both"),
-        ({"image_folder": None}, "'image-folder' needs both"),
-        ({"image_folder": None, "fingerprint": None}, "'image-folder' needs both"),
-        ({"dataset": "cifar10"}, "others take neither"),
-        ({"dataset": "cifar10", "image_folder": None}, "others take neither"),
+        ({"fingerprint": None}, "'image-folder' has both"),
+        ({"image_folder": None, "fingerprint": None}, "'image-folder' has both"),
+        ({"dataset": "cifar10"}, "others neither"),
+        ({"dataset": "cifar10", "image_folder": None}, "others neither"),
         ({"architecture": "mlp", "width": 1.0, "hidden_sizes": (8,)}, "any size"),
         ({"architecture": "vgg11"}, "any size"),
         ({"n_networks": 2}, "n_networks=2"),
@@ -283,3 +286,61 @@ def test_records_of_other_data_sets_have_no_fingerprint():
 def test_a_config_that_does_not_fit_a_folder_is_refused(changes, message, folder):
     with pytest.raises(ValidationError, match=message):
         config(folder, **changes)
+
+
+@pytest.fixture
+def own(tmp_path):
+    """As `folder`, to be changed."""
+    return images_under(tmp_path / "own", TREE)
+
+
+def test_a_link_to_a_folder_that_it_is_in_is_named(own):
+    (own / "train" / "loop").symlink_to(own / "train")
+    with pytest.raises(DataError, match=r"train/loop is a link to a folder that it is in"):
+        data.fingerprint(own)
+
+
+def test_a_link_to_nothing_is_named(own):
+    (own / "val" / "gone.png").symlink_to(own / "no.png")
+    with pytest.raises(DataError, match=r"gone\.png cannot be read: No such file"):
+        data.fingerprint(own)
+
+
+def spoil(kind, path):
+    """Put something else in the place of an image."""
+    path.unlink()
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "text":
+        path.write_text("no image")
+    elif kind == "cut":
+        Image.new("RGB", (64, 64), 7).save(path)
+        path.write_bytes(path.read_bytes()[:-40])
+    else:
+        Image.new("L", {"long": (60_000, 1), "large": (15_000, 15_000)}[kind]).save(path)
+
+
+@pytest.mark.parametrize("kind", ["pipe", "text", "cut", "long", "large"])
+def test_what_is_no_image_is_named_at_once(kind, own):
+    path = sorted((own / "val").rglob("*.png"))[0]
+    spoil(kind, path)
+    began = time.monotonic()
+    with pytest.raises(DataError, match=f"{path.name} is not a readable image"):
+        list(batches(own).evaluation())
+    assert time.monotonic() - began < 10
+
+
+def test_a_plan_names_the_folder_by_its_fingerprint_and_the_command_says_where(
+    folder, tmp_path, capsys
+):
+    cells, store = tmp_path / "cells.jsonl", tmp_path / "store"
+    plan.write([plan.Cell("07", fit, config(folder, epochs=1), False)], cells)
+    command = ["compute", str(cells), "--store", str(store)]
+    assert main(command) == 2
+    assert "`compute` takes --image-folder" in capsys.readouterr().err
+    assert main([*command, "--image-folder", str(tmp_path)]) == 2
+    assert "must hold train/ and val/" in capsys.readouterr().err
+    assert main([*command, "--image-folder", str(folder)]) == 0
+    (record,) = Store(store).read("training.fit").values()
+    assert record["key"] == cell_key(fit, config(folder, epochs=1))
+    assert str(folder) not in json.dumps(record)

@@ -1,6 +1,8 @@
+import hashlib
 import json
 import math
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -758,6 +760,34 @@ def test_a_folder_that_cannot_be_written_ends_no_training(monkeypatch, own_folde
     monkeypatch.setenv("RELUPRIME_CHECKPOINTS", str(own_folder / "file"))
     with pytest.warns(UserWarning, match="without a checkpoint.*file"):
         assert numbers(fit(config())) == numbers(unbroken)
+
+
+@pytest.mark.parametrize("content", [b"", b"no pickle", pickle.dumps(print, 2)])
+def test_a_checkpoint_that_holds_something_else_is_not_run(content, stop_before, own_folder):
+    unbroken = fit(config())
+    stop_before(2, config())
+    (path,) = own_folder.iterdir()
+    path.write_bytes(hashlib.sha256(content).digest() + content)
+    with pytest.warns(UserWarning, match=f"starts anew: {path} is no checkpoint"):
+        assert numbers(fit(config())) == numbers(unbroken)
+
+
+def test_without_a_home_a_training_says_what_to_set(monkeypatch):
+    monkeypatch.delenv("RELUPRIME_CHECKPOINTS")
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr(training, "SAVE_SECONDS", 0.0)
+    monkeypatch.setattr("pwd.getpwuid", lambda _: (_ for _ in ()).throw(KeyError()))
+    with pytest.warns(UserWarning, match="without a checkpoint: .*set RELUPRIME_CHECKPOINTS"):
+        fit(config())
+
+
+def test_what_killed_processes_left_goes_with_the_state(own_folder):
+    (own_folder / "x.pt.1.part").write_text("torn")
+    state = scratch.State("x.pt", "training")
+    state.write(b"all")
+    assert state.read() == b"all"
+    state.remove()
+    assert list(own_folder.iterdir()) == []
 
 
 def test_an_empty_name_is_no_folder(monkeypatch):

@@ -1,0 +1,5 @@
+"""What the instruments raise."""
+
+
+class DataError(OSError):
+    """Data that is missing, corrupt, or not what its name says."""

@@ -1,0 +1,68 @@
+"""The campaign of `make trust` with another seed and few tries: nothing may go wrong in it."""
+
+import json
+
+import pandas as pd
+import pytest
+from campaign import FAMILIES
+from tries import Tally, child, ended
+
+from reluprime.trust import TrustConfig, campaign, tables
+from reluprime.trust.grids import TRIES
+
+# The others start many processes of their own.
+FEW = {
+    "sweep killed": 2, "training killed": 2, "search killed": 2, "append killed": 2,
+    "save killed": 2, "merge killed": 2, "record cut": 60, "disk full": 2, "read-only": 2,
+    "no home": 2, "records": 15, "parameters": 150, "plans": 8, "data": 6, "images": 11,
+    "pickles": 6,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("family", FEW)
+def test_nothing_is_lost_silent_or_unnamed(family, tmp_path, monkeypatch):
+    monkeypatch.setenv("RELUPRIME_CHECKPOINTS", str(tmp_path / "checkpoints"))
+    tally, out = Tally(tmp_path), tmp_path / "counts.json"
+
+    def run():  # in a child: it changes what it breaks
+        FAMILIES[family](tally, 7, FEW[family], tmp_path)
+        out.write_text(json.dumps(tally.result()))
+
+    assert ended(child(run, tmp_path / "error")) == 0, (tmp_path / "error").read_text()
+    counts = json.loads(out.read_text())
+    assert counts["failures"] == []
+    assert not any(counts[kind] for kind in tables.BAD)
+    assert counts["tried"] >= min(FEW[family], 8)
+
+
+def test_every_family_has_its_tries():
+    assert FAMILIES.keys() == TRIES.keys()
+    assert sum(n for family, n in TRIES.items() if family.endswith("killed")) >= 200
+
+
+def test_the_study_counts_what_its_process_says():
+    found = campaign(TrustConfig(family="pickles", tries=3))
+    assert found["tried"] == found["refused"] == 3
+    row = {"family": "pickles", "provenance": {"utc": "2026-01-02"}} | found
+    frame = pd.DataFrame([row, row | {"lost": 1, "failures": ["lost: a cell"]}])
+    assert tables.table(frame)["tries"].tolist() == [3, 3, 6]
+    assert tables.failures(frame).to_dict("records") == [
+        {"what": "pickles", "failure": "lost: a cell"}
+    ]
+    assert tables.bad(frame) == 1
+    assert tables.table(frame.iloc[:0]).empty
+
+
+@pytest.mark.parametrize(
+    ("said", "seconds", "kind"),
+    [
+        ("wrong: x.jsonl", 0.1, "refused"),
+        ("wrong", 0.1, "unnamed"),
+        ("Traceback: KeyError: x.jsonl", 0.1, "unnamed"),
+        ("wrong: x.jsonl", 11.0, "late"),
+    ],
+)
+def test_a_refusal_counts_by_what_it_says_and_when(said, seconds, kind, tmp_path):
+    tally = Tally(tmp_path)
+    tally.refusal(said, ("x.jsonl",), seconds, "a try")
+    assert tally.counts[kind] == tally.counts["tried"] == 1
