@@ -162,3 +162,23 @@ def test_claims_without_a_curve_have_no_line_by_dose():
     row = scorecard.judged(scorecard.BY_ID["P17"], Evidence([]), [])
     assert row["by_dose"] is None
     assert "by dose" not in cards.cards([scorecard.BY_ID["P17"]], [row]).data
+
+
+def runs_that_lose(*losses):
+    """Rows of five seeds for each side: within, beyond, between."""
+    sides = (
+        pd.DataFrame({"seed": range(5), "difference": -lost, "dose": 9, "reference": 0.9})
+        for lost in losses
+    )
+    return paper_dose.Arm(*sides, a_step=1.0, in_all=40.0)
+
+
+def test_a_loss_below_the_margin_is_none():
+    assert paper_dose.is_loss(np.full(5, -0.021), 0.02)
+    assert not paper_dose.is_loss(np.full(5, -0.019), 0.02)
+
+
+def test_the_other_counts_as_less_only_beyond_its_own_dose():
+    a, b = runs_that_lose(0.0, 0.02, 0.0), runs_that_lose(0.01, 0.3, 0.1)
+    assert paper_dose.less(a, b, 0.005) == OPEN  # b within loses less than a beyond
+    assert paper_dose.less(a, runs_that_lose(0.03, 0.3, 0.1), 0.005) == HOLDS
