@@ -16,7 +16,7 @@ from sphinx.transforms.post_transforms import SphinxPostTransform
 LONGEST = 7  # rows of a table that is shown at once; a longer one is folded
 FOLDER = "tables"  # of the CSV files, beside the pages
 NAMED = 4  # columns that the line of a folded table names
-SIGN, X
+SIGN, DIGITS = r"[-+−±]?", r"\d[\d,]*(?:\.\d+)?(?: × 10[⁻⁰¹²³⁴-⁹]+)?"
 NUMBER = re.compile(
     rf"(?:about |over |[<>≈] ?)?{SIGN}{DIGITS}(?: ?(?:%|s|h|ms|pp|points))?"
     rf"(?: ?[±(\[].*| (?:of|to|in) {DIGITS}.*)?"
@@ -87,13 +87,13 @@ def dress(table: Tag) -> list[list[str]]:
     return [names, *rows]
 
 
-def around(table: str, rows: list[list[str]], file: str) -> str:
-    """A dressed table with the link to its file; folded where it is long."""
+def around(table: str, rows: list[list[str]], file: str, fold: bool) -> str:
+    """A dressed table with the link to its file, folded or not."""
     names, count = rows[0], len(rows) - 1
     link = f'<a class="csv" href="{file}" download>CSV</a>'
     inside = f'<div class="table-window" tabindex="0" role="region" aria-label="{_named(names)}">'
     inside += f"{table}</div>{link}"
-    if count <= LONGEST:
+    if not fold:
         return f'<div class="table-shown">{inside}</div>'
     summary = f"Table of {count} rows: {_named(names)}"
     return f'<details class="table-folded"><summary>{summary}</summary>{inside}</details>'
@@ -125,7 +125,8 @@ class Tables(SphinxPostTransform):
             name = f"{Path(page).name}-{count}.csv"
             self._write(name, rows)
             up = "../" * page.count("/")
-            html = around(str(table), rows, f"{up}{FOLDER}/{name}")
+            fold = len(rows) - 1 > LONGEST and not _stays_open(node)
+            html = around(str(table), rows, f"{up}{FOLDER}/{name}", fold)
             node.children[:] = [nodes.Text(html)]
             node.rawsource = html
 
@@ -134,6 +135,15 @@ class Tables(SphinxPostTransform):
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("w", encoding="utf-8", newline="") as file:
             csv.writer(file).writerows(rows)
+
+
+def _stays_open(node: nodes.Node) -> bool:
+    """Whether the cell of an output has the tag open-table: a table that the page is about."""
+    while node is not None:
+        if "tag_open-table" in node.get("classes", ()):
+            return True
+        node = node.parent
+    return False
 
 
 class PlainNumbers(SphinxPostTransform):

@@ -59,6 +59,16 @@ def _line(claim: Claim, row: dict, scorecard: str) -> str:
     return f"<tr>{link}{words}{''.join(cells)}</tr>"
 
 
+def links(claims: Sequence[Claim], rows: Sequence[dict]) -> HTML:
+    """One line of claims and verdicts, each a link to its card on the scorecard."""
+    words = (
+        f'<a href="00_scorecard.html#{claim.id.lower()}" title="{html.escape(claim.statement)}">'
+        f"{claim.id}</a> {badge(row['verdict'])}"
+        for claim, row in zip(claims, rows, strict=True)
+    )
+    return HTML(f'<p class="verdicts">Claims: {"; ".join(words)}</p>')
+
+
 def cards(claims: Sequence[Claim], rows: Sequence[dict]) -> HTML:
     """A folded card a claim, with the anchor ``#p7``: what was published and found, and the rule.
 

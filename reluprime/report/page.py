@@ -8,7 +8,7 @@ import math
 import shlex
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 import yaml
@@ -23,6 +23,13 @@ from reluprime.report import cards, pages, scorecard
 
 # What IPython itself puts into a notebook's namespace, and what makes a page.
 _NO_PARAMETERS = {"In", "Out", "exit", "quit", "get_ipython", "open", "Page"}
+
+
+class Link(NamedTuple):
+    """A cell of a table that leads to an address, such as ``01_page.html#heading``."""
+
+    text: str
+    address: str
 
 
 class Page:
@@ -85,6 +92,13 @@ class Page:
         own = [c for c in scorecard.CLAIMS if c.figure.partition("#")[0] == self.name]
         display(cards.cards(own, scorecard.all_judged(self.store, own)), self.source(*cells))
 
+    def show_verdicts(self, *ids: str) -> None:
+        """Display one line: these claims with their verdicts, each a link to its card."""
+        chosen = [scorecard.BY_ID[name] for name in ids]
+        found = cards.links(chosen, scorecard.all_judged(self.store, chosen))
+        studies = dict.fromkeys(cell.study for claim in chosen for cell in claim.cells())
+        display(found, self.source(*(records.table(study, self.store) for study in studies)))
+
     def show_sentences(
         self, sentences: Sequence[Claim], store: records.Store, *cells: pd.DataFrame
     ) -> None:
@@ -112,20 +126,28 @@ def _parameters(name: str, namespace: dict[str, Any]) -> Parameters:
 def as_html(frame: pd.DataFrame) -> HTML:
     """A table for the page: no index, whole texts, and the same bytes each time.
 
-    A column `figure` of "notebook#heading" becomes links.
+    A column `figure` of "notebook#heading" becomes links, and so does a :class:`Link`, or several.
     """
 
     def link(place: str) -> str:
-        notebook, _, heading = html.escape(place).partition("#")
-        return f'<a href="{notebook}.html#{heading}">figure</a>'
+        notebook, _, heading = place.partition("#")
+        return _anchor(Link("figure", f"{notebook}.html#{heading}"))
 
     def cell(value: Any) -> Any:
+        if isinstance(value, Link):
+            return _anchor(value)
+        if isinstance(value, tuple):
+            return " ".join(map(_anchor, value))
         return html.escape(value) if isinstance(value, str) else value
 
     texts = frame.select_dtypes(exclude="number").columns
     shown = frame.assign(**{n: frame[n].map(link if n == "figure" else cell) for n in texts})
     with pd.option_context("display.max_colwidth", None):
         return HTML(shown.to_html(index=False, border=0, escape=False))
+
+
+def _anchor(link: Link) -> str:
+    return f'<a href="{html.escape(link.address)}">{html.escape(link.text)}</a>'
 
 
 def _command(name: str, parameters: Parameters) -> str:

@@ -56,6 +56,8 @@ PAGES: dict[str, type[Parameters]] = {
     "13_speed_and_cost": SpeedAndCost,
     "14_how_many_kinks": Doses,
     "15_your_network": YourNetwork,
+    "17_audit_details": Parameters,
+    "18_audit_m23": Parameters,
 }
 
 
