@@ -3,7 +3,8 @@
 - The theme draws a dozen icons with a script of 1.5 MB, and fonts, that hold two thousand. The
   icons that the pages use are written as CSS masks instead, and the others go.
 - MathJax (2 MB) stays on pages with mathematics alone.
-- Pictures below the first are loaded when they come into view.
+- Pictures below the first are loaded when they come into view. A figure can have the focus, since
+  on a phone it scrolls (see custom.css).
 - A term of the glossary says its meaning when the pointer rests on it or it has the focus.
 - Lists of references have the roles that screen readers expect.
 """
@@ -50,6 +51,7 @@ def lighter(page: str, to_static: str) -> str:
         page = page.replace("</head>", f"{icons}\n</head>", 1)
     if 'class="math' not in page and "math notranslate" not in page:
         page = MATH_SCRIPT.sub("", page)
+    page = page.replace('<figure class="align', '<figure tabindex="0" class="align')
     first, *others = re.split(r"(?=<img )", page)
     kept = others[:1] + [re.sub(r"<img (?!loading)", '<img loading="lazy" ', o) for o in others[1:]]
     page = first + "".join(kept)

@@ -101,6 +101,23 @@ def test_table_1_states_both_rules_and_the_published_row():
     assert table["in the zone"].iloc[1].startswith("66.7% [9.4, 99.2]")
 
 
+def test_the_marks_of_table_1_are_its_numbers():
+    marks = table_1.marks(pd.DataFrame([CELL])).set_index(["row", "rule"])
+    share, pairs, change = table_1.ROWS
+    found = networks()
+    zone = volume_shares.zone_shares(found, ["precision"]).iloc[0]
+    assert marks.loc[(share, "chain"), ["value", "low", "high"]].tolist() == [
+        zone["share"],
+        zone["low"],
+        zone["high"],
+    ]
+    assert marks.loc[(pairs, "chain"), "value"] == volume_shares.pair_share(found)["share"]
+    values = found["relative_difference_first_layer"].sum()
+    low, median, high = intervals.quartiles(values)
+    assert marks.loc[(change, "chain"), ["value", "low", "high"]].tolist() == [median, low, high]
+    assert marks.loc[(share, "published"), "value"] == 0.4
+
+
 def test_relative_differences_are_long():
     table = table_1.relative_differences(pd.DataFrame([CELL]))
     assert table.groupby("gradient_rule")["relative_difference"].sum().round(6).to_dict() == {
