@@ -16,6 +16,7 @@ from docutils import nodes
 
 GLOSSARY = "book/glossary"
 ICON_SCRIPT = re.compile(r"\s*<(?:script|link)[^>]*scripts/fontawesome\.js[^>]*>(?:</script>)?")
+VIEWPORT = re.compile(r'<meta name="viewport"[^>]*>')  # each theme below the book's adds one
 MATH_SCRIPT = re.compile(r"\s*<script[^>]*mathjax/tex-svg\.js[^>]*></script>")
 # The theme's own icon fonts: their rules, and the files that these name.
 FONT_RULES = re.compile(
@@ -46,6 +47,8 @@ def icons_css(script: str, names: set[str]) -> str:
 def lighter(page: str, to_static: str) -> str:
     """A built page without what it does not need; `to_static` is its way to the folder _static."""
     page = ICON_SCRIPT.sub("", page)
+    while len(VIEWPORT.findall(page)) > 1:
+        page = VIEWPORT.sub("", page, count=1)
     icons = f'<link rel="stylesheet" href="{to_static}/icons.css" />'
     if icons not in page:
         page = page.replace("</head>", f"{icons}\n</head>", 1)

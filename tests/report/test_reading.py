@@ -1,10 +1,12 @@
 """The book's own extensions: tables as a reader meets them, and the recorded runs to explore."""
 
 import importlib.util
+from types import SimpleNamespace
 
 import nbformat
 import pytest
 from bs4 import BeautifulSoup
+from docutils.core import publish_doctree
 
 from reluprime import records
 from reluprime.report import audit, explorer
@@ -137,3 +139,41 @@ def test_an_explored_distance_is_that_of_its_record():
         assert values[step - 1] == 0
         assert values[step] == pytest.approx(distance[step], rel=1e-3)
         assert len(values) < len(distance)
+
+
+citing = extension("citing")
+
+
+def test_the_citation_as_bibtex():
+    citation = {
+        "title": "Of zeros",
+        "authors": [{"name": "The authors"}],
+        "version": "1.2",
+        "date-released": "2026-01-02",
+    }
+    text = citing.bibtex(citation)
+    assert text.startswith(
+        "@software{reluprime,\n  title = {{Of zeros}},\n  author = {{The authors}}"
+    )
+    assert "year = {2026}" in text
+    assert "url" not in text
+    assert "url = {https://example.org}" in citing.bibtex(
+        citation | {"repository-code": "https://example.org"}
+    )
+
+
+@pytest.mark.parametrize("address", ["", "https://example.org/reluprime"])
+def test_buttons_appear_where_a_repository_is_named(address):
+    config = SimpleNamespace(html_theme_options={"repository_url": address})
+    citing.offer_buttons(None, config)
+    found = config.html_theme_options.get("use_issues_button", False)
+    assert found is bool(address)
+    assert ("colab_url" in config.html_theme_options.get("launch_buttons", {})) is bool(address)
+
+
+def test_a_description_is_of_whole_words():
+    document = publish_doctree("Short.\n\n" + "These are words. " * 20)
+    text = citing.description(document)
+    assert text.startswith("These are words.")
+    assert text.endswith(" ...")
+    assert len(text) <= citing.LONGEST + 4
