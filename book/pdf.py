@@ -18,11 +18,15 @@ FOOTER = (
     '<div style="font-size:8px;width:100%;text-align:center">'
     '<span class="pageNumber"></span> / <span class="totalPages"></span></div>'
 )
-# What is folded on a screen is open on paper, but for code; all pictures are there.
+# What is folded on a screen is open on paper, but for code; all pictures are there; a link that
+# leads to another file is none.
 OPEN = """
-for (const part of document.querySelectorAll('details.table-folded, details.claim')) part.open = true;
-for (const part of document.querySelectorAll('details.sd-dropdown')) part.open = true;
+const folded = 'details.table-folded, details.claim, details.sd-dropdown';
+for (const part of document.querySelectorAll(folded)) part.open = true;
 for (const picture of document.images) picture.loading = 'eager';
+for (const link of document.querySelectorAll('a[href]')) {
+  if (!/^(#|https?:)/.test(link.getAttribute('href'))) link.removeAttribute('href');
+}
 """
 LOADED = "[...document.images].every((picture) => picture.complete && picture.naturalWidth)"
 TYPESET = "!window.MathJax?.startup?.promise || window.MathJax.startup.promise.then(() => true)"
