@@ -23,8 +23,9 @@ NUMBER = re.compile(
 )
 NOTHING = {"", "–", "-"}
 CELLS = {"NaN": "–", "nan": "–", "None": "–", "NaT": "–", "True": "yes", "False": "no"}
-SCIENTIFIC = re.compile(r"(?<![\w.])(-?\d(?:\.\d+)?)e([-+]\d{2,3})(?![\w.])")
+SCIENTIFIC = re.compile(r"(?<![\w.])(-?\d(?:\.\d+)?)e([-+]\d{1,3})(?!\w|\.\d)")
 LEAST_PLAIN = -5  # powers of ten below are written as such
+TEXT = re.compile(r"(?<=>)[^<]+")  # between the tags of a fragment
 RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
@@ -39,6 +40,11 @@ def _plain(found: re.Match) -> str:
     if LEAST_PLAIN <= power <= 6:
         return f"{float(found.group()):,.{max(0, after_point - power)}f}"
     return f"{digits} × 10{str(power).translate(RAISED)}"
+
+
+def card(text: str) -> str:
+    """A text of a claim's card as words: yes and no behind a colon, and plain numbers."""
+    return re.sub("(?<=: )(True|False)\\b", lambda found: CELLS[found[1]], readable(text))
 
 
 def heading(name: str) -> str:
@@ -114,7 +120,11 @@ class Tables(SphinxPostTransform):
     def run(self, **kwargs):
         page, count = self.env.docname, 0
         for node in self.document.findall(nodes.raw):
-            if node.get("format") != "html" or "dataframe" not in node.astext():
+            if node.get("format") != "html":
+                continue
+            if 'class="claim"' in node.astext():
+                _replace(node, TEXT.sub(lambda text: card(text.group()), node.astext()))
+            if "dataframe" not in node.astext():
                 continue
             soup = BeautifulSoup(node.astext(), "html.parser")
             table = soup.find("table", class_="dataframe")
@@ -127,14 +137,18 @@ class Tables(SphinxPostTransform):
             up = "../" * page.count("/")
             fold = len(rows) - 1 > LONGEST and not _stays_open(node)
             html = around(str(table), rows, f"{up}{FOLDER}/{name}", fold)
-            node.children[:] = [nodes.Text(html)]
-            node.rawsource = html
+            _replace(node, html)
 
     def _write(self, name: str, rows: list[list[str]]) -> None:
         path = Path(self.app.outdir, FOLDER, name)
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("w", encoding="utf-8", newline="") as file:
             csv.writer(file).writerows(rows)
+
+
+def _replace(node: nodes.raw, html: str) -> None:
+    node.children[:] = [nodes.Text(html)]
+    node.rawsource = html
 
 
 def _stays_open(node: nodes.Node) -> bool:

@@ -13,6 +13,7 @@ from pathlib import Path
 from urllib.parse import unquote, urljoin, urlparse
 
 import pytest
+from bs4 import BeautifulSoup
 
 from reluprime.records import REPOSITORY
 
@@ -143,6 +144,19 @@ def test_every_link_within_the_book_lands(name):
 @functools.cache
 def _anchors(path: Path) -> set[str]:
     return set(re.findall(r'\bid="([^"]+)"', path.read_text(encoding="utf-8")))
+
+
+# What a program prints and no page says; commands, code and its signatures aside.
+MACHINE_WORDS = re.compile(r"\b(?:nan|NaN|None|True|False)\b(?! of| seen)|\b\d+(?:\.\d+)?e[-+]\d+")
+NO_WORDS = "details.source, details.hide, details.page-code, code, pre, script, .math, dl.py"
+
+
+@pytest.mark.parametrize("name", [name for name in PAGES if name != "genindex.html"])
+def test_a_page_speaks_no_machine_language(name):
+    article = BeautifulSoup((BOOK / name).read_text(encoding="utf-8"), "html.parser").article
+    for part in article.select(NO_WORDS):
+        part.decompose()
+    assert MACHINE_WORDS.findall(article.get_text(" ")) == []
 
 
 @pytest.mark.parametrize("name", [name for name in PAGES if name != "genindex.html"])

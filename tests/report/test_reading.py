@@ -33,6 +33,7 @@ tables = extension("tables")
         ("8.4e-05", "0.000084"),
         ("3.5e-09 to 1e-07", "3.5 × 10⁻⁹ to 1 × 10⁻⁷"),
         ("2.5e+03", "2,500"),
+        ("decay 5e-4.", "decay 0.0005."),
         ("-7.25e-02", "-0.0725"),
         ("commit 1e10abc, fp16, 0.5", "commit 1e10abc, fp16, 0.5"),
     ],
@@ -71,6 +72,11 @@ def test_a_table_speaks_the_words_of_the_page():
     assert [cell.get("class") for cell in cells] == [None, "number"] * 2
     assert cells[3]["data-label"] == "share"
     assert table.a["href"] == "x.html"
+
+
+def test_a_card_speaks_plainly():
+    assert tables.card("flat: True; median 3.5e-05") == "flat: yes; median 0.000035"
+    assert tables.card("True kinks") == "True kinks"
 
 
 def test_a_long_table_is_folded_and_leads_to_its_file():
