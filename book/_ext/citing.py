@@ -52,7 +52,7 @@ class CiteUs(SphinxDirective):
 def describe(app, pagename, templatename, context, doctree):
     """Add the description and the social card of a page."""
     if pagename == app.config.root_doc:
-        context["title"], context["docstitle"] = app.config.html_title, ""
+        context["title"] = app.config.html_title  # light.py has it once
     tags = context.get("metatags", "")
     if doctree is None:
         return

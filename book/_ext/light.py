@@ -2,7 +2,7 @@
 
 - The theme draws a dozen icons with a script of 1.5 MB, and fonts, that hold two thousand. The
   icons that the pages use are written as CSS masks instead, and the others go.
-- MathJax (2 MB) stays on pages with mathematics alone.
+- MathJax (2 MB) stays on pages with mathematics alone, and sphinx-design on those that fold text.
 - Pictures below the first are loaded when they come into view. A figure can have the focus, since
   on a phone it scrolls (see custom.css).
 - A term of the glossary says its meaning when the pointer rests on it or it has the focus.
@@ -18,6 +18,11 @@ GLOSSARY = "book/glossary"
 ICON_SCRIPT = re.compile(r"\s*<(?:script|link)[^>]*scripts/fontawesome\.js[^>]*>(?:</script>)?")
 VIEWPORT = re.compile(r'<meta name="viewport"[^>]*>')  # each theme below the book's adds one
 MATH_SCRIPT = re.compile(r"\s*<script[^>]*mathjax/tex-svg\.js[^>]*></script>")
+# Of sphinx-design: what draws the folded parts of a few pages.
+DESIGN = re.compile(
+    r"\s*<(?:script|link)[^>]*(?:sphinx-design\.min\.css|design-tabs\.js)[^>]*>(?:</script>)?"
+)
+TWICE = re.compile(r"<title>(.*?) &#8212; \1</title>")  # a page that is called like the book
 # The theme's own icon fonts: their rules, and the files that these name.
 FONT_RULES = re.compile(
     r"(?<=[}\n])(?:\.fa[\w-]*(?:::?before|::?after)?(?:,\s*)?)+\{[^{}]*\}"
@@ -54,6 +59,9 @@ def lighter(page: str, to_static: str) -> str:
         page = page.replace("</head>", f"{icons}\n</head>", 1)
     if 'class="math' not in page and "math notranslate" not in page:
         page = MATH_SCRIPT.sub("", page)
+    if not re.search(r'class="[^"]*\bsd-', page):
+        page = DESIGN.sub("", page)
+    page = TWICE.sub(r"<title>\1</title>", page)
     page = page.replace('<figure class="align', '<figure tabindex="0" class="align')
     first, *others = re.split(r"(?=<img )", page)
     kept = others[:1] + [re.sub(r"<img (?!loading)", '<img loading="lazy" ', o) for o in others[1:]]
