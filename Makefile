@@ -25,7 +25,7 @@ report: .venv  ## execute every notebook live at the quick profile, and build th
 	rm -rf $(BUILD)/quick
 	mkdir -p $(BUILD)/quick/source/notebooks
 	$(BIN)/reluprime run $(BUILD)/quick/source/notebooks --profile quick --store $(BUILD)/quick/records
-	cp -r index.md book _toc.yml $(BUILD)/quick/source/
+	cp -r index.md book _toc.yml CITATION.cff $(BUILD)/quick/source/
 	sed 's|^html:|&\n  announcement: "$(QUICK)"|' _config.yml > $(BUILD)/quick/source/_config.yml
 	$(BIN)/jupyter-book build $(BUILD)/quick/source --path-output $(BUILD)/quick --all -W -n --keep-going -q
 	@echo "The report is at $(BUILD)/quick/_build/html/index.html"
@@ -36,7 +36,7 @@ book: .venv  ## build the published book from the committed notebooks, without e
 
 pdf: book  ## print the book and its article with Chromium, into _build
 	rm -rf $(BUILD)/print
-	$(BIN)/jupyter-book build . --builder custom --custom-builder singlehtml --path-output $(BUILD)/print --all -n -q
+	$(BIN)/jupyter-book build . --builder custom --custom-builder singlehtml --path-output $(BUILD)/print --all -W -n --keep-going -q
 	$(BIN)/python book/pdf.py $(BUILD)/print/_build/singlehtml $(BUILD)/html $(BUILD)
 	@echo "They are at $(BUILD)/reluprime-book.pdf and $(BUILD)/reluprime-article.pdf"
 
