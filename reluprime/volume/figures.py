@@ -17,6 +17,7 @@ from reluprime.evidence.style import (
     legend_below,
     taken_from_pyplot,
 )
+from reluprime.volume.table_1 import ROWS
 
 WORK_FILLS = {"B21": "#444444", "M23": "white"}
 
@@ -220,10 +221,9 @@ def table_1_figure(marks: pd.DataFrame) -> Figure:
     marks: rows of `table_1.marks`. Zero stands at the left edge of a logarithmic axis.
     """
     precisions = list(dict.fromkeys(marks["precision"]))
-    rows = list(dict.fromkeys(marks["row"]))
-    figure, axes = plt.subplots(1, len(rows), figsize=(9, 1.4 + 0.6 * len(precisions)), sharey=True)
+    figure, axes = plt.subplots(1, len(ROWS), figsize=(9, 1.4 + 0.6 * len(precisions)), sharey=True)
     offsets = {"published": -0.25, "chain": 0.0, "injected": 0.25}
-    for panel, row in zip(axes, rows, strict=True):
+    for panel, row in zip(axes, ROWS, strict=True):
         for rule, offset in offsets.items():
             own = marks[(marks["row"] == row) & (marks["rule"] == rule)]
             panel.errorbar(
