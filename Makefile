@@ -7,7 +7,7 @@ JOBS ?= 2
 QUICK := Quick run: a few small networks on 5,000 images. No verdicts; the published book has them.
 
 .DEFAULT_GOAL := help
-.PHONY: help report test book records lint clean unit nbval browser cluster gpu trust audit wheel
+.PHONY: help report test book pdf records lint clean unit nbval browser cluster gpu trust audit wheel
 
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -25,7 +25,7 @@ report: .venv  ## execute every notebook live at the quick profile, and build th
 	rm -rf $(BUILD)/quick
 	mkdir -p $(BUILD)/quick/source/notebooks
 	$(BIN)/reluprime run $(BUILD)/quick/source/notebooks --profile quick --store $(BUILD)/quick/records
-	cp -r index.md book _toc.yml $(BUILD)/quick/source/
+	cp -r index.md book _toc.yml CITATION.cff $(BUILD)/quick/source/
 	sed 's|^html:|&\n  announcement: "$(QUICK)"|' _config.yml > $(BUILD)/quick/source/_config.yml
 	$(BIN)/jupyter-book build $(BUILD)/quick/source --path-output $(BUILD)/quick --all -W -n --keep-going -q
 	@echo "The report is at $(BUILD)/quick/_build/html/index.html"
@@ -33,6 +33,12 @@ report: .venv  ## execute every notebook live at the quick profile, and build th
 book: .venv  ## build the published book from the committed notebooks, without executing them
 	$(BIN)/jupyter-book build . --all -W -n --keep-going -q
 	@echo "The book is at $(BUILD)/html/index.html"
+
+pdf: book  ## print the book and its article with Chromium, into _build
+	rm -rf $(BUILD)/print
+	$(BIN)/jupyter-book build . --builder custom --custom-builder singlehtml --path-output $(BUILD)/print --all -W -n --keep-going -q
+	$(BIN)/python book/pdf.py $(BUILD)/print/_build/singlehtml $(BUILD)/html $(BUILD)
+	@echo "They are at $(BUILD)/reluprime-book.pdf and $(BUILD)/reluprime-article.pdf"
 
 records: .venv  ## execute the notebooks at the report profile, computing the cells that the store lacks
 	$(BIN)/reluprime run notebooks --store records
@@ -45,7 +51,8 @@ unit: .venv
 nbval: .venv
 	$(BIN)/python -m pytest --nbval --nbval-current-env notebooks -n $(JOBS) --dist loadfile -W default
 
-browser: book  ## the built book in Chromium, where that is installed
+browser: book  ## the built and the printed book in Chromium, where that is installed
+	! command -v chromium > /dev/null || $(MAKE) pdf
 	$(BIN)/python -m pytest tests/browser -n $(JOBS) -W default
 
 cluster: .venv  ## the tests with Ray, in a network namespace that has nothing else (Linux, root)

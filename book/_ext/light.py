@@ -2,8 +2,9 @@
 
 - The theme draws a dozen icons with a script of 1.5 MB, and fonts, that hold two thousand. The
   icons that the pages use are written as CSS masks instead, and the others go.
-- MathJax (2 MB) stays on pages with mathematics alone.
-- Pictures below the first are loaded when they come into view.
+- MathJax (2 MB) stays on pages with mathematics alone, and sphinx-design on those that fold text.
+- Pictures below the first are loaded when they come into view. A figure can have the focus, since
+  on a phone it scrolls (see custom.css).
 - A term of the glossary says its meaning when the pointer rests on it or it has the focus.
 - Lists of references have the roles that screen readers expect.
 """
@@ -15,7 +16,13 @@ from docutils import nodes
 
 GLOSSARY = "book/glossary"
 ICON_SCRIPT = re.compile(r"\s*<(?:script|link)[^>]*scripts/fontawesome\.js[^>]*>(?:</script>)?")
+VIEWPORT = re.compile(r'<meta name="viewport"[^>]*>')  # each theme below the book's adds one
 MATH_SCRIPT = re.compile(r"\s*<script[^>]*mathjax/tex-svg\.js[^>]*></script>")
+# Of sphinx-design: what draws the folded parts of a few pages.
+DESIGN = re.compile(
+    r"\s*<(?:script|link)[^>]*(?:sphinx-design\.min\.css|design-tabs\.js)[^>]*>(?:</script>)?"
+)
+TWICE = re.compile(r"<title>(.*?) &#8212; \1</title>")  # a page that is called like the book
 # The theme's own icon fonts: their rules, and the files that these name.
 FONT_RULES = re.compile(
     r"(?<=[}\n])(?:\.fa[\w-]*(?:::?before|::?after)?(?:,\s*)?)+\{[^{}]*\}"
@@ -45,11 +52,17 @@ def icons_css(script: str, names: set[str]) -> str:
 def lighter(page: str, to_static: str) -> str:
     """A built page without what it does not need; `to_static` is its way to the folder _static."""
     page = ICON_SCRIPT.sub("", page)
+    while len(VIEWPORT.findall(page)) > 1:
+        page = VIEWPORT.sub("", page, count=1)
     icons = f'<link rel="stylesheet" href="{to_static}/icons.css" />'
     if icons not in page:
         page = page.replace("</head>", f"{icons}\n</head>", 1)
     if 'class="math' not in page and "math notranslate" not in page:
         page = MATH_SCRIPT.sub("", page)
+    if not re.search(r'class="[^"]*\bsd-', page):
+        page = DESIGN.sub("", page)
+    page = TWICE.sub(r"<title>\1</title>", page)
+    page = page.replace('<figure class="align', '<figure tabindex="0" class="align')
     first, *others = re.split(r"(?=<img )", page)
     kept = others[:1] + [re.sub(r"<img (?!loading)", '<img loading="lazy" ', o) for o in others[1:]]
     page = first + "".join(kept)

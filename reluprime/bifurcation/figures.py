@@ -9,7 +9,15 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
-from reluprime.evidence.style import PUBLISHED, RULE_COLOURS, legend_below, taken_from_pyplot
+from reluprime.evidence.style import (
+    PUBLISHED,
+    QUIET,
+    RULE_COLOURS,
+    RULE_MARKERS,
+    RULE_NAMES,
+    legend_below,
+    taken_from_pyplot,
+)
 
 
 def _rule(label: str) -> str:
@@ -125,4 +133,27 @@ def distance_figure(table: pd.DataFrame) -> Figure:
         panel.set(title=precision, xlabel="step", yscale="log", xlim=(0, own["step"].max()))
     axes[0, 0].set_ylabel("distance to s=0")
     legend_below(figure, axes[0], ncols=4)
+    return taken_from_pyplot(figure)
+
+
+def runs_figure(events: pd.DataFrame) -> Figure:
+    """What each gradient rule made of the first exact zero of each run, joined by a line.
+
+    events: rows of `tables.events`.
+    """
+    runs = list(dict.fromkeys(events["run"]))
+    figure, axes = plt.subplots(1, 2, figsize=(9, 1.5 + 0.36 * len(runs)), sharey=True)
+    words = {"gradient": "relative change of the gradient", "jump": "jump of the weights (L1)"}
+    for panel, (value, label) in zip(axes, words.items(), strict=True):
+        ends = events.pivot_table(index="run", columns="gradient_rule", values=value).loc[runs]
+        panel.hlines(range(len(runs)), ends.min(axis=1), ends.max(axis=1), color=QUIET, zorder=0)
+        for rule in ends:
+            style = {"color": RULE_COLOURS[rule], "markersize": 8}
+            panel.plot(ends[rule], range(len(runs)), RULE_MARKERS[rule], **style)
+            middle = ends[rule].median()
+            panel.text(middle, -0.6, RULE_NAMES[rule], color=RULE_COLOURS[rule], ha="center")
+        panel.set(xscale="log", xlabel=label)
+        panel.margins(x=0.15)
+    axes[0].set_yticks(range(len(runs)), runs)
+    axes[0].set_ylim(len(runs) - 0.5, -1.1)
     return taken_from_pyplot(figure)

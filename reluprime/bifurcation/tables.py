@@ -33,6 +33,27 @@ def run_table(runs: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def events(runs: pd.DataFrame) -> pd.DataFrame:
+    """A row a paired run that met an exact zero and gradient rule: run, gradient_rule, gradient
+    (relative change in that step), jump (L1 distance of the weights after it).
+
+    runs: rows of `bifurcation.paired_run` at s=1.
+    """
+    rows = [
+        {
+            "run": f"{run['activation']} {run['precision']}, seed {run['seed']}",
+            "gradient_rule": label.split()[0],
+            "gradient": run["event"]["relative_gradient_difference"][label],
+            "jump": distance[run["event"]["step"]],
+        }
+        for run in runs.to_dict("records")
+        if run["event"]
+        for label, distance in run["distance"].items()
+        if label != "control"
+    ]
+    return pd.DataFrame(rows, columns=["run", "gradient_rule", "gradient", "jump"])
+
+
 def distances(cells: pd.DataFrame) -> pd.DataFrame:
     """Distances to s=0 by step from rows of `bifurcation.paired_run` cells with Adam.
 

@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 RULE_COLOURS = {"chain": "#0072b2", "injected": "#d55e00", "control": "#666666"}
+RULE_NAMES = {"chain": "derivative", "injected": "constant"}
 RULE_MARKERS = {"chain": "o", "injected": "X"}
 # Every precision; where they stand side by side, in this order.
 PRECISION_COLOURS = {
@@ -19,6 +20,7 @@ PRECISION_COLOURS = {
 }
 PRECISION_MARKERS = {"fp16": "o", "bf16": "^", "tf32": "P", "fp32": "s", "fp64": "D"}
 PUBLISHED = "#222222"
+QUIET = "#999999"  # what tells no rule apart: layers, lines that join
 
 
 def use_style() -> None:
@@ -53,3 +55,8 @@ def legend_below(figure: Figure, axes: Iterable[Axes], ncols: int) -> None:
     for panel in axes:
         handles |= dict(zip(*reversed(panel.get_legend_handles_labels()), strict=True))
     figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=ncols)
+
+
+def layer_greys(n: int) -> list[str]:
+    """A grey for each of n layers, the first the darkest."""
+    return [str(0.2 + 0.6 * layer / max(1, n - 1)) for layer in range(n)]

@@ -4,7 +4,14 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
 
-from reluprime.evidence.style import PRECISION_COLOURS, PUBLISHED, taken_from_pyplot
+from reluprime.evidence.style import (
+    PRECISION_COLOURS,
+    PRECISION_MARKERS,
+    PUBLISHED,
+    QUIET,
+    legend_below,
+    taken_from_pyplot,
+)
 
 FORM_MARKERS = {  # every form of `kernels.LINEAR_FORMS`
     "native": "o",
@@ -93,4 +100,60 @@ def rounding_figure() -> Figure:
             axes.annotate("", *ends, arrowprops=arrow)
             axes.text(column + 0.84, row + 0.16, kept, ha="center", fontsize=9)
         axes.text(3.02, row, "output", va="center")
+    return taken_from_pyplot(figure)
+
+
+def shapes_figure(shapes: pd.DataFrame) -> Figure:
+    """Exact zeros of a GPU's own linear layer against those of two emulations, a mark a shape.
+
+    shapes: rows of `tables.by_shape`. On the dotted line both have as many; 0 is at the edges.
+    """
+    figure, axes = plt.subplots(1, 2, figsize=(9, 4.2), sharey=True)
+    for panel, arithmetic in zip(axes, ("epilogue", "separate"), strict=True):
+        for precision, own in shapes.groupby("precision", sort=False):
+            rates = own[[arithmetic, "native"]].div(own["calls"], axis=0)
+            style = {"color": QUIET, "markeredgecolor": "black", "markersize": 6}
+            marker = PRECISION_MARKERS[precision]
+            panel.plot(rates[arithmetic], rates["native"], marker, label=precision, **style)
+        panel.plot([0, 1], [0, 1], ":", color=PUBLISHED, linewidth=0.8)
+        panel.set_xscale("symlog", linthresh=1e-7)
+        panel.set_yscale("symlog", linthresh=1e-7)
+
+        panel.set(xlabel=f"zeros an output, {arithmetic}", xlim=(-2e-8, 1e-2), ylim=(-2e-8, 1e-2))
+    axes[0].set_ylabel("zeros an output, the GPU's kernel")
+    legend_below(figure, axes, ncols=2)
+    return taken_from_pyplot(figure)
+
+
+def kinks_figure(rates: pd.DataFrame) -> Figure:
+    """How often each kink is met, a panel for each time of training, a mark a precision.
+
+    rates: rows of `kink_tables.rates`. An arrow: no hit, the upper end of the interval.
+    """
+    epochs, kinks = sorted(set(rates["epochs"])), list(dict.fromkeys(rates["kink"]))
+    precisions = [p for p in PRECISION_MARKERS if p in set(rates["precision"])]
+    figure, axes = plt.subplots(1, len(epochs), figsize=(9, 4), sharey=True, squeeze=False)
+    for panel, epoch in zip(axes[0], epochs, strict=True):
+        for side, precision in enumerate(precisions):
+            own = rates[(rates["epochs"] == epoch) & (rates["precision"] == precision)]
+            y = pd.Series([kinks.index(k) + 0.2 * side - 0.3 for k in own["kink"]], own.index)
+            met = own["hits"] > 0
+            style = {"color": QUIET, "markeredgecolor": "black", "linestyle": "none"}
+            error = [(own["rate"] - own["low"])[met], (own["high"] - own["rate"])[met]]
+            panel.errorbar(
+                own["rate"][met],
+                y[met],
+                xerr=error,
+                marker=PRECISION_MARKERS[precision],
+                label=precision,
+                **style,
+            )
+            panel.plot(
+                own["high"][~met], y[~met], marker="$\u2190$", color="black", linestyle="none"
+            )
+        panel.set(xscale="log", xlabel="hits a call", title=f"after {epoch} epochs")
+    axes[0, 0].set_title("at initialisation" if epochs[0] == 0 else f"after {epochs[0]} epochs")
+    axes[0, 0].set_yticks(range(len(kinks)), kinks)
+    axes[0, 0].invert_yaxis()
+    legend_below(figure, axes[0], ncols=len(precisions))
     return taken_from_pyplot(figure)

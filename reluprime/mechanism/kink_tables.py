@@ -5,6 +5,7 @@ from statistics import median
 import pandas as pd
 
 from reluprime.evidence.intervals import poisson_interval
+from reluprime.evidence.words import calls_a_hit
 from reluprime.mechanism import kinks
 
 
@@ -86,14 +87,14 @@ def sixes(cells: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def in_prose(cells: pd.DataFrame) -> dict[str, float]:
+def in_prose(cells: pd.DataFrame) -> dict[str, float | str]:
     """The numbers in the prose about other kinks at bf16, by name; cells: as of :func:`rates`."""
     table = rates(cells)
     epochs = int(table["epochs"].max())
     last = table[(table["epochs"] == epochs) & (table["precision"] == "bf16")].set_index("kink")
     return {
-        "bf16_zero": float(last["rate"][kinks.AT_ZERO]),
-        "bf16_tie": float(last["rate"][kinks.AT_TIE]),
+        "bf16_zero": calls_a_hit(last["rate"][kinks.AT_ZERO]),
+        "bf16_tie": calls_a_hit(last["rate"][kinks.AT_TIE]),
         "kink_epochs": epochs,
         "largest": float(cells["largest"].max()),
     }

@@ -10,6 +10,7 @@ from scipy import stats
 from reluprime import records
 from reluprime.evidence.intervals import clopper_pearson, poisson_interval
 from reluprime.evidence.tests import RISK
+from reluprime.evidence.words import calls_a_hit
 from reluprime.mechanism import orders
 from reluprime.mechanism.study import linear_zeros
 from reluprime.training.zero_tables import MIN_ZEROS
@@ -228,8 +229,10 @@ def gpu_in_prose(cells: pd.DataFrame, shapes: pd.DataFrame) -> dict[str, float |
     return found
 
 
-def forms_in_prose(rates: pd.DataFrame) -> dict[str, float]:
+def forms_in_prose(rates: pd.DataFrame) -> dict[str, float | str]:
     """The numbers in the prose about the forms of a linear layer, by name.
+
+    a_zero_PRECISION_FORM: how many pre-activations there are to one exact zero, in words.
 
     rates: rows of :func:`forward_rates` by precision and form; points with fewer than
     MIN_ZEROS zeros are compared with no prediction.
@@ -237,6 +240,10 @@ def forms_in_prose(rates: pd.DataFrame) -> dict[str, float]:
     totals = all_layers(rates, ["precision", "form"])
     found = {
         f"rate_{row['precision']}_{row['form']}": float(row["rate"])
+        for row in totals.to_dict("records")
+    }
+    found |= {
+        f"a_zero_{row['precision']}_{row['form']}": calls_a_hit(row["rate"])
         for row in totals.to_dict("records")
     }
     by_form = totals.set_index(["precision", "form"])
@@ -253,12 +260,14 @@ def forms_in_prose(rates: pd.DataFrame) -> dict[str, float]:
     }
 
 
-def norms_in_prose(rates: pd.DataFrame) -> dict[str, float]:
+def norms_in_prose(rates: pd.DataFrame) -> dict[str, float | str]:
     """The numbers in the prose about batch norm, by name; rates: of all layers, by norm_form."""
     found = {}
     for row in rates.to_dict("records"):
         found[f"norm_rate_{row['norm_form']}"] = float(row["rate"])
         found[f"norm_high_{row['norm_form']}"] = float(row["high"])
+        found[f"norm_a_zero_{row['norm_form']}"] = calls_a_hit(row["rate"])
+        found[f"norm_least_{row['norm_form']}"] = calls_a_hit(row["high"])
     return found
 
 

@@ -32,7 +32,7 @@ def shown_arithmetic(claim: Claim, row: dict) -> str:
 
 
 def matrix(claims: Sequence[Claim], rows: Sequence[dict], scorecard: str = "") -> HTML:
-    """A line a claim: its id, statement and verdict, and what each gradient rule gives.
+    """A line a claim: its id, verdict and statement, and what each gradient rule gives.
 
     A claim that is judged in several arithmetics names the one of its line.
 
@@ -40,7 +40,7 @@ def matrix(claims: Sequence[Claim], rows: Sequence[dict], scorecard: str = "") -
     empty on that page itself.
     """
     lines = [_line(claim, row, scorecard) for claim, row in zip(claims, rows, strict=True)]
-    names = ("", "claim", "verdict", *RULES.values())
+    names = ("", "verdict", "claim", *RULES.values())
     head = "".join(f'<th scope="col">{name}</th>' for name in names)
     body = f"<thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody>"
     return HTML(f'<table class="matrix">{body}</table>')
@@ -51,12 +51,22 @@ def _line(claim: Claim, row: dict, scorecard: str) -> str:
     note = f" <small>({arithmetic})</small>" if len(claim.arithmetics) > 1 else ""
     cells = {c["gradient_rule"]: c for c in row["by"] if c["arithmetic"] == arithmetic}
     found = {name: cells[rule]["outcome"] or NOT_TESTED for rule, name in RULES.items()}
-    badges = {"verdict": badge(row["verdict"])}
-    badges |= {name: badge(word, ICONS[word]) for name, word in found.items()}
+    verdict = f'<td data-label="verdict">{badge(row["verdict"])}</td>'
+    badges = {name: badge(word, ICONS[word]) for name, word in found.items()}
     link = f'<th scope="row"><a href="{scorecard}#{claim.id.lower()}">{claim.id}</a></th>'
     words = f"<td>{html.escape(claim.statement)}{note}</td>"
     cells = (f'<td data-label="{name}">{text}</td>' for name, text in badges.items())
-    return f"<tr>{link}{words}{''.join(cells)}</tr>"
+    return f"<tr>{link}{verdict}{words}{''.join(cells)}</tr>"
+
+
+def links(claims: Sequence[Claim], rows: Sequence[dict]) -> HTML:
+    """One line of claims and verdicts, each a link to its card on the scorecard."""
+    words = (
+        f'<a href="00_scorecard.html#{claim.id.lower()}" title="{html.escape(claim.statement)}">'
+        f"{claim.id}</a> {badge(row['verdict'])}"
+        for claim, row in zip(claims, rows, strict=True)
+    )
+    return HTML(f'<p class="verdicts">Claims: {"; ".join(words)}</p>')
 
 
 def cards(claims: Sequence[Claim], rows: Sequence[dict]) -> HTML:

@@ -8,7 +8,7 @@ import math
 import shlex
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 import yaml
@@ -28,6 +28,13 @@ _NO_PARAMETERS = {"In", "Out", "exit", "quit", "get_ipython", "open", "Page"}
 
 class MissingCells(ValueError):
     """A page cannot be shown without cells that its store lacks."""
+
+
+class Link(NamedTuple):
+    """A cell of a table that leads to an address, such as ``01_page.html#heading``."""
+
+    text: str
+    address: str
 
 
 class Page:
@@ -107,6 +114,13 @@ class Page:
         own = [c for c in scorecard.CLAIMS if c.figure.partition("#")[0] == self.name]
         display(cards.cards(own, scorecard.all_judged(self.store, own)), self.source(*cells))
 
+    def show_verdicts(self, *ids: str) -> None:
+        """Display one line: these claims with their verdicts, each a link to its card."""
+        chosen = [scorecard.BY_ID[name] for name in ids]
+        found = cards.links(chosen, scorecard.all_judged(self.store, chosen))
+        studies = dict.fromkeys(cell.study for claim in chosen for cell in claim.cells())
+        display(found, self.source(*(records.table(study, self.store) for study in studies)))
+
     def show_sentences(
         self, sentences: Sequence[Claim], store: records.Store, *cells: pd.DataFrame
     ) -> None:
@@ -134,14 +148,18 @@ def _parameters(name: str, namespace: dict[str, Any]) -> Parameters:
 def as_html(frame: pd.DataFrame) -> HTML:
     """A table for the page: no index, whole texts, and the same bytes each time.
 
-    A column `figure` of "notebook#heading" becomes links.
+    A column `figure` of "notebook#heading" becomes links, and so does a :class:`Link`, or several.
     """
 
     def link(place: str) -> str:
-        notebook, _, heading = html.escape(place).partition("#")
-        return f'<a href="{notebook}.html#{heading}">figure</a>'
+        notebook, _, heading = place.partition("#")
+        return _anchor(Link("figure", f"{notebook}.html#{heading}"))
 
     def cell(value: Any) -> Any:
+        if isinstance(value, Link):
+            return _anchor(value)
+        if isinstance(value, tuple) and all(isinstance(part, Link) for part in value):
+            return " ".join(map(_anchor, value))
         if isinstance(value, (tuple, list, dict)):
             return html.escape(str(value), quote=False)
         return html.escape(value) if isinstance(value, str) else value
@@ -151,6 +169,10 @@ def as_html(frame: pd.DataFrame) -> HTML:
     shown.columns = [html.escape(str(name), quote=False) for name in shown.columns]
     with pd.option_context("display.max_colwidth", None):
         return HTML(shown.to_html(index=False, border=0, escape=False))
+
+
+def _anchor(link: Link) -> str:
+    return f'<a href="{html.escape(link.address)}">{html.escape(link.text)}</a>'
 
 
 def _command(name: str, parameters: Parameters) -> str:

@@ -62,6 +62,8 @@ PAGES: dict[str, type[Parameters]] = {
     "14_how_many_kinks": Doses,
     "15_your_network": YourNetwork,
     "16_trust": Trust,
+    "17_audit_details": Parameters,
+    "18_audit_m23": Parameters,
 }
 
 

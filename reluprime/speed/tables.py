@@ -58,6 +58,22 @@ def table(frame: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(lines, columns=columns)
 
 
+def ratios(frame: pd.DataFrame) -> dict[str, tuple[list[float], float | None]]:
+    """The ratios and the goal, if any, of each task and contender of :func:`table`, by their names.
+
+    The share of the rate of matrix products, which is no speed of a contender, is left out.
+    """
+    found = {}
+    for _, row in frame.iterrows():
+        goals = {name: GOALS.get((row["task"], name), {}) for name in row["seconds"]}
+        for name, values in row["seconds"].items():
+            if name != "ours":
+                own = [v / ours for v, ours in zip(values, row["seconds"]["ours"], strict=True)]
+                goal = goals[name].get(row["provenance"]["device"])
+                found[f"{row['task']} / {name}"] = own, goal
+    return found
+
+
 def _lines(row: pd.Series) -> Iterator[dict]:
     ours = row["seconds"]["ours"]
     common = {

@@ -15,6 +15,7 @@ from reluprime.evidence.style import (
     PUBLISHED,
     RULE_COLOURS,
     RULE_MARKERS,
+    layer_greys,
     legend_below,
     taken_from_pyplot,
 )
@@ -147,7 +148,7 @@ def effect_figure(effects: pd.DataFrame, by: str, published: pd.DataFrame) -> Fi
         panel.xaxis.set_minor_locator(NullLocator())
         panel.set(title=f"s={s:g}", xlabel="points against s=0", xlim=(-reach, min(reach, 30)))
     axes[0, 0].set_yticks(range(len(labels)), labels)
-    axes[0, 0].invert_yaxis()
+    axes[0, 0].set_ylim(len(labels) - 0.5, -0.5)
     legend_below(figure, axes[0], ncols=3)
     return taken_from_pyplot(figure)
 
@@ -195,4 +196,30 @@ def zeros_figure(zeros: pd.DataFrame) -> Figure:
         panel.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     axes[0].set_ylabel("exact zeros so far, mean of a run")
     legend_below(figure, axes, ncols=6)
+    return taken_from_pyplot(figure)
+
+
+def layers_figure(zeros: pd.DataFrame) -> Figure:
+    """Which layer the exact zeros of trainings are in, a bar a depth, a panel a precision.
+
+    zeros: rows of `zero_tables.zeros_by_layer`. Layers are greys, the first the darkest.
+    """
+    layers = [name for name in zeros if name.startswith("layer ")]
+    counts = zeros[layers].apply(pd.to_numeric, errors="coerce").fillna(0)
+    shares = counts.div(counts.sum(axis=1).where(lambda total: total > 0), axis=0)
+    precisions = list(dict.fromkeys(zeros["precision"]))
+    figure, axes = plt.subplots(1, len(precisions), figsize=(9, 3), sharey=True, squeeze=False)
+    for panel, precision in zip(axes[0], precisions, strict=True):
+        own = shares[zeros["precision"] == precision]
+        depths = [str(depth) for depth in zeros.loc[own.index, "depth"]]
+        left = np.zeros(len(own))
+        for layer, grey in zip(layers, layer_greys(len(layers)), strict=True):
+            width = own[layer].fillna(0).to_numpy()
+            panel.barh(depths, width, left=left, color=grey, label=layer)
+            left += width
+        panel.set(title=precision, xlabel="share of the exact zeros", xlim=(0, 1))
+        panel.grid(False, axis="y")
+    axes[0, 0].set_ylabel("hidden layers")
+    axes[0, 0].invert_yaxis()
+    legend_below(figure, axes[0], ncols=len(layers))
     return taken_from_pyplot(figure)

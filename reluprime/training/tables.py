@@ -161,9 +161,13 @@ def effects(table: pd.DataFrame, by: Sequence[str] = ()) -> pd.DataFrame:
 
 
 def effect_table(table: pd.DataFrame, by: Sequence[str] = ()) -> pd.DataFrame:
-    """:func:`effects` for the page: percentages, points with intervals, what the tests say."""
-    rows = []
-    for row in effects(table, by).to_dict("records"):
+    """:func:`effects` for the page: percentages, points with intervals, what the tests say.
+
+    The column of diverged runs is there if one did.
+    """
+    found, rows = effects(table, by), []
+    diverged = found["diverged"].any()
+    for row in found.to_dict("records"):
         points = with_interval(*(100 * row[name] for name in ("difference", "low", "high")))
         low, high = clopper_pearson(row["diverged"], row["runs"])
         rows.append(
@@ -176,8 +180,8 @@ def effect_table(table: pd.DataFrame, by: Sequence[str] = ()) -> pd.DataFrame:
                 "test accuracy": f"{row['test_accuracy']:.2%}",
                 "points against s=0": points if row["s"] else "–",
                 "outcome": outcome(row) if row["s"] else "–",
-                "diverged": f"{row['diverged']} [{low:.0%}, {high:.0%}]",
             }
+            | ({"diverged": f"{row['diverged']} [{low:.0%}, {high:.0%}]"} if diverged else {})
         )
     return pd.DataFrame(rows).drop_duplicates(ignore_index=True)
 
@@ -195,8 +199,11 @@ def with_interval(value: float, low: float, high: float) -> str:
 def outcome(effect: dict) -> str:
     """What the two tests of an effect say at 5 %: equal, differs, both, or open (neither).
 
-    Runs that met no exact zero are equal whatever s is, which says nothing: "no occasion".
+    Runs that met no exact zero are equal whatever s is, which says nothing: "no occasion". Runs
+    that all diverged have no result.
     """
+    if effect["diverged"] == effect["runs"]:
+        return "no result"
     if effect["exact_zeros"] == 0:
         return NO_OCCASION
     words = []

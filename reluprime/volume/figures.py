@@ -12,9 +12,12 @@ from reluprime.evidence.style import (
     PRECISION_MARKERS,
     PUBLISHED,
     RULE_COLOURS,
+    RULE_MARKERS,
+    RULE_NAMES,
     legend_below,
     taken_from_pyplot,
 )
+from reluprime.volume.table_1 import ROWS
 
 WORK_FILLS = {"B21": "#444444", "M23": "white"}
 
@@ -210,3 +213,36 @@ def _conv_panel(axes: Axes, shares: pd.DataFrame, published: pd.DataFrame) -> No
             markerfacecolor="white",
             label=f"{precision}, published",
         )
+
+
+def table_1_figure(marks: pd.DataFrame) -> Figure:
+    """B21's Table 1 as a forest plot: a panel each of its rows, ours by rule, squares published.
+
+    marks: rows of `table_1.marks`. Zero stands at the left edge of a logarithmic axis.
+    """
+    precisions = list(dict.fromkeys(marks["precision"]))
+    figure, axes = plt.subplots(1, len(ROWS), figsize=(9, 1.4 + 0.6 * len(precisions)), sharey=True)
+    offsets = {"published": -0.25, "chain": 0.0, "injected": 0.25}
+    for panel, row in zip(axes, ROWS, strict=True):
+        for rule, offset in offsets.items():
+            own = marks[(marks["row"] == row) & (marks["rule"] == rule)]
+            panel.errorbar(
+                own["value"],
+                [precisions.index(precision) + offset for precision in own["precision"]],
+                xerr=np.clip([own["value"] - own["low"], own["high"] - own["value"]], 0, None),
+                fmt=RULE_MARKERS.get(rule, "s"),
+                color=RULE_COLOURS.get(rule, PUBLISHED),
+                markerfacecolor="white" if rule == "published" else None,
+                capsize=3,
+                label=RULE_NAMES.get(rule, rule),
+            )
+        panel.set(title=row)
+        panel.margins(x=0.1)
+    axes[1].set_xscale("symlog", linthresh=1e-6)
+    axes[1].set_xticks([0, 1e-6, 1e-4, 1e-2], ["0", "$10^{-6}$", "0.01 %", "1 %"])
+    axes[2].set_xscale("log")
+    axes[0].set_xticks([0, 0.5, 1], ["0", "50 %", "100 %"])
+    axes[0].set_yticks(range(len(precisions)), precisions)
+    axes[0].invert_yaxis()
+    legend_below(figure, axes, ncols=3)
+    return taken_from_pyplot(figure)

@@ -25,6 +25,42 @@ PUBLISHED_TABLE_1 = {  # B21 Table 1; 1000 networks
 }
 
 
+# The same as numbers: shares of networks and of pairs, quartiles of the first layer's change.
+PUBLISHED_SHARES = {"fp16": (1.0, 5e-4), "fp32": (0.4, 2e-6), "fp64": (0.0, 0.0)}
+PUBLISHED_QUARTILES = {"fp16": (98, 117, 137), "fp32": (19, 25, 47)}
+ROWS = ("networks in the zone", "affected pairs", "relative difference")  # B21's three
+
+
+def marks(cells: pd.DataFrame) -> pd.DataFrame:
+    """B21's Table 1 as marks: precision, rule (of ROWS a row each), value, low and high.
+
+    cells: as of :func:`table_1`; rule is chain, injected or published. Of the relative difference
+    of the first layer's gradient value, low and high are the median and the quartiles.
+    """
+    found = []
+    for precision, group in cells.groupby("precision", sort=False):
+        for rule in GRADIENT_RULES:
+            networks = by_network(group, rule)
+            zone = zone_shares(networks, ["precision"]).iloc[0]
+            pairs = pair_share(networks)
+            changes = networks["relative_difference_first_layer"].sum()
+            own = [(row["share"], row["low"], row["high"]) for row in (zone, pairs)]
+            found += _marks(precision, rule, own, quartiles(changes) if len(changes) else None)
+        if precision in PUBLISHED_SHARES:
+            own = [(share, share, share) for share in PUBLISHED_SHARES[precision]]
+            found += _marks(precision, "published", own, PUBLISHED_QUARTILES.get(precision))
+    return pd.DataFrame(found, columns=["row", "precision", "rule", "value", "low", "high"])
+
+
+def _marks(precision: str, rule: str, shares: list, three: Sequence[float] | None) -> list[dict]:
+    values = shares + ([(three[1], three[0], three[2])] if three is not None else [])
+    return [
+        {"row": row, "precision": precision, "rule": rule}
+        | dict(zip(("value", "low", "high"), own, strict=True))
+        for row, own in zip(ROWS, values, strict=False)
+    ]
+
+
 def table_1(cells: pd.DataFrame) -> pd.DataFrame:
     """B21's Table 1 under both rules, a row for each precision and gradient rule.
 

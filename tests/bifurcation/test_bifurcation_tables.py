@@ -28,6 +28,13 @@ def test_run_table_reads_the_event_or_says_that_there_is_none():
     assert first["chain s=1 jump"] == "0.5"
     assert (first["chain s=1 gradient"], first["chain s=1 end"]) == ("0.002", "0.75")
     assert table.iloc[1][["step", "where"]].tolist() == ["–", "–"]
+    (event,) = tables.events(pd.DataFrame([run, run | {"event": None}])).to_dict("records")
+    assert event == {
+        "run": "relu fp32, seed 3",
+        "gradient_rule": "chain",
+        "gradient": 0.002,
+        "jump": 0.5,
+    }
 
 
 def paired(precision, seed, apart, **changes):

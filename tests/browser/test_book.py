@@ -13,6 +13,7 @@ from pathlib import Path
 from urllib.parse import unquote, urljoin, urlparse
 
 import pytest
+from bs4 import BeautifulSoup
 
 from reluprime.records import REPOSITORY
 
@@ -33,6 +34,7 @@ pytestmark = [
 ]
 OFFLINE = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-dev-shm-usage")
 QUIET = ("--no-first-run", "--disable-background-networking", "--disable-component-update")
+LONGEST = 9_000  # pixels of a page on a desk
 PHONE, DESK = {"width": 375, "height": 800}, {"width": 1280, "height": 900}
 LANDING_RAW, LANDING_COMPRESSED = 700_000, 400_000  # bytes, with its pictures
 
@@ -142,6 +144,74 @@ def test_every_link_within_the_book_lands(name):
 @functools.cache
 def _anchors(path: Path) -> set[str]:
     return set(re.findall(r'\bid="([^"]+)"', path.read_text(encoding="utf-8")))
+
+
+# What a program prints and no page says; commands, code and its signatures aside.
+MACHINE_WORDS = re.compile(r"\b(?:nan|NaN|None|True|False)\b(?! of| seen)|\b\d+(?:\.\d+)?e[-+]\d+")
+NO_WORDS = "details.source, details.hide, details.page-code, code, pre, script, .math, dl.py"
+
+
+@pytest.mark.parametrize("name", [name for name in PAGES if name != "genindex.html"])
+def test_a_page_speaks_no_machine_language(name):
+    article = BeautifulSoup((BOOK / name).read_text(encoding="utf-8"), "html.parser").article
+    for part in article.select(NO_WORDS):
+        part.decompose()
+    assert MACHINE_WORDS.findall(article.get_text(" ")) == []
+
+
+@pytest.mark.parametrize("name", [name for name in PAGES if name != "genindex.html"])
+def test_a_page_is_not_endless(visit, name):
+    page = visit(name, DESK)
+    assert page.evaluate("document.querySelector('article').scrollHeight") <= LONGEST
+
+
+def test_the_figure_of_the_rule_answers_to_the_keyboard(visit):
+    page = visit("book/try.html", DESK)
+    words = page.locator("#rule-words")
+    assert "1,000 times as much" in words.inner_text()
+    page.locator("#rule-u").focus()
+    drawn = page.locator("#rule-figure").inner_html()
+    page.keyboard.press("End")  # the upstream gradient is then 1
+    assert "the two rules agree" in words.inner_text()
+    page.locator("#rule-s").focus()
+    page.keyboard.press("ArrowLeft")
+    assert page.locator("output[for=rule-s]").inner_text() == "0.95"
+    assert page.locator("#rule-figure").inner_html() != drawn
+    assert page.wrong == []
+
+
+def test_the_explorer_answers_to_the_keyboard(visit):
+    page = visit("book/try.html", DESK)
+    words, curves = page.locator("#explorer-words"), page.locator("#explorer svg path")
+    page.locator("#explorer-network").focus()
+    seen = set()
+    for _ in range(page.locator("#explorer-network option").count()):
+        seen.add(words.inner_text())
+        assert curves.count() > 0
+        page.keyboard.press("ArrowDown")
+    assert len(seen) > 10
+    before = curves.count()
+    page.locator("#explorer input[name=chain]").focus()
+    page.keyboard.press("Space")
+    assert curves.count() < before
+    assert "derivative" not in words.inner_text()
+    assert page.wrong == []
+
+
+def test_a_table_is_sorted_by_keyboard_and_its_file_has_its_rows(visit, address):
+    page = visit("notebooks/11_audit.html", DESK)
+    table = page.locator("#all-findings table.dataframe")
+    heading = table.get_by_role("button", name="difference")
+    heading.focus()
+    page.keyboard.press("Enter")
+    names = table.locator("tbody td:nth-child(2)").all_inner_texts()
+    assert names == sorted(names, key=str.lower)
+    assert table.locator("th").nth(1).get_attribute("aria-sort") == "ascending"
+    number = table.locator("tbody td:nth-child(1)").all_inner_texts()
+    assert number != sorted(number, key=int)
+    file = page.locator("#all-findings a.csv").get_attribute("href")
+    text = (BOOK / "notebooks" / file).read_text(encoding="utf-8")
+    assert len(text.splitlines()) == len(names) + 1
 
 
 @pytest.mark.parametrize("words", ["bifurcation", "MobileNet"])

@@ -39,14 +39,14 @@ def test_a_line_is_about_the_inferred_arithmetic_or_the_first_that_decides(
     found = {f"chain_{a}": HOLDS if a == decided else OPEN for a in arithmetics}
     found |= {f"injected_{a}": FAILS if a == shown else None for a in arithmetics}
     line = texts(cards.matrix([claim], [row("mixed", **found)]).data)
-    assert f"({shown}) mixed" in line
+    assert f"mixed {claim.statement} ({shown})" in line
     assert line.endswith(f"{'✓ holds' if shown == decided else '? open'} ✕ fails")
 
 
 def test_missing_records_are_not_tested():
     line = texts(cards.matrix([BY_ID["P1"]], [row("not tested", chain_native=None,
                                                   injected_native=None)]).data)  # fmt: skip
-    assert line.endswith("not tested – not tested – not tested")
+    assert line.endswith("– not tested – not tested")
 
 
 def test_a_card_has_its_anchor_its_figure_and_escaped_values():

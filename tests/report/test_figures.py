@@ -13,8 +13,10 @@ from reluprime.instruments.kernels import LinearForm
 from reluprime.instruments.precision import Precision
 from reluprime.mechanism import figures as mechanism_figures
 from reluprime.search import figures as search_figures
+from reluprime.speed import figures as speed_figures
 from reluprime.training import figures as learning_figures
 from reluprime.volume import figures as volume_figures
+from reluprime.volume import table_1 as table_1_marks
 
 PRECISIONS = get_args(Precision)
 FORMS = get_args(LinearForm)
@@ -78,6 +80,29 @@ def distance():
     return bifurcation_figures.distance_figure(pd.concat([rows, rows.assign(step=2)]))
 
 
+def table_1():
+    own = {"row": "networks in the zone", "value": 0.5, "low": 0.4, "high": 0.6}
+    rules = pd.DataFrame({"rule": [*GRADIENT_RULES, "published"]})
+    rows = pd.DataFrame({"precision": PRECISIONS}).merge(rules, how="cross").assign(**own)
+    parts = [rows.assign(row=row) for row in table_1_marks.ROWS]
+    return volume_figures.table_1_figure(pd.concat(parts))
+
+
+def layers():
+    zeros = pd.DataFrame({"precision": PRECISIONS, "depth": 2, "layer 1": 3, "layer 2": "–"})
+    return learning_figures.layers_figure(zeros)
+
+
+def shapes():
+    zeros = {"calls": 10**6, "epilogue": 3, "native": 2, "separate": 300}
+    return mechanism_figures.shapes_figure(pd.DataFrame({"precision": PRECISIONS}).assign(**zeros))
+
+
+def kinks():
+    rows = pd.DataFrame({"precision": PRECISIONS}).assign(epochs=0, kink="x = 0", hits=2, **RATES)
+    return mechanism_figures.kinks_figure(pd.concat([rows, rows.assign(epochs=5, hits=0)]))
+
+
 DRAWN = {
     "event_figure": event,
     "volume_figure": volume,
@@ -88,10 +113,14 @@ DRAWN = {
     "zero_calls_figure": zero_calls,
     "conv_volume_figure": conv_volume,
     "distance_figure": distance,
+    "table_1_figure": table_1,
+    "layers_figure": layers,
+    "shapes_figure": shapes,
+    "kinks_figure": kinks,
 }
 # One plane at one precision in words; the others are of one precision, or of none.
 WITHOUT = {
-    "weight_plane_figure",
+    *("weight_plane_figure", "runs_figure", "speed_figure"),
     *("training_figure", "effect_figure", "search_figure"),
     *("zeros_figure", "gain_figure", "trials_figure"),
 }
@@ -106,6 +135,7 @@ def test_a_figure_shows_every_precision(draw):
     figure.canvas.draw()  # what is wrong may show first here
     assert plt.get_fignums() == []
     shown = [t.get_text() for axes in figure.axes for t in (axes.title, *axes.get_xticklabels())]
+    shown += [t.get_text() for axes in figure.axes for t in axes.get_yticklabels()]
     shown += [t.get_text() for legend in figure.legends for t in legend.get_texts()]
     shown += [t.get_text() for a in figure.axes if a.get_legend() for t in a.get_legend().texts]
     for precision in PRECISIONS:
@@ -131,6 +161,7 @@ def test_no_figure_is_forgotten():
         learning_figures,
         mechanism_figures,
         search_figures,
+        speed_figures,
     )
     found = {name for m in modules for name in vars(m) if name.endswith("_figure")}
     assert found == DRAWN.keys() | WITHOUT

@@ -53,6 +53,7 @@ def test_ratios_are_taken_pair_by_pair():
     assert (line["times ours"], line["range"]) == ("6", "5 to 8")
     assert (line["ours"], line["theirs"]) == ("2", "10")
     assert line["goal"] == "5, reached"
+    assert speed_tables.ratios(frame) == {"mlp-256 / released": ([6.0, 5.0, 8.0], 5.0)}
 
 
 @pytest.mark.parametrize(

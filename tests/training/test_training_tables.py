@@ -105,6 +105,7 @@ def test_diverged_runs_stay_in_the_table():
     table = learning.effect_table(learning.runs(pd.DataFrame(rows)))
     last = table.iloc[-1]
     assert last["diverged"].startswith("1 ")
+    assert last["outcome"] == "no result"
     assert last["test accuracy"] == "9.80%"
 
 
@@ -190,6 +191,7 @@ def test_the_table_of_effects_in_words():
     assert by_s.loc[("injected", "50"), "outcome"] == "within half a point"
     assert by_s.loc[("injected", "1"), "exact zeros a run"] == "60"
     assert len(table) == 3  # s=0 once, although it serves both rules
+    assert "diverged" not in table  # no run did
 
 
 def test_one_run_has_no_interval():

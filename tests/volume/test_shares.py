@@ -4,8 +4,8 @@ import pandas as pd
 import pytest
 
 from reluprime.evidence import intervals
+from reluprime.volume import figures, table_1
 from reluprime.volume import shares as volume_shares
-from reluprime.volume import table_1
 
 # One cell of three networks and 4 mini-batches: networks 10 and 12 are in the zone.
 CELL = {
@@ -99,6 +99,31 @@ def test_table_1_states_both_rules_and_the_published_row():
     assert table["first layer only"].tolist()[0] == "(19, 25, 47)"
     assert table["not finite"].tolist() == ["–", 0, 1]
     assert table["in the zone"].iloc[1].startswith("66.7% [9.4, 99.2]")
+
+
+def test_the_marks_of_table_1_are_its_numbers():
+    marks = table_1.marks(pd.DataFrame([CELL])).set_index(["row", "rule"])
+    share, pairs, change = table_1.ROWS
+    found = networks()
+    zone = volume_shares.zone_shares(found, ["precision"]).iloc[0]
+    assert marks.loc[(share, "chain"), ["value", "low", "high"]].tolist() == [
+        zone["share"],
+        zone["low"],
+        zone["high"],
+    ]
+    assert marks.loc[(pairs, "chain"), "value"] == volume_shares.pair_share(found)["share"]
+    values = found["relative_difference_first_layer"].sum()
+    low, median, high = intervals.quartiles(values)
+    assert marks.loc[(change, "chain"), ["value", "low", "high"]].tolist() == [median, low, high]
+    assert marks.loc[(share, "published"), "value"] == 0.4
+
+
+def test_table_1_is_drawn_where_no_mini_batch_is_affected():
+    marks = table_1.marks(pd.DataFrame([CELL]))
+    without = marks[marks["row"] != table_1.ROWS[2]]
+    figure = figures.table_1_figure(without)
+    figure.canvas.draw()
+    assert [axes.get_title() for axes in figure.axes] == list(table_1.ROWS)
 
 
 def test_relative_differences_are_long():

@@ -1,0 +1,57 @@
+"""The article shows figures of the notebooks as they are stored: no figure is drawn twice.
+
+```{cell-figure} 02_relative_volume table-1
+A caption of the article's own.
+```
+"""
+
+import base64
+import os
+from pathlib import Path
+
+import nbformat
+from docutils import nodes
+from sphinx.util.docutils import SphinxDirective
+
+FOLDER = "article"  # of the copies, in the build's own folder beside the doctrees
+
+
+def stored_figure(notebook: nbformat.NotebookNode, name: str) -> tuple[bytes, str]:
+    """The picture of the cell whose figure has this name, and its text alternative."""
+    for cell in notebook.cells:
+        shown = cell.metadata.get("mystnb", {})
+        if shown.get("figure", {}).get("name") == name:
+            for output in cell.outputs:
+                if "image/png" in output.get("data", {}):
+                    return base64.b64decode(output["data"]["image/png"]), shown["image"]["alt"]
+    raise ValueError(f"no figure is called {name}")
+
+
+class CellFigure(SphinxDirective):
+    """A figure of a notebook, by the notebook's and the figure's name; the content: a caption."""
+
+    has_content = True
+    required_arguments = 2
+
+    def run(self):
+        page, name = self.arguments
+        path = Path(self.env.srcdir, "notebooks", f"{page}.ipynb")
+        self.env.note_dependency(str(path))
+        picture, alt = stored_figure(nbformat.read(path, 4), name)
+        copy = Path(self.env.doctreedir, FOLDER, f"{page}-{name}.png")
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_bytes(picture)
+        # A path from the source folder's root, as Sphinx wants it.
+        uri = "/" + os.path.relpath(copy, self.env.srcdir)
+        box = nodes.container(classes=["article-figure"])
+        box += nodes.image(uri=uri, alt=alt)
+        caption = nodes.paragraph(classes=["caption"])
+        children, messages = self.state.inline_text("\n".join(self.content), self.lineno)
+        caption += children
+        box += caption
+        return [box, *messages]
+
+
+def setup(app):
+    app.add_directive("cell-figure", CellFigure)
+    return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
