@@ -23,7 +23,7 @@ TRIES = {
     "processes": 48,
     "records": 300,
     "parameters": 1500,
-    "commands": 24,
+    "commands": 20,
     "plans": 60,
     "data": 60,
     "images": 40,
