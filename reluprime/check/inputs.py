@@ -59,7 +59,7 @@ def _classes(model: nn.Module, x: Tensor) -> int:
 def folder_batches(folder: Path, shape: tuple[int, ...], size: int, number: int) -> Iterator[Batch]:
     """Images of folders named by class, shuffled, cut to `shape` and normalised as ImageNet's."""
     torchvision = _torchvision()
-    from reluprime.instruments.batches import open_image
+    from reluprime.instruments.images import open_image
 
     t = torchvision.transforms
     steps = [

@@ -27,22 +27,25 @@ def add_commands(commands) -> None:
     parser.add_argument("--precision", choices=PRECISIONS, help="default: that of the weights")
     parser.add_argument("--batches", type=at_least_one, default=1, help="mini-batches (1)")
     parser.add_argument("--batch-size", type=at_least_one, default=16, help="images of each (16)")
-    parser.add_argument("--shape", default="3,224,224", help="of an image (3,224,224)")
+    parser.add_argument("--shape", type=_shape, default="3,224,224", help="of an image (3,224,224)")
     parser.add_argument("--json", action="store_true", help="answer and tables as JSON")
     parser.set_defaults(run=run)
+
+
+def _shape(text: str) -> tuple[int, ...]:
+    return tuple(at_least_one(size) for size in text.split(","))
 
 
 def run(options: argparse.Namespace) -> int:
     """Print the report on a model; ValueError or OSError for what cannot be used."""
     torch.manual_seed(0)
-    shape = tuple(int(size) for size in options.shape.split(","))
     try:
         model = inputs.build(options.model)
     except (ImportError, AttributeError) as error:
         raise ValueError(str(error)) from error
     if options.weights is not None:
         inputs.load(model, options.weights)
-    images = (shape, options.batch_size, options.batches)
+    images = (options.shape, options.batch_size, options.batches)
     batches = (
         inputs.folder_batches(options.data, *images)
         if options.data

@@ -9,19 +9,18 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
-from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader
 from torchvision import transforms
 from torchvision.datasets import ImageFolder
 
 from reluprime.instruments.data import DataError, Dataset, unit_images
+from reluprime.instruments.images import open_image
 
 PADDING = 4  # pixels on each side, of value 0, before the random crop
 VALIDATION = 5  # the last fifth of the training images is the validation split
 EVALUATION = 500  # images of a mini-batch without gradients
 CHUNK = 1000  # images converted at once: small enough for a CPU's cache
-MOST_PIXELS, LONGEST_SIDE = 100_000_000, 50  # of an image, and times its short side
 IMAGENET_MEAN = (0.485, 0.456, 0.406)  # of the channels, scaled to [0, 1]; torchvision's
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
@@ -209,26 +208,6 @@ class FolderBatches:
         for batch in loader:
             x, y = (part.to(self._device, non_blocking=True).unsqueeze(0) for part in batch)
             yield _normalised(x, self._mean, self._std, self.dtype), y
-
-
-def open_image(path: str) -> Image.Image:
-    """An RGB image of a file.
-
-    Raises DataError for one that cannot be read, and before it is decoded for one that would fill
-    the memory, by itself or once its short side is resized.
-    """
-    try:
-        if not os.path.isfile(path):  # a pipe would make it wait
-            raise ValueError("no file")
-        with Image.open(path) as image:
-            short, long = sorted(image.size)
-            if short * long > MOST_PIXELS or long > LONGEST_SIDE * short:
-                raise ValueError(
-                    f"{image.size[0]} x {image.size[1]} pixels are too many or too odd"
-                )
-            return image.convert("RGB")
-    except Exception as error:  # Pillow raises many kinds, and few name the file
-        raise DataError(f"{path} is not a readable image: {error}") from error
 
 
 def _folder(path: Path, steps: list) -> ImageFolder:

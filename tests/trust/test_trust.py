@@ -1,6 +1,8 @@
 """The campaign of `make trust` with another seed and few tries: nothing may go wrong in it."""
 
 import json
+import tempfile
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -19,13 +21,20 @@ FEW = {
 }  # fmt: skip
 
 
+@pytest.fixture
+def folder():
+    """Not in pytest's own, which others than the owner may not enter."""
+    with tempfile.TemporaryDirectory() as path:
+        yield Path(path)
+
+
 @pytest.mark.parametrize("family", FEW)
-def test_nothing_is_lost_silent_or_unnamed(family, tmp_path, monkeypatch):
-    monkeypatch.setenv("RELUPRIME_CHECKPOINTS", str(tmp_path / "checkpoints"))
-    tally, out = Tally(tmp_path), tmp_path / "counts.json"
+def test_nothing_is_lost_silent_or_unnamed(family, folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("RELUPRIME_CHECKPOINTS", str(folder / "checkpoints"))
+    tally, out = Tally(folder), tmp_path / "counts.json"
 
     def run():  # in a child: it changes what it breaks
-        FAMILIES[family](tally, 7, FEW[family], tmp_path)
+        FAMILIES[family](tally, 7, FEW[family], folder)
         out.write_text(json.dumps(tally.result()))
 
     assert ended(child(run, tmp_path / "error")) == 0, (tmp_path / "error").read_text()
