@@ -10,13 +10,14 @@ from reluprime import records
 from reluprime.evidence.claim import Cell, Claim, Evidence, Example
 from reluprime.evidence.finding import Condition, Finding
 
-PROVENANCE = {
+VERSIONS = ("reluprime", "commit", "python", "torch", "torchvision", "numpy")
+PROVENANCE = dict.fromkeys(VERSIONS, "made up") | {
     "device": "cpu",
     "device_name": "made up",
     "threads": 1,
+    "wall_seconds": 1.0,
     "utc": "2000-01-01T00:00:00+00:00",
 }
-PROVENANCE |= {"wall_seconds": 1.0}
 
 
 def evidence(example: Example, cells: Iterable[Cell]) -> Evidence:

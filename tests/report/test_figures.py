@@ -120,7 +120,7 @@ DRAWN = {
 }
 # One plane at one precision in words; the others are of one precision, or of none.
 WITHOUT = {
-    *("weight_plane_figure", "runs_figure", "speed_figure"),
+    *("weight_plane_figure", "runs_figure", "speed_figure", "rounding_figure"),
     *("training_figure", "effect_figure", "search_figure"),
     *("zeros_figure", "gain_figure", "trials_figure"),
 }

@@ -338,7 +338,7 @@ def test_a_grid_is_computed_as_its_results_ask(tmp_path):
     store = records.Store(tmp_path)
     first = missing(claim, store)
     assert {cell.config.s for cell in first} == {0.0}
-    example = made_up.trainings(lambda _: 0.0, lambda c: 3 if c.seed == 1 else 0)
+    example = made_up.trainings(lambda _: 0.0, lambda c: 3 if c.seed == 1 else 0, epochs=2)
     for cell in first:
         for record in made_up.evidence(example, [cell]).of(cell.study, cell.config):
             store.append(record)
@@ -355,7 +355,7 @@ def test_the_command_computes_what_a_claim_lacks(tmp_path, monkeypatch):
 
     def measure(study, config, device):
         done.append((config.seed, config.s, config.gradient_rule))
-        example = made_up.trainings(lambda _: 0.0, lambda c: 3 if c.seed == 1 else 0)
+        example = made_up.trainings(lambda _: 0.0, lambda c: 3 if c.seed == 1 else 0, epochs=2)
         (record,) = made_up.evidence(example, [Cell(study, config)]).of(study, config)
         return record
 
