@@ -79,9 +79,9 @@ class Store:
         A line that holds no record of this study is the ValueError that says why and what to do.
         """
         path = self.file(name)
-        if path.exists() and not path.is_file():  # a pipe would make it wait
-            raise RecordsError(f"{path} is no file of records: move it away")
         try:
+            if path.exists() and not path.is_file():  # a pipe would make it wait
+                raise RecordsError(f"{path} is no file of records: move it away")
             data = path.read_bytes()
         except FileNotFoundError:
             return [], start

@@ -268,7 +268,7 @@ def test_lower_precisions_are_counted_against_fp32(tmp_path):
     store = Store(tmp_path)
     for precision, zeros in (("fp32", 2), ("bf16", 30)):
         trained(store, zeros, precision=precision, dataset="mnist", lr=0.01)
-    trained(store, 500, precision="bf16", dataset="mnist", lr=0.1)
+    trained(store, 300, precision="bf16", dataset="mnist", lr=0.1)
     published, ours = papers.precision_table(store).to_dict("records")
     assert published["zeros, × those of fp32"].startswith("28.8 [")
     assert ours["zeros, × those of fp32"] == "15.0"
