@@ -80,13 +80,14 @@ class Store:
         """
         path = self.file(name)
         try:
-            if path.exists() and not path.is_file():  # a pipe would make it wait
-                raise RecordsError(f"{path} is no file of records: move it away")
-            data = path.read_bytes()
+            other = path.exists() and not path.is_file()  # a pipe would make it wait
+            data = b"" if other else path.read_bytes()
         except FileNotFoundError:
             return [], start
         except OSError as error:
             raise self._error("read", name, error) from error
+        if other:
+            raise RecordsError(f"{path} is no file of records: move it away")
         *lines, torn = data[start:].split(b"\n")
         first = 1 + data[:start].count(b"\n")
         found = [(number, _parse(line, name)) for number, line in enumerate(lines, start=first)]
