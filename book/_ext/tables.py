@@ -13,7 +13,7 @@ from bs4 import BeautifulSoup, Tag
 from docutils import nodes
 from sphinx.transforms.post_transforms import SphinxPostTransform
 
-LONGEST = 7  # rows of a table that is shown at once; a longer one is folded
+LONGEST = 4  # rows of a table that is shown at once; a longer one is folded
 FOLDER = "tables"  # of the CSV files, beside the pages
 NAMED = 4  # columns that the line of a folded table names
 SIGN, DIGITS = r"[-+−±]?", r"\d[\d,]*(?:\.\d+)?(?: × 10[⁻⁰¹²³⁴-⁹]+)?"

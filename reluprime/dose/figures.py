@@ -73,7 +73,7 @@ def dose_figure(by_network: dict[str, pd.DataFrame]) -> Figure:
     """One panel a network that has runs: what the derivative and the constant cost, at s=1."""
     shown = {name: pairs for name, pairs in by_network.items() if len(pairs)}
     shown = shown or {"mlp": by_network["mlp"]}  # of which nothing is known so far
-    size = {"figsize": (7, 3.1 * len(shown)), "squeeze": False}
+    size = {"figsize": (7, 2.1 * len(shown)), "squeeze": False}
     figure, axes = plt.subplots(len(shown), 1, sharex=True, sharey=True, **size)
     for panel, (name, pairs) in zip(axes.flat, shown.items(), strict=True):
         dose_panel(panel, pairs)
@@ -220,7 +220,7 @@ def paper_figure(by_network: dict[str, pd.DataFrame], doses: pd.DataFrame) -> Fi
     shown = {name: pairs for name, pairs in by_network.items() if len(pairs)} or {
         "mlp": by_network["mlp"]
     }
-    size = {"figsize": (7, 2.7 * len(shown)), "squeeze": False, "sharex": True, "sharey": True}
+    size = {"figsize": (7, 2.0 * len(shown)), "squeeze": False, "sharex": True, "sharey": True}
     figure, axes = plt.subplots(len(shown), 1, **size)
     for panel, (name, pairs) in zip(axes.flat, shown.items(), strict=True):
         _, units = papers.size(NETWORKS[name][0])

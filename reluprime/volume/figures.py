@@ -147,8 +147,8 @@ def curve_figure(table: pd.DataFrame) -> Figure:
     table: rows of `predictions.curve_points`; a panel a curve.
     """
     curves = list(table.groupby(["panel", "precision"], sort=False))
-    rows = max(1, -(-len(curves) // 3))
-    figure, axes = plt.subplots(rows, 3, figsize=(9, 2.7 * rows), sharey=True, squeeze=False)
+    rows = max(1, -(-len(curves) // 4))
+    figure, axes = plt.subplots(rows, 4, figsize=(10, 2.4 * rows), sharey=True, squeeze=False)
     for panel in axes.flat[len(curves) :]:
         panel.set_axis_off()
     if not curves:
@@ -158,7 +158,7 @@ def curve_figure(table: pd.DataFrame) -> Figure:
         panel.fill_between(own["batches"], own["low"], own["high"], color="#444444", alpha=0.25)
         panel.plot(own["batches"], own["published"], "D", color=PUBLISHED, ms=4, label="published")
         panel.set_xscale("log")
-        panel.set(title=f"{name}, {precision}", xlabel="mini-batches", ylim=(-0.03, 1.03))
+        panel.set(title=f"{name},\n{precision}", xlabel="mini-batches", ylim=(-0.03, 1.03))
     for panel in axes[:, 0]:
         panel.set_ylabel("share of networks")
     legend_below(figure, axes.flat, ncols=2)
