@@ -73,7 +73,7 @@ def dose_figure(by_network: dict[str, pd.DataFrame]) -> Figure:
     """One panel a network that has runs: what the derivative and the constant cost, at s=1."""
     shown = {name: pairs for name, pairs in by_network.items() if len(pairs)}
     shown = shown or {"mlp": by_network["mlp"]}  # of which nothing is known so far
-    size = {"figsize": (7, 2.1 * len(shown)), "squeeze": False}
+    size = {"figsize": (7, 1.9 * len(shown)), "squeeze": False}
     figure, axes = plt.subplots(len(shown), 1, sharex=True, sharey=True, **size)
     for panel, (name, pairs) in zip(axes.flat, shown.items(), strict=True):
         dose_panel(panel, pairs)
@@ -88,7 +88,7 @@ def answer_figure(by_network: dict[str, pd.DataFrame]) -> Figure:
 
     by_network: rows of `dose.pairs` by network; a line a network and rule, of means over seeds.
     """
-    figure, axes = plt.subplots(figsize=(7, 4.2))
+    figure, axes = plt.subplots(figsize=(7, 3.7))
     for (network, pairs), marker in zip(by_network.items(), "os^", strict=True):
         for rule in ("chain", "injected"):
             own = pairs[(pairs["gradient_rule"] == rule) & (pairs["s"] == 1)]
@@ -114,7 +114,7 @@ def answer_figure(by_network: dict[str, pd.DataFrame]) -> Figure:
 
 def s_figure(pairs: pd.DataFrame) -> Figure:
     """The constant at each s: points over the dose."""
-    figure, axes = plt.subplots(figsize=(7, 3.6))
+    figure, axes = plt.subplots(figsize=(7, 3.1))
     own = pairs[pairs["gradient_rule"] == "injected"]
     values = sorted(set(own["s"]), key=abs)
     shades = plt.get_cmap("Oranges")(np.linspace(0.35, 1, max(len(values), 1)))
@@ -138,7 +138,7 @@ def s_figure(pairs: pd.DataFrame) -> Figure:
 
 def dead_figure(pairs: pd.DataFrame) -> Figure:
     """Units that died against the kinks that a run met, at s=1; one dot a run."""
-    figure, axes = plt.subplots(figsize=(7, 3.6))
+    figure, axes = plt.subplots(figsize=(7, 3.1))
     for rule, label in (("chain", "derivative"), ("injected", "constant")):
         own = pairs[(pairs["gradient_rule"] == rule) & (pairs["s"] == 1) & (pairs["kinks"] > 0)]
         dead = (own["dead_units"] - own["dead_at_0"]).clip(lower=0)
@@ -159,7 +159,7 @@ def unit_figure(layers: pd.DataFrame) -> Figure:
 
     A shade a band. Grey: the runs at s=0 with the same bands.
     """
-    size = {"figsize": (7, 4.6), "sharex": True, "sharey": "row"}
+    size = {"figsize": (7, 4.0), "sharex": True, "sharey": "row"}
     figure, axes = plt.subplots(2, 3, **size)
     shades = plt.get_cmap("Oranges")(np.linspace(0.4, 0.9, 3))
     means = layers.groupby(["kink_width", "s", "layer", "epoch"])[["kinks", "dead"]].mean()
@@ -184,7 +184,7 @@ def unit_figure(layers: pd.DataFrame) -> Figure:
 
 def mitigation_figure(pairs: pd.DataFrame) -> Figure:
     """What the constant costs at s=1 over the dose, a line a way to train; gains are not drawn."""
-    figure, axes = plt.subplots(figsize=(7, 4))
+    figure, axes = plt.subplots(figsize=(7, 3.5))
     names = list(dict.fromkeys(pairs["condition"]))
     styles = ("-", "--", "-.", ":")
     for index, name in enumerate(names):
@@ -220,7 +220,7 @@ def paper_figure(by_network: dict[str, pd.DataFrame], doses: pd.DataFrame) -> Fi
     shown = {name: pairs for name, pairs in by_network.items() if len(pairs)} or {
         "mlp": by_network["mlp"]
     }
-    size = {"figsize": (7, 2.0 * len(shown)), "squeeze": False, "sharex": True, "sharey": True}
+    size = {"figsize": (7, 1.8 * len(shown)), "squeeze": False, "sharex": True, "sharey": True}
     figure, axes = plt.subplots(len(shown), 1, **size)
     for panel, (name, pairs) in zip(axes.flat, shown.items(), strict=True):
         _, units = papers.size(NETWORKS[name][0])

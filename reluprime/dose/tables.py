@@ -6,7 +6,6 @@ from collections.abc import Iterable
 import numpy as np
 import pandas as pd
 
-from reluprime.dose.claims import CLAIMS
 from reluprime.dose.claims.derivative import same_or_not
 from reluprime.dose.claims.shared import SHARE
 from reluprime.dose.experiments import (
@@ -79,17 +78,6 @@ def cells_of(store: Store, cells: Iterable[Cell]) -> pd.DataFrame:
     """The records of a grid, for their source."""
     found = evidence_of(store)
     return found.table(fit, dict.fromkeys(cell.config for cell in cells))
-
-
-def progress(evidence: Evidence) -> pd.DataFrame:
-    """How many cells of each sentence's grid have a record."""
-    rows = []
-    for claim in CLAIMS:
-        cells = claim.cells()
-        wanted = {c.config.model_dump_json(): c for c in cells}.values()
-        there = len(wanted) - len(evidence.missing(wanted))
-        rows.append({"sentence": claim.id, "runs computed": there, "of": len(wanted)})
-    return pd.DataFrame(rows)
 
 
 def band_table(evidence: Evidence) -> pd.DataFrame:

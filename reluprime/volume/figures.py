@@ -118,7 +118,7 @@ def prediction_figure(points: dict[str, pd.DataFrame]) -> Figure:
 
     points: {arithmetic: rows of `predictions.points`}. Bars are exact 95 % intervals of ours.
     """
-    figure, axes = plt.subplots(1, len(points), figsize=(9, 4.6), sharey=True, squeeze=False)
+    figure, axes = plt.subplots(1, len(points), figsize=(9, 4.0), sharey=True, squeeze=False)
     for panel, (arithmetic, table) in zip(axes.flat, points.items(), strict=True):
         panel.plot([0, 1], [0, 1], ":", color=PUBLISHED, linewidth=0.8)
         for (work, precision), own in table.groupby(["work", "precision"], sort=False):
@@ -148,7 +148,7 @@ def curve_figure(table: pd.DataFrame) -> Figure:
     """
     curves = list(table.groupby(["panel", "precision"], sort=False))
     rows = max(1, -(-len(curves) // 4))
-    figure, axes = plt.subplots(rows, 4, figsize=(10, 2.4 * rows), sharey=True, squeeze=False)
+    figure, axes = plt.subplots(rows, 4, figsize=(10, 2.0 * rows), sharey=True, squeeze=False)
     for panel in axes.flat[len(curves) :]:
         panel.set_axis_off()
     if not curves:

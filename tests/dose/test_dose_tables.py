@@ -130,12 +130,6 @@ def test_what_a_band_costs_by_itself():
     assert dose_tables.band_table(NONE).empty
 
 
-def test_progress_counts_each_cell_once():
-    everything = dose_tables.progress(evidence())
-    assert (everything["runs computed"] == everything["of"]).all()
-    assert (dose_tables.progress(NONE)["runs computed"] == 0).all()
-
-
 def test_up_to_which_dose_an_s_does_as_0():
     pairs = {"mlp": dose_tables.of_network(evidence("a loss of 3 points at every dose"), "mlp")}
     table = dose_tables.equal_table(pairs).set_index("s")
