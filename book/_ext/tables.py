@@ -135,7 +135,7 @@ class Tables(SphinxPostTransform):
             name = f"{Path(page).name}-{count}.csv"
             self._write(name, rows)
             up = "../" * page.count("/")
-            fold = len(rows) - 1 > LONGEST and not _stays_open(node)
+            fold = _folds(node, len(rows) - 1)
             html = around(str(table), rows, f"{up}{FOLDER}/{name}", fold)
             _replace(node, html)
 
@@ -151,13 +151,14 @@ def _replace(node: nodes.raw, html: str) -> None:
     node.rawsource = html
 
 
-def _stays_open(node: nodes.Node) -> bool:
-    """Whether the cell of an output has the tag open-table: a table that the page is about."""
+def _folds(node: nodes.Node, n_rows: int) -> bool:
+    """Whether a table is folded: a long one, unless the cell of its output has the tag open-table,
+    as of a table that the page is about; and any whose cell has the tag fold-table."""
+    tags: set[str] = set()
     while node is not None:
-        if "tag_open-table" in node.get("classes", ()):
-            return True
+        tags |= set(node.get("classes", ()))
         node = node.parent
-    return False
+    return "tag_fold-table" in tags or (n_rows > LONGEST and "tag_open-table" not in tags)
 
 
 class PlainNumbers(SphinxPostTransform):

@@ -133,3 +133,11 @@ def test_conditions_with_missing_networks_are_left_out():
     assert len(table) == 3 * 2 * 2  # conditions, rules, norms
     words = volume_tables.table_1_words(table)
     assert (words["meets"] == "published").sum() == table["precision"].nunique()
+
+
+def test_a_missed_test_is_named_and_counted(as_published):
+    counts = agreement.test_table(as_published)
+    missed = agreement.missed_table(as_published)
+    assert counts["arithmetic"].tolist() == ["epilogue"]
+    assert counts["missed"].sum() == len(missed)
+    assert (counts["met"] + counts["missed"] + counts["0 or all in both"]).equals(counts["tests"])
