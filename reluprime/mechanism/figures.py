@@ -36,7 +36,7 @@ def predicted_rate_figure(rates: pd.DataFrame) -> Figure:
     rates: `tables.forward_rates` with columns precision and form. Conditions without a zero
     stand at the upper end of their interval, as arrows that point down.
     """
-    figure, axes = plt.subplots(figsize=(9, 4.4))
+    figure, axes = plt.subplots(figsize=(9, 4.0))
     for (precision, form), group in rates.groupby(["precision", "form"], sort=False):
         met = group[group["rate"] > 0]
         error = [met["rate"] - met["low"], met["high"] - met["rate"]]
@@ -108,7 +108,7 @@ def shapes_figure(shapes: pd.DataFrame) -> Figure:
 
     shapes: rows of `tables.by_shape`. On the dotted line both have as many; 0 is at the edges.
     """
-    figure, axes = plt.subplots(1, 2, figsize=(9, 3.6), sharey=True)
+    figure, axes = plt.subplots(1, 2, figsize=(9, 3.3), sharey=True)
     for panel, arithmetic in zip(axes, ("epilogue", "separate"), strict=True):
         for precision, own in shapes.groupby("precision", sort=False):
             rates = own[[arithmetic, "native"]].div(own["calls"], axis=0)

@@ -118,7 +118,7 @@ def prediction_figure(points: dict[str, pd.DataFrame]) -> Figure:
 
     points: {arithmetic: rows of `predictions.points`}. Bars are exact 95 % intervals of ours.
     """
-    figure, axes = plt.subplots(1, len(points), figsize=(9, 4.0), sharey=True, squeeze=False)
+    figure, axes = plt.subplots(1, len(points), figsize=(9, 3.6), sharey=True, squeeze=False)
     for panel, (arithmetic, table) in zip(axes.flat, points.items(), strict=True):
         panel.plot([0, 1], [0, 1], ":", color=PUBLISHED, linewidth=0.8)
         for (work, precision), own in table.groupby(["work", "precision"], sort=False):
