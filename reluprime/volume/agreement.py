@@ -157,7 +157,8 @@ def machine_table(evidence: Evidence) -> pd.DataFrame:
     The two that have most records, and the points that both have. The networks are the same, which
     the interval does not use: it is too wide rather than too narrow.
     """
-    (first, a), (second, b) = [*_points_by_machine(evidence).items(), ("", pd.DataFrame())][:2]
+    none = ("", pd.DataFrame())
+    (first, a), (second, b) = [*_points_by_machine(evidence).items(), none, none][:2]
     rows, at = [], ["work", "panel", "size", "precision"]
     if not b.empty:
         both = b.merge(a[[*at, "ours", "n"]], on=at, suffixes=("_of_second", ""))

@@ -141,3 +141,10 @@ def test_a_missed_test_is_named_and_counted(as_published):
     assert counts["arithmetic"].tolist() == ["epilogue"]
     assert counts["missed"].sum() == len(missed)
     assert (counts["met"] + counts["missed"] + counts["0 or all in both"]).equals(counts["tests"])
+
+
+def test_tables_of_an_empty_store_are_empty():
+    nothing = Evidence([])
+    for table in ("test_table", "missed_table", "ratio_table", "machine_table"):
+        assert getattr(agreement, table)(nothing).empty
+    assert agreement.in_prose(nothing) == {"fp16_points": 0, "fp16_met": 0}
