@@ -6,4 +6,6 @@ from nbval.plugin import IPyNbFile
 def pytest_collectstart(collector):
     if isinstance(collector, IPyNbFile):
         # A glued figure is a picture under another name; fonts and versions move its pixels.
-        collector.skip_compare += ("application/papermill.record/image/png",)
+        pictures = ("image/png", "image/svg+xml")
+        collector.skip_compare += pictures
+        collector.skip_compare += tuple(f"application/papermill.record/{p}" for p in pictures)

@@ -33,25 +33,37 @@ TYPESET = "!window.MathJax?.startup?.promise || window.MathJax.startup.promise.t
 
 
 def with_inner_links(page: str) -> str:
-    """The book as one page, in which links between its pages, as code wrote them, lead within it.
+    """The book as one page, in which every link between its pages, and within one, leads home.
 
-    Such a link is `14_how_many_kinks.html#dose`, without a place for the head of a page.
+    A link that code wrote is `14_how_many_kinks.html#dose`. Pages share anchors, such as that of
+    the heading "Claims": only the first page keeps it, and others have it under their own name.
     """
-    anchors = set(re.findall(r'\bid="([^"]+)"', page))
-    documents = {name.rpartition("/")[2]: name for name in _documents(anchors)}
+    head, *parts = re.split(r'(?=<span id="document-)', page)
+    documents = {re.match(r'<span id="document-([^"]+)"', part)[1]: part for part in parts}
+    own, taken = {}, _anchors(head)
+    for document, part in documents.items():
+        own[document] = {a: f"{document}-{a}" if a in taken else a for a in _anchors(part)}
+        taken |= _anchors(part)
+    by_file = {document.rpartition("/")[2]: document for document in documents}
 
-    def inner(link: re.Match) -> str:
-        name, _, place = link[1].partition(".html")
-        document = documents.get(name.rpartition("/")[2])
-        place = place.removeprefix("#")
-        target = place if place in anchors else f"document-{document}"
-        return f'href="#{target}"' if document or place in anchors else link[0]
+    def between(link: re.Match) -> str:
+        document = by_file.get(link[1].rpartition("/")[2])
+        if document is None:
+            return link[0]
+        return f'href="#{own[document].get(link[2], f"document-{document}")}"'
 
-    return re.sub(r'href="([\w./-]+\.html(?:#[^"]*)?)"', inner, page)
+    def within(found: re.Match, names: dict[str, str]) -> str:
+        return f'{found[1]}"{found[2]}{names.get(found[3], found[3])}"'
+
+    whole = head
+    for document, part in documents.items():
+        names = own[document]
+        whole += re.sub(r'\b(id=|href=)"(#?)([^"#]+)"', lambda m, n=names: within(m, n), part)
+    return re.sub(r'href="([\w./-]+)\.html(?:#([^"]*))?"', between, whole)
 
 
-def _documents(anchors: set[str]) -> set[str]:
-    return {name.removeprefix("document-") for name in anchors if name.startswith("document-")}
+def _anchors(part: str) -> set[str]:
+    return set(re.findall(r'\bid="([^"]+)"', part))
 
 
 def print_page(page: Page, source: Path, target: Path) -> None:

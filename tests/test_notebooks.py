@@ -471,4 +471,5 @@ def test_a_failing_notebook_fails_the_runner_and_spoils_no_copy(tmp_path, capsys
 
 def test_the_picture_of_the_readme_is_that_of_its_page():
     notebook = nbformat.read(NOTEBOOKS / f"{run.PICTURE_PAGE}.ipynb", 4)
-    assert run.PICTURE.read_bytes() == run.picture(notebook)
+    for name in run.PICTURE_NAMES:
+        assert (run.PICTURES / name).read_bytes() == run.picture(notebook, name)

@@ -1,11 +1,10 @@
-"""The article shows figures of the notebooks as they are stored: no figure is drawn twice.
+"""Prose pages show figures of the notebooks as they are stored: no figure is drawn twice.
 
 ```{cell-figure} 02_relative_volume table-1
 A caption of the article's own.
 ```
 """
 
-import base64
 import os
 from pathlib import Path
 
@@ -16,14 +15,14 @@ from sphinx.util.docutils import SphinxDirective
 FOLDER = "article"  # of the copies, in the build's own folder beside the doctrees
 
 
-def stored_figure(notebook: nbformat.NotebookNode, name: str) -> tuple[bytes, str]:
+def stored_figure(notebook: nbformat.NotebookNode, name: str) -> tuple[str, str]:
     """The picture of the cell whose figure has this name, and its text alternative."""
     for cell in notebook.cells:
         shown = cell.metadata.get("mystnb", {})
         if shown.get("figure", {}).get("name") == name:
             for output in cell.outputs:
-                if "image/png" in output.get("data", {}):
-                    return base64.b64decode(output["data"]["image/png"]), shown["image"]["alt"]
+                if "image/svg+xml" in output.get("data", {}):
+                    return output["data"]["image/svg+xml"], shown["image"]["alt"]
     raise ValueError(f"no figure is called {name}")
 
 
@@ -38,9 +37,9 @@ class CellFigure(SphinxDirective):
         path = Path(self.env.srcdir, "notebooks", f"{page}.ipynb")
         self.env.note_dependency(str(path))
         picture, alt = stored_figure(nbformat.read(path, 4), name)
-        copy = Path(self.env.doctreedir, FOLDER, f"{page}-{name}.png")
+        copy = Path(self.env.doctreedir, FOLDER, f"{page}-{name}.svg")
         copy.parent.mkdir(parents=True, exist_ok=True)
-        copy.write_bytes(picture)
+        copy.write_text(picture, encoding="utf-8")
         # A path from the source folder's root, as Sphinx wants it.
         uri = "/" + os.path.relpath(copy, self.env.srcdir)
         box = nodes.container(classes=["article-figure"])

@@ -68,9 +68,11 @@ def lighter(page: str, to_static: str) -> str:
         page = DESIGN.sub("", page)
     page = TWICE.sub(r"<title>\1</title>", page)
     page = page.replace('<figure class="align', '<figure tabindex="0" class="align')
+    page = page.replace('<div class="article-figure', '<div tabindex="0" class="article-figure')
     first, *others = re.split(r"(?=<img )", page)
-    kept = others[:1] + [re.sub(r"<img (?!loading)", '<img loading="lazy" ', o) for o in others[1:]]
-    page = first + "".join(kept)
+    later = 0 if 'class="narrow"' in page else 1  # one of two forms is not shown, and not loaded
+    lazy = [re.sub(r"<img (?!loading)", '<img loading="lazy" ', o) for o in others[later:]]
+    page = first + "".join(others[:later] + lazy)
     return page.replace('<div role="list" class="citation-list">', '<div class="citation-list">')
 
 

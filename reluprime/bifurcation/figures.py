@@ -15,6 +15,8 @@ from reluprime.evidence.style import (
     RULE_COLOURS,
     RULE_MARKERS,
     RULE_NAMES,
+    WIDTH,
+    layer_greys,
     legend_below,
     taken_from_pyplot,
 )
@@ -24,38 +26,53 @@ def _rule(label: str) -> str:
     return label.partition(" ")[0]
 
 
+def _name(label: str) -> str:
+    """The words for "chain s=1" or "control"."""
+    rule, _, rest = label.partition(" ")
+    return f"{RULE_NAMES.get(rule, rule)} {rest}".strip()
+
+
 def distance_panel(axes: Axes, run: dict) -> None:
-    """L1 distance of control and variants to the s=0 network, by step (B21 Fig. 1, left)."""
+    """L1 distance of control and variants to the s=0 network, by step (B21 Fig. 1, left).
+
+    Lines that end at one height have one label.
+    """
+    ends: dict[float, list[str]] = {}
     for label, values in run["distance"].items():
         style = "--" if label == "control" else "-"
-        axes.plot(values, style, color=RULE_COLOURS[_rule(label)], label=label)
+        axes.plot(values, style, color=RULE_COLOURS[_rule(label)])
+        ends.setdefault(values[-1], []).append(label)
+    place = {"xytext": (0, 4), "textcoords": "offset points", "ha": "right", "fontsize": 9}
+    for height, labels in ends.items():
+        last = len(run["distance"][labels[0]]) - 1
+        colour = RULE_COLOURS[_rule(labels[0])] if len(labels) == 1 else PUBLISHED
+        axes.annotate(", ".join(map(_name, labels)), (last, height), color=colour, **place)
     axes.set_yscale("symlog", linthresh=1e-7)
     axes.set_yticks([0, 1e-6, 1e-4, 1e-2, 1, 100])
     axes.set_ylim(-3e-8, 100)
     axes.set(xlabel="step", ylabel="L1 distance to s=0", title="Weights")
     axes.axhline(1, color=PUBLISHED, linewidth=0.8, linestyle=":")
-    axes.legend(loc="center right")
 
 
 def preactivation_panel(axes: Axes, run: dict) -> None:
     """Smallest |pre-activation| of each hidden layer, exact zeros at the foot (Fig. 1, centre)."""
-    for index, values in enumerate(run["min_abs_preactivation"].values()):
-        values = np.asarray(values)
+    layers = [np.asarray(values) for values in run["min_abs_preactivation"].values()]
+    greys = layer_greys(len(layers) + 1)  # without the lightest
+    for index, values in enumerate(layers):
         positive = np.where(values > 0, values, np.nan)
-        axes.plot(positive, ".", markersize=3, color=f"C{index}", label=f"layer {index + 1}")
+        axes.plot(positive, ".", markersize=3, color=greys[index], label=f"layer {index + 1}")
         for step in np.flatnonzero(values == 0):
             axes.plot(
                 step,
                 0.05,
                 "v",
                 transform=axes.get_xaxis_transform(),
-                color=f"C{index}",
+                color=greys[index],
                 markersize=9,
                 markeredgecolor="black",
             )
     axes.set_yscale("log")
-    axes.set(xlabel="step", ylabel="smallest |pre-activation|", title="Exact zeros: triangles")
-    axes.legend(loc="lower right", markerscale=3)
+    axes.set(xlabel="step", ylabel="smallest |pre-activation|", title="exact zeros: triangles")
 
 
 def event_figure(runs: Sequence[dict]) -> Figure:
@@ -63,11 +80,12 @@ def event_figure(runs: Sequence[dict]) -> Figure:
 
     runs: rows of `bifurcation.paired_run` as dicts.
     """
-    figure, axes = plt.subplots(len(runs), 2, figsize=(9, 3.2 * len(runs)), squeeze=False)
+    figure, axes = plt.subplots(len(runs), 2, figsize=(WIDTH, 2.7 * len(runs)), squeeze=False)
     for (left, right), run in zip(axes, runs, strict=True):
         distance_panel(left, run)
         preactivation_panel(right, run)
         left.set_title(f"{run['precision']}, seed {run['seed']}")
+    legend_below(figure, axes[:, 1], ncols=2, markerscale=3)
     return taken_from_pyplot(figure)
 
 
@@ -78,7 +96,7 @@ def weight_plane_figure(planes: pd.DataFrame) -> Figure:
     """
     with_event = planes[planes["event"].notna()]
     if with_event.empty:
-        figure, axes = plt.subplots(figsize=(9, 1))
+        figure, axes = plt.subplots(figsize=(WIDTH, 1))
         axes.set_axis_off()
         axes.text(0.5, 0.5, "No pre-activation was exactly 0 in these runs.", ha="center")
         return taken_from_pyplot(figure)
@@ -87,8 +105,9 @@ def weight_plane_figure(planes: pd.DataFrame) -> Figure:
     grids = {name: np.array(plane[name]) for name in names}
     smallest = min(g[g > 0].min() for g in grids.values())
     largest = max(g.max() for g in grids.values())
-    reach = plane["coordinates"][-1]
-    figure, axes = plt.subplots(1, 2, figsize=(9, 4), sharey=True)
+    power = int(np.floor(np.log10(plane["coordinates"][-1])))
+    reach = plane["coordinates"][-1] / 10**power
+    figure, axes = plt.subplots(1, 2, figsize=(WIDTH, 3.2), sharey=True)
     for panel, (name, precision) in zip(axes, names.items(), strict=True):
         share = (grids[name] == 0).mean()
         image = panel.imshow(
@@ -100,9 +119,8 @@ def weight_plane_figure(planes: pd.DataFrame) -> Figure:
         )
         panel.grid(False)
         panel.plot(0, 0, "+", color="red", markersize=12)
-        panel.set(title=f"{precision}: {share:.1%} exactly 0", xlabel="v")
-        panel.ticklabel_format(style="sci", scilimits=(0, 0))
-    axes[0].set_ylabel("u")
+        panel.set(title=f"{precision}: {share:.1%} exactly 0", xlabel=f"v, in $10^{{{power}}}$")
+    axes[0].set_ylabel(f"u, in $10^{{{power}}}$")
     figure.colorbar(image, ax=axes, label="|pre-activation|", shrink=0.85)
     return taken_from_pyplot(figure)
 
@@ -114,7 +132,9 @@ def distance_figure(table: pd.DataFrame) -> Figure:
     where the networks part and ends where a weight is no longer finite.
     """
     precisions = list(dict.fromkeys(table["precision"]))
-    figure, axes = plt.subplots(1, len(precisions), figsize=(9, 3.8), sharey=True, squeeze=False)
+    figure, axes = plt.subplots(
+        1, len(precisions), figsize=(WIDTH, 3.2), sharey=True, squeeze=False
+    )
     styles = {"L1 distance": "-", "sums": "--"}
     for panel, precision in zip(axes[0], precisions, strict=True):
         own = table[table["precision"] == precision]
@@ -125,14 +145,14 @@ def distance_figure(table: pd.DataFrame) -> Figure:
                 styles[quantity],
                 color=RULE_COLOURS[rule],
                 linewidth=1.0,
-                label=f"{rule}, {quantity}",
+                label=f"{RULE_NAMES[rule]}, {quantity}",
             )
         if not (own["value"] > 0).any():
             what = "not finite" if own["value"].isna().any() else "never apart"
             panel.text(0.5, 0.5, what, ha="center", transform=panel.transAxes)
         panel.set(title=precision, xlabel="step", yscale="log", xlim=(0, own["step"].max()))
     axes[0, 0].set_ylabel("distance to s=0")
-    legend_below(figure, axes[0], ncols=4)
+    legend_below(figure, axes[0], ncols=2)
     return taken_from_pyplot(figure)
 
 
@@ -142,7 +162,7 @@ def runs_figure(events: pd.DataFrame) -> Figure:
     events: rows of `tables.events`.
     """
     runs = list(dict.fromkeys(events["run"]))
-    figure, axes = plt.subplots(1, 2, figsize=(9, 1.5 + 0.36 * len(runs)), sharey=True)
+    figure, axes = plt.subplots(1, 2, figsize=(WIDTH, 1.5 + 0.3 * len(runs)), sharey=True)
     words = {"gradient": "relative change of the gradient", "jump": "jump of the weights (L1)"}
     for panel, (value, label) in zip(axes, words.items(), strict=True):
         ends = events.pivot_table(index="run", columns="gradient_rule", values=value).loc[runs]

@@ -3,6 +3,7 @@
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from IPython.display import Image
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullLocator
@@ -11,10 +12,15 @@ from reluprime.dose import papers
 from reluprime.dose.experiments import NETWORKS
 from reluprime.dose.tables import RELEASED, by_width
 from reluprime.evidence.style import (
+    NARROW,
     PUBLISHED,
     RULE_COLOURS,
     RULE_MARKERS,
+    RULE_NAMES,
+    WIDTH,
     legend_below,
+    png,
+    spread,
     taken_from_pyplot,
 )
 
@@ -49,17 +55,17 @@ def _line(axes: Axes, curve: pd.DataFrame, rule: str, label: str, style: str = "
     axes.annotate(
         label,
         (last["dose"], 100 * last["difference"]),
-        xytext=(6, 0),
+        xytext=(6, 2),
         textcoords="offset points",
         color=colour,
-        va="center",
+        va="bottom",
         fontsize=9,
     )
 
 
 def dose_panel(axes: Axes, pairs: pd.DataFrame) -> None:
     """Points of test accuracy against s=0 over the dose, at s=1, by gradient rule."""
-    for rule, label in (("chain", "derivative"), ("injected", "constant")):
+    for rule, label in RULE_NAMES.items():
         own = pairs[(pairs["gradient_rule"] == rule) & (pairs["s"] == 1)]
         if len(own):
             _line(axes, by_width(own), rule, label)
@@ -73,7 +79,7 @@ def dose_figure(by_network: dict[str, pd.DataFrame]) -> Figure:
     """One panel a network that has runs: what the derivative and the constant cost, at s=1."""
     shown = {name: pairs for name, pairs in by_network.items() if len(pairs)}
     shown = shown or {"mlp": by_network["mlp"]}  # of which nothing is known so far
-    size = {"figsize": (7, 1.9 * len(shown)), "squeeze": False}
+    size = {"figsize": (WIDTH, 1.9 * len(shown)), "squeeze": False}
     figure, axes = plt.subplots(len(shown), 1, sharex=True, sharey=True, **size)
     for panel, (name, pairs) in zip(axes.flat, shown.items(), strict=True):
         dose_panel(panel, pairs)
@@ -83,41 +89,58 @@ def dose_figure(by_network: dict[str, pd.DataFrame]) -> Figure:
     return taken_from_pyplot(figure)
 
 
-def answer_figure(by_network: dict[str, pd.DataFrame]) -> Figure:
+def answer_figure(by_network: dict[str, pd.DataFrame], width: float = WIDTH) -> Figure:
     """The report in one picture: accuracy over the dose at s=1, derivative and constant.
 
     by_network: rows of `dose.pairs` by network; a line a network and rule, of means over seeds.
     """
-    figure, axes = plt.subplots(figsize=(7, 3.7))
+    figure, axes = plt.subplots(figsize=(width, 3.7))
+    ends = []
     for (network, pairs), marker in zip(by_network.items(), "os^", strict=True):
-        for rule in ("chain", "injected"):
+        for rule in RULE_NAMES:
             own = pairs[(pairs["gradient_rule"] == rule) & (pairs["s"] == 1)]
             line = by_width(own) if len(own) else own.assign(dose=0.0)
             line = line[line["dose"] > 0].sort_values("dose")
             if line.empty:
                 continue
-            colour = RULE_COLOURS[rule]
             points = 100 * line["difference"]
-            axes.plot(line["dose"], points, marker=marker, color=colour, markersize=5)
+            axes.plot(line["dose"], points, marker=marker, color=RULE_COLOURS[rule], markersize=5)
             if rule == "injected":
-                end = (line["dose"].iloc[-1], points.iloc[-1])
-                place = {"xytext": (8, 0), "textcoords": "offset points", "va": "center"}
-                axes.annotate(NAMES[network], end, color=colour, fontsize=9, **place)
+                last = (line["dose"].iloc[-1], points.iloc[-1])
+                ends.append((NAMES[network], *last, RULE_COLOURS[rule]))
+    _label_ends(axes, ends, 4.5)
     _log_doses(axes, "kinks that a training meets (logarithmic)")
     axes.set_xlim(right=5e9)
-    axes.set(ylim=(-62, 9), ylabel="test accuracy against s=0, in points")
+    axes.set(ylim=(-66, 11), ylabel="test accuracy against s=0, in points")
     words = {"fontsize": 10.5, "va": "bottom", "fontweight": "bold"}
-    axes.text(2e2, 2.2, "derivative: s times the gradient", color=RULE_COLOURS["chain"], **words)
-    axes.text(2, -58, "constant: s in its place", color=RULE_COLOURS["injected"], **words)
+    middle = 2e2 if width == WIDTH else 2
+    axes.text(middle, 3, "derivative: s times the gradient", color=RULE_COLOURS["chain"], **words)
+    axes.text(2, -64, "constant: s in its place", color=RULE_COLOURS["injected"], **words)
     return taken_from_pyplot(figure)
+
+
+def answer_pictures(by_network: dict[str, pd.DataFrame]) -> dict[str, Figure | Image]:
+    """:func:`answer_figure` by the names of its files: wide, for a phone, and as PNG."""
+    wide = answer_figure(by_network)
+    narrow = answer_figure(by_network, NARROW)
+    return {"answer.svg": wide, "answer-narrow.svg": narrow, "answer.png": png(wide)}
+
+
+def _label_ends(axes: Axes, ends: list[tuple[str, float, float, str]], gap: float) -> None:
+    """Names beside the ends (name, x, y, colour) of lines, at least `gap` apart in y."""
+    place = {"xytext": (8, 0), "textcoords": "offset points", "va": "center", "fontsize": 9}
+    heights = spread([height for _, _, height, _ in ends], gap)
+    for (name, x, _, colour), height in zip(ends, heights, strict=True):
+        axes.annotate(name, (x, height), color=colour, **place)
 
 
 def s_figure(pairs: pd.DataFrame) -> Figure:
     """The constant at each s: points over the dose."""
-    figure, axes = plt.subplots(figsize=(7, 3.1))
+    figure, axes = plt.subplots(figsize=(WIDTH, 3.1))
     own = pairs[pairs["gradient_rule"] == "injected"]
     values = sorted(set(own["s"]), key=abs)
     shades = plt.get_cmap("Oranges")(np.linspace(0.35, 1, max(len(values), 1)))
+    ends = []
     for s, shade in zip(values, shades, strict=False):
         curve = by_width(own[own["s"] == s])
         curve = curve[curve["dose"] > 0].sort_values("dose")
@@ -126,9 +149,8 @@ def s_figure(pairs: pd.DataFrame) -> Figure:
         style = "--" if s < 0 else "-"
         axes.plot(curve["dose"], 100 * curve["difference"], style, marker=".", color=shade)
         last = curve.iloc[-1]
-        place = (last["dose"], 100 * last["difference"])
-        words = {"xytext": (5, 0), "textcoords": "offset points", "va": "center", "fontsize": 9}
-        axes.annotate(f"s={s:g}", place, color=shade, **words)
+        ends.append((f"s={s:g}", last["dose"], 100 * last["difference"], shade))
+    _label_ends(axes, ends, 6)
     axes.axhline(0, color=PUBLISHED, linewidth=0.8)
     _log_doses(axes)
     axes.margins(x=0.12)
@@ -138,8 +160,8 @@ def s_figure(pairs: pd.DataFrame) -> Figure:
 
 def dead_figure(pairs: pd.DataFrame) -> Figure:
     """Units that died against the kinks that a run met, at s=1; one dot a run."""
-    figure, axes = plt.subplots(figsize=(7, 3.1))
-    for rule, label in (("chain", "derivative"), ("injected", "constant")):
+    figure, axes = plt.subplots(figsize=(WIDTH, 3.1))
+    for rule, label in RULE_NAMES.items():
         own = pairs[(pairs["gradient_rule"] == rule) & (pairs["s"] == 1) & (pairs["kinks"] > 0)]
         dead = (own["dead_units"] - own["dead_at_0"]).clip(lower=0)
         axes.plot(own["kinks"], dead, RULE_MARKERS[rule], color=RULE_COLOURS[rule], label=label)
@@ -150,7 +172,7 @@ def dead_figure(pairs: pd.DataFrame) -> Figure:
     axes.yaxis.set_minor_locator(NullLocator())
     _log_doses(axes, "kinks that the run met")
     axes.set_ylabel("units that died, of 768")
-    axes.legend(loc="upper right")
+    legend_below(figure, [axes], ncols=3)
     return taken_from_pyplot(figure)
 
 
@@ -159,7 +181,7 @@ def unit_figure(layers: pd.DataFrame) -> Figure:
 
     A shade a band. Grey: the runs at s=0 with the same bands.
     """
-    size = {"figsize": (7, 4.0), "sharex": True, "sharey": "row"}
+    size = {"figsize": (WIDTH, 4.0), "sharex": True, "sharey": "row"}
     figure, axes = plt.subplots(2, 3, **size)
     shades = plt.get_cmap("Oranges")(np.linspace(0.4, 0.9, 3))
     means = layers.groupby(["kink_width", "s", "layer", "epoch"])[["kinks", "dead"]].mean()
@@ -184,7 +206,7 @@ def unit_figure(layers: pd.DataFrame) -> Figure:
 
 def mitigation_figure(pairs: pd.DataFrame) -> Figure:
     """What the constant costs at s=1 over the dose, a line a way to train; gains are not drawn."""
-    figure, axes = plt.subplots(figsize=(7, 3.5))
+    figure, axes = plt.subplots(figsize=(WIDTH, 3.5))
     names = list(dict.fromkeys(pairs["condition"]))
     styles = ("-", "--", "-.", ":")
     for index, name in enumerate(names):
@@ -207,7 +229,7 @@ def mitigation_figure(pairs: pd.DataFrame) -> Figure:
     axes.set(yscale="log", ylabel="points lost against s=0")
     axes.yaxis.set_major_formatter(FuncFormatter(lambda points, _: f"{points:g}"))
     if axes.lines[:-1]:
-        axes.legend(loc="upper left", ncols=2)
+        legend_below(figure, [axes], ncols=4)
     return taken_from_pyplot(figure)
 
 
@@ -220,11 +242,11 @@ def paper_figure(by_network: dict[str, pd.DataFrame], doses: pd.DataFrame) -> Fi
     shown = {name: pairs for name, pairs in by_network.items() if len(pairs)} or {
         "mlp": by_network["mlp"]
     }
-    size = {"figsize": (7, 1.8 * len(shown)), "squeeze": False, "sharex": True, "sharey": True}
+    size = {"figsize": (WIDTH, 1.8 * len(shown)), "squeeze": False, "sharex": True, "sharey": True}
     figure, axes = plt.subplots(len(shown), 1, **size)
     for panel, (name, pairs) in zip(axes.flat, shown.items(), strict=True):
         _, units = papers.size(NETWORKS[name][0])
-        for rule, label in (("chain", "derivative"), ("injected", "constant")):
+        for rule, label in RULE_NAMES.items():
             own = pairs[(pairs["gradient_rule"] == rule) & (pairs["s"] == 1)]
             if len(own):
                 curve = by_width(own)
@@ -245,4 +267,5 @@ def _paper(axes: Axes, row: dict, height: float) -> None:
     axes.axvspan(low, high, color="#777777", alpha=0.25)
     axes.plot(row["a_unit"], 100 * row["published"], "x", color=PUBLISHED, markersize=9)
     place = {"transform": axes.get_xaxis_transform(), "fontsize": 8, "ha": "right"}
-    axes.text(0.9 * low, height, row["training"], **place)
+    optimizer = row["training"].rpartition(", ")[2]
+    axes.text(0.9 * low, height, f"published, {optimizer}", **place)

@@ -1,11 +1,15 @@
 """The report's figures: one style, ours beside the published figure."""
 
-from collections.abc import Iterable
+import io
+from collections.abc import Iterable, Sequence
 
 import matplotlib.pyplot as plt
 import seaborn as sns
+from IPython import get_ipython
+from IPython.display import Image
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib_inline.backend_inline import set_matplotlib_formats
 
 RULE_COLOURS = {"chain": "#0072b2", "injected": "#d55e00", "control": "#666666"}
 RULE_NAMES = {"chain": "derivative", "injected": "constant"}
@@ -20,11 +24,14 @@ PRECISION_COLOURS = {
 }
 PRECISION_MARKERS = {"fp16": "o", "bf16": "^", "tf32": "P", "fp32": "s", "fp64": "D"}
 PUBLISHED = "#222222"
+WIDTH, NARROW = 7.2, 4.2  # inches: of a page's column, of a phone
 QUIET = "#999999"  # what tells no rule apart: layers, lines that join
 
 
 def use_style() -> None:
-    """Set the style of all figures: white ground (also on dark pages), readable when narrow."""
+    """Set the style of all figures: SVG without a ground of its own, the same bytes each time."""
+    if get_ipython():
+        set_matplotlib_formats("svg", metadata={"Date": None})
     sns.set_theme(
         context="notebook",
         style="whitegrid",
@@ -34,6 +41,8 @@ def use_style() -> None:
             "axes.titlesize": 11,
             "axes.labelsize": 10,
             "legend.fontsize": 9,
+            "figure.facecolor": "none",
+            "axes.facecolor": "none",
             "svg.hashsalt": "reluprime",
         },
     )
@@ -49,12 +58,28 @@ def taken_from_pyplot(figure: Figure) -> Figure:
     return figure
 
 
-def legend_below(figure: Figure, axes: Iterable[Axes], ncols: int) -> None:
+def png(figure: Figure) -> Image:
+    """A figure on white, for those who show no SVG."""
+    content = io.BytesIO()
+    figure.savefig(content, format="png", facecolor="white", metadata={"Software": None})
+    return Image(content.getvalue(), format="png")
+
+
+def spread(heights: Sequence[float], gap: float) -> list[float]:
+    """Heights for labels of these, from the top down at least `gap` apart."""
+    placed, last = {}, float("inf")
+    for index in sorted(range(len(heights)), key=lambda i: -heights[i]):
+        placed[index] = last = min(heights[index], last - gap)
+    return [placed[index] for index in range(len(heights))]
+
+
+def legend_below(figure: Figure, axes: Iterable[Axes], ncols: int, markerscale: float = 1) -> None:
     """Draw one legend under the figure, with each label of its panels once."""
     handles = {}
     for panel in axes:
         handles |= dict(zip(*reversed(panel.get_legend_handles_labels()), strict=True))
-    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=ncols)
+    style = {"ncols": ncols, "markerscale": markerscale, "frameon": False}
+    figure.legend(handles.values(), handles.keys(), loc="outside lower center", **style)
 
 
 def layer_greys(n: int) -> list[str]:

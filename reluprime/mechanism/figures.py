@@ -9,6 +9,7 @@ from reluprime.evidence.style import (
     PRECISION_MARKERS,
     PUBLISHED,
     QUIET,
+    WIDTH,
     legend_below,
     taken_from_pyplot,
 )
@@ -36,7 +37,7 @@ def predicted_rate_figure(rates: pd.DataFrame) -> Figure:
     rates: `tables.forward_rates` with columns precision and form. Conditions without a zero
     stand at the upper end of their interval, as arrows that point down.
     """
-    figure, axes = plt.subplots(figsize=(9, 4.0))
+    figure, axes = plt.subplots(figsize=(WIDTH, 4.6))
     for (precision, form), group in rates.groupby(["precision", "form"], sort=False):
         met = group[group["rate"] > 0]
         error = [met["rate"] - met["low"], met["high"] - met["rate"]]
@@ -64,7 +65,7 @@ def predicted_rate_figure(rates: pd.DataFrame) -> Figure:
     ends = (rates["predicted"].min() / 2, rates["predicted"].max() * 2)
     axes.plot(ends, ends, ":", color=PUBLISHED, linewidth=0.8)
     axes.set(xlabel="predicted: density at 0 times width", ylabel="exact zeros a pre-activation")
-    axes.legend(loc="upper left", ncols=2)
+    legend_below(figure, [axes], ncols=4)
     return taken_from_pyplot(figure)
 
 
@@ -86,7 +87,7 @@ _STEPS = {
 
 def rounding_figure() -> Figure:
     """Where a linear layer rounds at 16 bits, in the two arithmetics that are written out."""
-    figure, axes = plt.subplots(figsize=(9, 1.9))
+    figure, axes = plt.subplots(figsize=(WIDTH, 1.7))
     axes.set(xlim=(-0.75, 3.6), ylim=(-0.45, 1.45))
     axes.axis("off")
     for row, (name, steps) in enumerate(reversed(_STEPS.items())):
@@ -108,7 +109,7 @@ def shapes_figure(shapes: pd.DataFrame) -> Figure:
 
     shapes: rows of `tables.by_shape`. On the dotted line both have as many; 0 is at the edges.
     """
-    figure, axes = plt.subplots(1, 2, figsize=(9, 3.3), sharey=True)
+    figure, axes = plt.subplots(1, 2, figsize=(WIDTH, 3.2), sharey=True)
     for panel, arithmetic in zip(axes, ("epilogue", "separate"), strict=True):
         for precision, own in shapes.groupby("precision", sort=False):
             rates = own[[arithmetic, "native"]].div(own["calls"], axis=0)
@@ -132,7 +133,7 @@ def kinks_figure(rates: pd.DataFrame) -> Figure:
     """
     epochs, kinks = sorted(set(rates["epochs"])), list(dict.fromkeys(rates["kink"]))
     precisions = [p for p in PRECISION_MARKERS if p in set(rates["precision"])]
-    figure, axes = plt.subplots(1, len(epochs), figsize=(9, 4), sharey=True, squeeze=False)
+    figure, axes = plt.subplots(1, len(epochs), figsize=(WIDTH, 3.6), sharey=True, squeeze=False)
     for panel, epoch in zip(axes[0], epochs, strict=True):
         for side, precision in enumerate(precisions):
             own = rates[(rates["epochs"] == epoch) & (rates["precision"] == precision)]

@@ -14,9 +14,11 @@ from reluprime import records
 from reluprime.report import pages
 from reluprime.report.pages import NOTEBOOKS
 
-# The picture of the README: the glued figure of a page, written when the published page is.
-PICTURE = records.REPOSITORY / "book" / "_static" / "answer.png"
-PICTURE_PAGE, PICTURE_NAME = "14_how_many_kinks", "answer-figure"
+# The pictures of the landing page and the README: glued on a page under these names, and written
+# when the published page is.
+PICTURES = records.REPOSITORY / "book" / "_static"
+PICTURE_PAGE = "14_how_many_kinks"
+PICTURE_NAMES = ("answer.svg", "answer-narrow.svg", "answer.png")
 
 
 def _plain(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
@@ -53,21 +55,22 @@ def execute(name: str, out: Path, values: dict[str, Any]) -> float:
         )
         nbformat.write(_plain(notebook), out / f"{name}.ipynb")
         if name == PICTURE_PAGE and out.resolve() == NOTEBOOKS:
-            PICTURE.write_bytes(picture(notebook))
+            for file in PICTURE_NAMES:
+                (PICTURES / file).write_bytes(picture(notebook, file))
     finally:
         work.unlink(missing_ok=True)
     return time.perf_counter() - began
 
 
-def picture(notebook: nbformat.NotebookNode) -> bytes:
-    """The PNG of the README's picture, from its executed page."""
-    mime = "application/papermill.record/image/png"
+def picture(notebook: nbformat.NotebookNode, name: str) -> bytes:
+    """The picture that an executed page glued under this name, which ends in svg or png."""
     for cell in notebook.cells:
         for output in cell.get("outputs", []):
-            glued = output.get("metadata", {}).get("scrapbook", {}).get("name")
-            if glued == PICTURE_NAME:
-                return base64.b64decode(output["data"][mime])
-    raise ValueError(f"the page has no {PICTURE_NAME}")
+            if output.get("metadata", {}).get("scrapbook", {}).get("name") == name:
+                found = {mime.rpartition("/")[2]: own for mime, own in output["data"].items()}
+                svg = found.get("svg+xml")
+                return svg.encode() if svg else base64.b64decode(found["png"])
+    raise ValueError(f"the page has no {name}")
 
 
 def _changing(name: str, values: dict[str, Any]) -> dict[str, Any]:

@@ -1,14 +1,18 @@
 """Figures of searches: the trials of each, and what searching s too gains."""
 
+from itertools import cycle
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib.figure import Figure
 
 from reluprime.evidence.style import (
     PUBLISHED,
+    QUIET,
     RULE_COLOURS,
+    RULE_NAMES,
+    WIDTH,
     legend_below,
     taken_from_pyplot,
 )
@@ -20,7 +24,16 @@ ARM_COLOURS = {
     tables.SEARCHED["chain"]: RULE_COLOURS["chain"],
     tables.SEARCHED["injected"]: RULE_COLOURS["injected"],
     tables.IGNORED: "#b0a060",
+    "published, searched": PUBLISHED,
+    "published, fixed": QUIET,
 }
+
+
+def _words(arm: str) -> str:
+    """An arm as on the pages, on two lines."""
+    for rule, name in RULE_NAMES.items():
+        arm = arm.replace(rule, name)
+    return arm.replace(", ", ",\n").replace(" fixed", "\nfixed") if len(arm) > 12 else arm
 
 
 def gain_figure(found: pd.DataFrame, published: float) -> Figure:
@@ -28,7 +41,7 @@ def gain_figure(found: pd.DataFrame, published: float) -> Figure:
 
     found: rows of `tables.searches` of one experiment; published: M23's difference.
     """
-    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.8))
+    figure, (left, right) = plt.subplots(1, 2, figsize=(WIDTH, 3.0))
     arms = [arm for arm in ARM_COLOURS if (found["arm"] == arm).any()]
     wide = found.pivot(index="seed", columns="arm", values="best_accuracy")[arms]
     places = np.arange(len(arms))
@@ -36,7 +49,7 @@ def gain_figure(found: pd.DataFrame, published: float) -> Figure:
         left.plot(100 * row, places, color="#cccccc", linewidth=0.7, zorder=0)
     for place, arm in enumerate(arms):
         left.plot(100 * wide[arm], np.full(len(wide), place), "o", color=ARM_COLOURS[arm])
-    left.set_yticks(places, arms)
+    left.set_yticks(places, map(_words, arms))
     left.invert_yaxis()
     left.set_xlabel("best validation accuracy, %")
     comparisons = {arm: tables.gains(found, arm) for arm in arms if arm != tables.FIXED}
@@ -48,7 +61,7 @@ def gain_figure(found: pd.DataFrame, published: float) -> Figure:
         right.plot([100 * gain["low"], 100 * gain["high"]], [place] * 2, color=colour, linewidth=5)
     right.axvline(100 * published, color=PUBLISHED, linestyle="--", label="published, two searches")
     right.axvline(0, color=PUBLISHED, linewidth=0.8, linestyle=":")
-    right.set_yticks(range(len(comparisons)), list(comparisons))
+    right.set_yticks(range(len(comparisons)), map(_words, comparisons))
     right.invert_yaxis()
     right.set_xlabel("points against a search fixed at 0")
     legend_below(figure, [right], ncols=1)
@@ -60,17 +73,18 @@ def trials_figure(trials: pd.DataFrame) -> Figure:
 
     trials: rows of `tables.trials`. Arms that agree are rings around each other.
     """
-    figure, panels = plt.subplots(1, 2, figsize=(9, 3.8), sharex=True, sharey=True)
+    figure, panels = plt.subplots(1, 2, figsize=(WIDTH, 3.6), sharex=True, sharey=True)
     is_published = trials["arm"].str.startswith("published")
     for panel, own, title in zip(
         panels, (trials[~is_published], trials[is_published]), ("ours", "published"), strict=True
     ):
-        own = own.assign(**{"": own["arm"]})
-        arms = list(dict.fromkeys(own[""]))
-        sizes = dict(zip(arms, (90, 55, 28, 8), strict=False))
-        sns.scatterplot(
-            own, x="lr", y="validation_accuracy", hue="", size="", sizes=sizes, ax=panel
-        )
+        arms = own.groupby("arm", sort=False)
+        for (arm, of_arm), size in zip(arms, (9, 7, 5, 2.5), strict=False):
+            style = {"color": ARM_COLOURS[arm], "markersize": size, "markeredgecolor": "white"}
+            words = _words(arm).replace("\n", " ")
+            panel.plot(of_arm["lr"], of_arm["validation_accuracy"], "o", label=words, **style)
+        if len(own):
+            panel.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), frameon=False)
         panel.set(title=title, xscale="log", xlabel="learning rate", ylabel="validation accuracy")
     return taken_from_pyplot(figure)
 
@@ -81,16 +95,14 @@ def search_figure(searches: pd.DataFrame) -> Figure:
     searches: rows with gradient_rule, s, lr and validation_accuracy, one a trial.
     """
     rules = [r for r in GRADIENT_RULES if (searches["gradient_rule"] == r).any()]
-    figure, axes = plt.subplots(1, max(1, len(rules)), figsize=(9, 3.6), sharey=True, squeeze=False)
+    size = {"figsize": (WIDTH, 3.2), "sharey": True, "squeeze": False}
+    figure, axes = plt.subplots(1, max(1, len(rules)), **size)
     for rule, panel in zip(rules, axes[0], strict=False):
-        sns.scatterplot(
-            searches[searches["gradient_rule"] == rule],
-            x="lr",
-            y="validation_accuracy",
-            hue="s",
-            palette="viridis",
-            legend="full",
-            ax=panel,
-        )
-        panel.set(xscale="log", xlabel="learning rate", ylabel="validation accuracy", title=rule)
+        own = searches[searches["gradient_rule"] == rule]
+        for (s, trials), marker in zip(own.groupby("s"), cycle("osD^v")):
+            style = {"color": RULE_COLOURS[rule], "fillstyle": "none", "label": f"s={s:g}"}
+            panel.plot(trials["lr"], trials["validation_accuracy"], marker, **style)
+        panel.set(xscale="log", xlabel="learning rate", title=RULE_NAMES[rule])
+        panel.legend(loc="upper center", bbox_to_anchor=(0.5, -0.25), ncols=4, frameon=False)
+    axes[0, 0].set_ylabel("validation accuracy")
     return taken_from_pyplot(figure)

@@ -6,7 +6,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
 
-from reluprime.evidence.style import PUBLISHED, QUIET, taken_from_pyplot
+from reluprime.evidence.style import PUBLISHED, QUIET, WIDTH, taken_from_pyplot
 from reluprime.speed.tables import ratios
 
 
@@ -16,7 +16,7 @@ def speed_figure(frame: pd.DataFrame) -> Figure:
     frame: rows of `study.measure`. A goal is a black stroke; the line is at equal speed.
     """
     found = ratios(frame)
-    figure, axes = plt.subplots(figsize=(9, 1 + 0.3 * len(found)))
+    figure, axes = plt.subplots(figsize=(WIDTH, 1 + 0.3 * len(found)))
     for row, (values, goal) in enumerate(found.values()):
         middle = statistics.median(values)
         axes.barh(row, middle - 1, left=1, height=0.6, color=QUIET)

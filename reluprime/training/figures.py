@@ -15,6 +15,8 @@ from reluprime.evidence.style import (
     PUBLISHED,
     RULE_COLOURS,
     RULE_MARKERS,
+    RULE_NAMES,
+    WIDTH,
     layer_greys,
     legend_below,
     taken_from_pyplot,
@@ -24,30 +26,50 @@ from reluprime.training import tables
 
 
 def accuracy_panel(axes: Axes, runs: pd.DataFrame, published: pd.DataFrame) -> None:
-    """Final test accuracy of every run by s, one dot a run; published means with their spread.
+    """Test accuracy of every run against its run at s=0, in points; published means, their spread.
 
-    runs: rows of `tables.runs`; published: rows with s, mean and std, or none.
+    runs: rows of `tables.runs`; published: rows with s, mean, std and difference, or none.
     """
-    table = tables.both_rules(runs)
-    values = sorted(set(table["s"]) | set(published["s"]))
-    place = {s: i for i, s in enumerate(values)}
+    table, released = tables.both_rules(runs), published[published["s"] != 0]
+    values = sorted({*table["s"], *released["s"]} - {0})
     for side, rule in enumerate(GRADIENT_RULES):
         own = table[table["gradient_rule"] == rule]
-        x = own["s"].map(place) + 0.24 * side - 0.12
-        axes.plot(x, own["test_accuracy"], RULE_MARKERS[rule], color=RULE_COLOURS[rule], label=rule)
-    if len(published):
+        points = {place: 100 * tables.differences(own, s) for place, s in enumerate(values)}
+        x = [place + 0.24 * side - 0.12 for place, found in points.items() for _ in found]
+        style = {"color": RULE_COLOURS[rule], "label": RULE_NAMES[rule]}
+        axes.plot(x, [p for found in points.values() for p in found], RULE_MARKERS[rule], **style)
+    if len(released):
         axes.errorbar(
-            published["s"].map(place) + 0.3,
-            published["mean"],
-            yerr=published["std"],
+            released["s"].map(values.index) + 0.3,
+            100 * released["difference"],
+            yerr=100 * released["std"],
             fmt="s",
             color=PUBLISHED,
             markerfacecolor="white",
             capsize=3,
             label="published mean ± std",
         )
+    axes.axhline(0, color=PUBLISHED, linewidth=0.8, linestyle=":")
+    reach = _points(axes, "y")
+    low, high = axes.dataLim.intervaly
+    axes.set_ylim(-1.6 * reach if low < -0.5 else -1, 1.6 * reach if high > 0.5 else 1)
     axes.set_xticks(range(len(values)), [f"{s:g}" for s in values])
-    axes.set(xlabel="s", ylabel="test accuracy")
+    at_zero = table.loc[table["s"] == 0, "test_accuracy"].mean()
+    axes.set(xlabel="s", ylabel="points against s=0", title=f"test accuracy (s=0: {at_zero:.1%})")
+
+
+def _points(axes: Axes, name: str) -> float:
+    """Make axis "x" or "y" one of points: linear within half a point, logarithmic beyond.
+
+    Returns how far from 0 it has to reach.
+    """
+    span = getattr(axes.dataLim, f"interval{name}")
+    reach = max(1.0, *(1.3 * abs(end) for end in span if np.isfinite(end)))
+    ticks = [tick for tick in (-80, -20, -5, -1, 0, 1, 5, 20) if abs(tick) <= reach]
+    getattr(axes, f"set_{name}scale")("symlog", linthresh=0.5)
+    getattr(axes, f"set_{name}ticks")(ticks, [f"{tick:g}" for tick in ticks])
+    getattr(axes, f"{name}axis").set_minor_locator(NullLocator())
+    return reach
 
 
 def loss_panel(axes: Axes, curves: pd.DataFrame, colours: dict[float, tuple], title: str) -> None:
@@ -89,24 +111,20 @@ def training_figure(
     runs: rows of `tables.runs` of one condition; published and published_loss: what
     `tables.published_accuracy` and `tables.published_loss` give.
     """
-    panels = [["accuracy"] * 3, [*GRADIENT_RULES, "published"]]
-    figure, axes = plt.subplot_mosaic(panels, figsize=(9, 7))
+    below = [*GRADIENT_RULES, *(() if published_loss.empty else ("published",))]
+    figure, axes = plt.subplot_mosaic([["accuracy"] * len(below), below], figsize=(WIDTH, 5.6))
     axes["injected"].sharey(axes["chain"])  # before anything is drawn, so that all of it fits
     accuracy_panel(axes["accuracy"], runs, published)
     curves = tables.curves(runs)
     colours = s_colours([*curves["s"], *published_loss["s"]])
     for rule in GRADIENT_RULES:
-        loss_panel(axes[rule], curves[curves["gradient_rule"] == rule], colours, rule)
-    loss_panel(axes["published"], published_loss, colours, "published")
-    if published_loss.empty:
-        axes["published"].set_axis_off()
-        axes["published"].text(
-            0.5, 0.5, "curves not released", ha="center", transform=axes["published"].transAxes
-        )
-    for rule in GRADIENT_RULES:
+        own = curves[curves["gradient_rule"] == rule]
+        loss_panel(axes[rule], own, colours, RULE_NAMES[rule])
         _plain_ticks(axes[rule])
+    if "published" in axes:
+        loss_panel(axes["published"], published_loss, colours, "published")
     axes["chain"].set_ylabel("training loss")
-    legend_below(figure, axes.values(), ncols=6)
+    legend_below(figure, axes.values(), ncols=5)
     return taken_from_pyplot(figure)
 
 
@@ -119,7 +137,7 @@ def effect_figure(effects: pd.DataFrame, by: str, published: pd.DataFrame) -> Fi
     effects, labels = effects[effects["s"] != 0], list(dict.fromkeys(effects[by]))
     values = sorted(set(effects["s"]))
     figure, axes = plt.subplots(
-        1, len(values), figsize=(9, 1.6 + 0.45 * len(labels)), sharey=True, squeeze=False
+        1, len(values), figsize=(WIDTH, 1.5 + 0.4 * len(labels)), sharey=True, squeeze=False
     )
     for panel, s in zip(axes[0], values, strict=True):
         for side, rule in enumerate(GRADIENT_RULES):
@@ -133,7 +151,7 @@ def effect_figure(effects: pd.DataFrame, by: str, published: pd.DataFrame) -> Fi
                 fmt=RULE_MARKERS[rule],
                 color=RULE_COLOURS[rule],
                 capsize=3,
-                label=rule,
+                label=RULE_NAMES[rule],
             )
         known = published[(published["s"] == s) & published[by].isin(labels)]
         if len(known):
@@ -141,11 +159,7 @@ def effect_figure(effects: pd.DataFrame, by: str, published: pd.DataFrame) -> Fi
             style = {"color": PUBLISHED, "markerfacecolor": "white", "label": "published"}
             panel.plot(100 * known["difference"], y, "s", **style)
         panel.axvline(0, color=PUBLISHED, linewidth=0.8, linestyle=":")
-        panel.set_xscale("symlog", linthresh=0.5)
-        reach = max(1.0, *(1.3 * abs(x) for x in panel.dataLim.intervalx))
-        ticks = [tick for tick in (-80, -20, -5, -1, 0, 1, 5, 20) if abs(tick) <= reach]
-        panel.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
-        panel.xaxis.set_minor_locator(NullLocator())
+        reach = _points(panel, "x")
         panel.set(title=f"s={s:g}", xlabel="points against s=0", xlim=(-reach, min(reach, 30)))
     axes[0, 0].set_yticks(range(len(labels)), labels)
     axes[0, 0].set_ylim(len(labels) - 0.5, -0.5)
@@ -159,12 +173,14 @@ def zero_calls_figure(rates: pd.DataFrame, published: pd.DataFrame) -> Figure:
     rates: rows of `zero_tables.zero_rates` with gradient_rule; published: rows with precision,
     zeros and calls.
     """
-    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 4.2))
+    figure, (left, right) = plt.subplots(1, 2, figsize=(WIDTH, 3.6))
     for (precision, rule), own in rates.groupby(["precision", "gradient_rule"], sort=False):
         style = {"fmt": RULE_MARKERS[rule], "color": PRECISION_COLOURS[precision], "capsize": 2}
         error = [own["rate"] - own["low"], own["high"] - own["rate"]]
         left.plot(own["calls"], own["zeros"], style["fmt"], color=style["color"])
-        right.errorbar(own["calls"], own["rate"], yerr=error, **style, label=f"{precision}, {rule}")
+        right.errorbar(
+            own["calls"], own["rate"], yerr=error, **style, label=f"{precision}, {RULE_NAMES[rule]}"
+        )
     for precision, own in published.groupby("precision", sort=False):
         style = {"color": PRECISION_COLOURS[precision], "markerfacecolor": "white"}
         left.plot(own["calls"], own["zeros"], "s", **style)
@@ -185,14 +201,14 @@ def zeros_figure(zeros: pd.DataFrame) -> Figure:
     zeros: rows of `zero_tables.zeros_by_epoch` of one precision, s=0 under both rules. A straight
     line is a constant rate.
     """
-    figure, axes = plt.subplots(1, 2, figsize=(9, 3.6), sharey=True)
+    figure, axes = plt.subplots(1, 2, figsize=(WIDTH, 3.0), sharey=True)
     colours = s_colours(zeros["s"])
     for rule, panel in zip(GRADIENT_RULES, axes, strict=True):
         own = zeros[zeros["gradient_rule"] == rule]
         means = own.groupby(["s", "epoch"])["zeros"].mean()
         for s in sorted(set(own["s"])):
             panel.plot(means[s].index, means[s].cumsum(), color=colours[s], label=f"s={s:g}")
-        panel.set(title=rule, xlabel="epoch")
+        panel.set(title=RULE_NAMES[rule], xlabel="epoch")
         panel.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     axes[0].set_ylabel("exact zeros so far, mean of a run")
     legend_below(figure, axes, ncols=6)
@@ -208,7 +224,9 @@ def layers_figure(zeros: pd.DataFrame) -> Figure:
     counts = zeros[layers].apply(pd.to_numeric, errors="coerce").fillna(0)
     shares = counts.div(counts.sum(axis=1).where(lambda total: total > 0), axis=0)
     precisions = list(dict.fromkeys(zeros["precision"]))
-    figure, axes = plt.subplots(1, len(precisions), figsize=(9, 3), sharey=True, squeeze=False)
+    figure, axes = plt.subplots(
+        1, len(precisions), figsize=(WIDTH, 2.7), sharey=True, squeeze=False
+    )
     for panel, precision in zip(axes[0], precisions, strict=True):
         own = shares[zeros["precision"] == precision]
         depths = [str(depth) for depth in zeros.loc[own.index, "depth"]]

@@ -1,5 +1,7 @@
 """Figures of the Monte Carlo, ours beside the published ones."""
 
+from collections.abc import Iterator
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -14,11 +16,13 @@ from reluprime.evidence.style import (
     RULE_COLOURS,
     RULE_MARKERS,
     RULE_NAMES,
+    WIDTH,
     legend_below,
     taken_from_pyplot,
 )
 from reluprime.volume.table_1 import ROWS
 
+ALIKE = 0.01  # shares of networks that a figure shows as one
 WORK_FILLS = {"B21": "#444444", "M23": "white"}
 
 
@@ -28,19 +32,8 @@ def share_panel(axes: Axes, ours: pd.DataFrame, published: pd.DataFrame, by: str
     ours: rows with `by`, precision, gradient_rule, share, low, high (see
     `shares.zone_shares`); published: rows with `by`, precision, share.
     """
-    markers = {"chain": "o", "injected": "x"}
-    for (precision, rule), group in ours.groupby(["precision", "gradient_rule"], sort=False):
-        error = [group["share"] - group["low"], group["high"] - group["share"]]
-        axes.errorbar(
-            group[by],
-            group["share"],
-            yerr=np.clip(error, 0, None),
-            color=PRECISION_COLOURS[precision],
-            marker=markers[rule],
-            markersize={"chain": 5, "injected": 9}[rule],
-            capsize=2,
-            label=f"{precision}, {rule}",
-        )
+    for label, group, style in _lines(ours, by):
+        _with_intervals(axes, group, by, label=label, **style)
     for precision, group in published.groupby("precision", sort=False):
         axes.plot(
             group[by],
@@ -54,12 +47,33 @@ def share_panel(axes: Axes, ours: pd.DataFrame, published: pd.DataFrame, by: str
     axes.set(xlabel=by.replace("_", " "), ylim=(-0.03, 1.03))
 
 
+def _lines(shares: pd.DataFrame, by: str) -> Iterator[tuple[str, pd.DataFrame, dict]]:
+    """A line a precision where both gradient rules have the same shares, else one for each rule.
+
+    The same: within ALIKE at each size; the line is then that of the constant.
+    """
+    for precision, both in shares.groupby("precision", sort=False):
+        style = {"color": PRECISION_COLOURS[precision], "markersize": 5}
+        if both.groupby(by)["share"].agg(np.ptp).max() <= ALIKE:
+            one = both[both["gradient_rule"] == both["gradient_rule"].iloc[-1]]
+            yield precision, one, style | {"fmt": "o-"}
+        else:
+            for rule, own in both.groupby("gradient_rule", sort=False):
+                form = {"chain": "o--", "injected": "X-"}[rule]
+                yield f"{precision}, {RULE_NAMES[rule]}", own, style | {"fmt": form}
+
+
+def _with_intervals(axes: Axes, shares: pd.DataFrame, by: str, **style) -> None:
+    error = [shares["share"] - shares["low"], shares["high"] - shares["share"]]
+    axes.errorbar(shares[by], shares["share"], yerr=np.clip(error, 0, None), capsize=2, **style)
+
+
 def volume_figure(panels: dict[str, tuple[pd.DataFrame, pd.DataFrame]]) -> Figure:
     """Shares over several sizes, side by side (B21 Fig. 2, M23 Fig. 4).
 
     panels: {size: (ours, published)} as in :func:`share_panel`.
     """
-    figure, axes = plt.subplots(2, 2, figsize=(9, 7), sharey=True)
+    figure, axes = plt.subplots(2, 2, figsize=(WIDTH, 5.6), sharey=True)
     for panel, (by, (ours, published)) in zip(axes.flat, panels.items(), strict=True):
         share_panel(panel, ours, published, by)
         if by in ("width", "batch_size"):
@@ -76,21 +90,28 @@ def relative_difference_figure(values: pd.DataFrame, published: dict[str, tuple]
     values: columns precision, gradient_rule, relative_difference, one row a mini-batch;
     published: {precision: (first quartile, median, third quartile)}.
     """
-    figure, axes = plt.subplots(figsize=(9, 4.2))
+    figure, axes = plt.subplots(figsize=(WIDTH, 3.8))
     order = [p for p in PRECISION_COLOURS if p in set(values["precision"])]
+    named = values.assign(gradient_rule=values["gradient_rule"].map(RULE_NAMES))
     sns.boxplot(
-        values,
+        named,
         x="precision",
         y="relative_difference",
         hue="gradient_rule",
         order=order,
-        hue_order=["chain", "injected"],
-        palette=RULE_COLOURS,
+        hue_order=[*RULE_NAMES.values()],
+        palette={name: RULE_COLOURS[rule] for rule, name in RULE_NAMES.items()},
         whis=(0, 100),
         gap=0.1,
         log_scale=(False, True),
         ax=axes,
     )
+    for (precision, rule), own in values.groupby(["precision", "gradient_rule"]):
+        place = order.index(precision) + (0.2 if rule == "injected" else -0.2)
+        words = _times_the_gradient(own["relative_difference"].median())
+        top = own["relative_difference"].max()
+        axes.text(place, 1.4 * top, words, color=RULE_COLOURS[rule], ha="center", fontsize=9)
+    axes.margins(y=0.12)
     for index, precision in enumerate(order):
         if precision in published:
             low, median, high = published[precision]
@@ -113,12 +134,16 @@ def relative_difference_figure(values: pd.DataFrame, published: dict[str, tuple]
     return taken_from_pyplot(figure)
 
 
+def _times_the_gradient(change: float) -> str:
+    return f"{change:.2g} times" if change >= 1 else f"{100 * change:.2g} %"
+
+
 def prediction_figure(points: dict[str, pd.DataFrame]) -> Figure:
     """Released shares of networks in the zone against predicted ones, a panel an arithmetic.
 
     points: {arithmetic: rows of `predictions.points`}. Bars are exact 95 % intervals of ours.
     """
-    figure, axes = plt.subplots(1, len(points), figsize=(9, 3.6), sharey=True, squeeze=False)
+    figure, axes = plt.subplots(1, len(points), figsize=(WIDTH, 3.4), sharey=True, squeeze=False)
     for panel, (arithmetic, table) in zip(axes.flat, points.items(), strict=True):
         panel.plot([0, 1], [0, 1], ":", color=PUBLISHED, linewidth=0.8)
         for (work, precision), own in table.groupby(["work", "precision"], sort=False):
@@ -147,8 +172,8 @@ def curve_figure(table: pd.DataFrame) -> Figure:
     table: rows of `predictions.curve_points`; a panel a curve.
     """
     curves = list(table.groupby(["panel", "precision"], sort=False))
-    rows = max(1, -(-len(curves) // 4))
-    figure, axes = plt.subplots(rows, 4, figsize=(10, 2.0 * rows), sharey=True, squeeze=False)
+    rows = max(1, -(-len(curves) // 3))
+    figure, axes = plt.subplots(rows, 3, figsize=(WIDTH, 1.8 * rows), sharey=True, squeeze=False)
     for panel in axes.flat[len(curves) :]:
         panel.set_axis_off()
     if not curves:
@@ -158,7 +183,7 @@ def curve_figure(table: pd.DataFrame) -> Figure:
         panel.fill_between(own["batches"], own["low"], own["high"], color="#444444", alpha=0.25)
         panel.plot(own["batches"], own["published"], "D", color=PUBLISHED, ms=4, label="published")
         panel.set_xscale("log")
-        panel.set(title=f"{name},\n{precision}", xlabel="mini-batches", ylim=(-0.03, 1.03))
+        panel.set(title=f"{name}, {precision}", xlabel="mini-batches", ylim=(-0.03, 1.03))
     for panel in axes[:, 0]:
         panel.set_ylabel("share of networks")
     legend_below(figure, axes.flat, ncols=2)
@@ -173,7 +198,12 @@ def conv_volume_figure(shares: pd.DataFrame, published: pd.DataFrame) -> Figure:
     """
     networks = list(dict.fromkeys(shares["architecture"]))
     figure, axes = plt.subplots(
-        len(networks), 2, figsize=(9, 3.3 * len(networks)), sharex=True, sharey=True, squeeze=False
+        len(networks),
+        2,
+        figsize=(WIDTH, 2.7 * len(networks)),
+        sharex=True,
+        sharey=True,
+        squeeze=False,
     )
     for row, network in zip(axes, networks, strict=True):
         for panel, norm in zip(row, (False, True), strict=True):
@@ -191,19 +221,8 @@ def _of(table: pd.DataFrame, network: str, norm: bool) -> pd.DataFrame:
 
 
 def _conv_panel(axes: Axes, shares: pd.DataFrame, published: pd.DataFrame) -> None:
-    for (precision, rule), own in shares.groupby(["precision", "gradient_rule"], sort=False):
-        error = [own["share"] - own["low"], own["high"] - own["share"]]
-        axes.errorbar(
-            own["batches"],
-            own["share"],
-            yerr=np.clip(error, 0, None),
-            color=PRECISION_COLOURS[precision],
-            marker={"chain": "o", "injected": "X"}[rule],
-            linestyle={"chain": "--", "injected": "-"}[rule],
-            markersize={"chain": 5, "injected": 8}[rule],
-            capsize=2,
-            label=f"{precision}, {rule}",
-        )
+    for label, own, style in _lines(shares, "batches"):
+        _with_intervals(axes, own, "batches", label=label, **style)
     for precision, own in published.groupby("precision", sort=False):
         axes.plot(
             own["batches"],
@@ -221,7 +240,9 @@ def table_1_figure(marks: pd.DataFrame) -> Figure:
     marks: rows of `table_1.marks`. Zero stands at the left edge of a logarithmic axis.
     """
     precisions = list(dict.fromkeys(marks["precision"]))
-    figure, axes = plt.subplots(1, len(ROWS), figsize=(9, 1.4 + 0.6 * len(precisions)), sharey=True)
+    figure, axes = plt.subplots(
+        1, len(ROWS), figsize=(WIDTH, 1.4 + 0.55 * len(precisions)), sharey=True
+    )
     offsets = {"published": -0.25, "chain": 0.0, "injected": 0.25}
     for panel, row in zip(axes, ROWS, strict=True):
         for rule, offset in offsets.items():

@@ -1,7 +1,9 @@
 """The printed book and article, as `make pdf` made them: whole, with links that lead somewhere."""
 
 import importlib.util
+import re
 import shutil
+from collections import Counter
 
 import pytest
 import yaml
@@ -101,11 +103,27 @@ def test_no_figure_is_cut(source):
 
 def test_links_between_pages_lead_within_the_one_page():
     page = (
-        '<span id="document-notebooks/14_kinks"></span><h2 id="dose">'
-        '<a href="14_kinks.html#dose"></a><a href="notebooks/14_kinks.html"></a>'
-        '<a href="14_kinks.html#gone"></a><a href="https://x.org/a.html"></a>'
+        '<h1 id="claims"></h1><a href="14_kinks.html#gone"></a>'
+        '<span id="document-notebooks/14_kinks"></span><h2 id="dose"></h2><h2 id="claims"></h2>'
+        '<a href="14_kinks.html#dose"></a><a href="#claims"></a><a href="#dose"></a>'
+        '<span id="document-notebooks/15_more"></span><h2 id="claims"></h2><a href="#claims"></a>'
+        '<a href="notebooks/14_kinks.html"></a><a href="14_kinks.html#claims"></a>'
+        '<a href="#elsewhere"></a><a href="https://x.org/a.html"></a>'
     )
     found = pdf.with_inner_links(page)
-    assert 'href="#dose"' in found
-    assert found.count('href="#document-notebooks/14_kinks"') == 2
-    assert 'href="https://x.org/a.html"' in found
+    anchors = re.findall(r' id="([^"]+)"', found)
+    assert len(set(anchors)) == len(anchors) == 6
+    assert re.findall(r'href="([^"]+)"', found) == [
+        "#document-notebooks/14_kinks",
+        *("#dose", "#notebooks/14_kinks-claims", "#dose", "#notebooks/15_more-claims"),
+        *("#document-notebooks/14_kinks", "#notebooks/14_kinks-claims"),
+        *("#elsewhere", "https://x.org/a.html"),
+    ]
+
+
+def test_every_link_of_the_one_page_has_one_place_to_lead_to():
+    page = SINGLE.read_text(encoding="utf-8")
+    places = Counter(re.findall(r'\bid="([^"]+)"', page))
+    links = re.findall(r'href="#([^"]+)"', page)
+    assert len(links) > 500
+    assert [link for link in set(links) if places[link] != 1] == []

@@ -115,6 +115,6 @@ def test_the_gain_figure_shows_points():
     right = search_figures.gain_figure(found, -0.0044).axes[1]
     shown = [line.get_xdata() for line in right.get_lines()]
     labels = [label.get_text() for label in right.get_yticklabels()]
-    assert labels[1] == "searched, injected"
+    assert labels[1] == "searched,\nconstant"
     assert list(shown[2]) == list(100 * search_tables.gains(found, "searched, injected"))
     assert any(list(x) == [pytest.approx(-0.44)] * 2 for x in shown if len(x) == 2)

@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
+from reluprime.evidence.style import RULE_NAMES
 from reluprime.instruments.activations import GRADIENT_RULES
 from reluprime.search import tables as search_tables
 from reluprime.training import figures as learning_figures
@@ -210,15 +211,15 @@ def marks(axes, label):
     ]
 
 
-def test_the_accuracy_panel_has_a_mark_for_every_run():
+def test_the_accuracy_panel_has_a_mark_for_every_run_that_has_one_at_s_0():
     rows = experiment(RESNET, {0.0: 0.9, 1.0: 0.1}) + experiment(RESNET, {1.0: 0.9}, "chain")
     runs = learning.runs(pd.DataFrame(rows))
     released = learning.published_accuracy(**RELEASED), learning.published_loss(**RELEASED)
     figure = learning_figures.training_figure(runs, *released)
     panel = figure.axes[0]
     for rule in GRADIENT_RULES:
-        own = learning.under(runs, rule)["test_accuracy"]
-        assert sorted(y for _, y in marks(panel, rule)) == sorted(own)
+        own = 100 * learning.differences(learning.under(runs, rule), 1.0)
+        assert sorted(y for _, y in marks(panel, RULE_NAMES[rule])) == pytest.approx(sorted(own))
     assert [t.get_text() for t in panel.get_xticklabels()][-1] == "1"
 
 
