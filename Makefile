@@ -24,7 +24,7 @@ help:  ## list the targets
 report: .venv  ## execute every notebook live at the quick profile, and build the book from that
 	rm -rf $(BUILD)/quick
 	mkdir -p $(BUILD)/quick/source/notebooks
-	$(BIN)/reluprime run $(BUILD)/quick/source/notebooks --profile quick --store $(BUILD)/quick/records
+	OMP_NUM_THREADS=1 $(BIN)/reluprime run $(BUILD)/quick/source/notebooks --profile quick --store $(BUILD)/quick/records --workers $(JOBS)
 	cp -r index.md book _toc.yml CITATION.cff $(BUILD)/quick/source/
 	sed 's|^html:|&\n  announcement: "$(QUICK)"|' _config.yml > $(BUILD)/quick/source/_config.yml
 	$(BIN)/jupyter-book build $(BUILD)/quick/source --path-output $(BUILD)/quick --all -W -n --keep-going -q

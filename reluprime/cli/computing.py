@@ -37,6 +37,9 @@ def add_commands(commands) -> None:
     parser.add_argument("out", type=Path, help="folder of the executed notebooks")
     parser.add_argument("--profile", help="of notebooks/profiles; default: the notebooks' own")
     add_parameters(parser)
+    parser.add_argument(
+        "--workers", type=at_least_one, default=1, help="notebooks executed at a time (1)"
+    )
     parser.add_argument("--store", help="folder of the records, in the place of each page's own")
     parser.set_defaults(run=run)
 
@@ -109,7 +112,7 @@ def run(options: argparse.Namespace) -> int:
     values = parameters(options) | ({"store": options.store} if options.store else {})
     try:
         for name, seconds in run.execute_all(
-            options.out, options.profile, values, tuple(options.page)
+            options.out, options.profile, values, tuple(options.page), options.workers
         ):
             print(f"{name}: {seconds:.0f} s", flush=True)
     except RuntimeError as error:
