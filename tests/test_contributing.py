@@ -77,7 +77,7 @@ def test_an_architecture(copy):
 
 
 def test_a_study_with_its_page(copy):
-    assert "19_dead_neurons: " in walk(copy, "A study with its page")
+    assert "21_dead_neurons: " in walk(copy, "A study with its page")
     assert len((copy / "records" / "dead.share.jsonl").read_text().splitlines()) == 4
 
 

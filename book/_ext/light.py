@@ -3,18 +3,22 @@
 - The theme draws a dozen icons with a script of 1.5 MB, and fonts, that hold two thousand. The
   icons that the pages use are written as CSS masks instead, and the others go.
 - MathJax (2 MB) stays on pages with mathematics alone, and sphinx-design on those that fold text.
-- Pictures below the first are loaded when they come into view. A figure can have the focus, since
-  on a phone it scrolls (see custom.css).
+- Pictures say their size, so that a page has its height before they are there; below the first
+  they are loaded when they come into view. A figure can have the focus, since on a phone it
+  scrolls (see custom.css).
 - A term of the glossary says its meaning when the pointer rests on it or it has the focus.
 - Lists of references have the roles that screen readers expect.
 """
 
 import re
+import struct
 from pathlib import Path
+from urllib.parse import unquote
 
 from docutils import nodes
 
 GLOSSARY = "book/glossary"
+POINTS_AN_INCH, PIXELS_AN_INCH = 72, 110  # of an SVG; of our PNGs, as evidence.style says
 ICON_SCRIPT = re.compile(r"\s*<(?:script|link)[^>]*scripts/fontawesome\.js[^>]*>(?:</script>)?")
 VIEWPORT = re.compile(r'<meta name="viewport"[^>]*>')  # each theme below the book's adds one
 MATH_SCRIPT = re.compile(r"\s*<script[^>]*mathjax/tex-svg\.js[^>]*></script>")
@@ -28,6 +32,7 @@ FONT_RULES = re.compile(
     r"(?<=[}\n])(?:\.fa[\w-]*(?:::?before|::?after)?(?:,\s*)?)+\{[^{}]*\}"
     r"|@font-face\{[^}]*Font Awesome[^}]*\}"
 )
+UNSIZED = re.compile(r'<img (?![^>]* height=)[^>]*?src="(?P<source>[^":]+\.(?:png|svg))"')
 ICON_NAME = re.compile(r"\bfa-([a-z-]+)")
 ADDED_BY_SCRIPTS = {"xmark"}  # icons that the theme's own scripts put on a page
 ICON = (
@@ -69,6 +74,26 @@ def lighter(page: str, to_static: str) -> str:
     return page.replace('<div role="list" class="citation-list">', '<div class="citation-list">')
 
 
+def sized(page: str, folder: Path) -> str:
+    """A built page of this folder whose pictures say their width and height in pixels."""
+
+    def with_size(match: re.Match) -> str:
+        width, height = size(folder / unquote(match["source"]))
+        return f'{match[0]} width="{width}" height="{height}"'
+
+    return UNSIZED.sub(with_size, page)
+
+
+def size(picture: Path) -> tuple[int, int]:
+    """Width and height of a PNG, or of an SVG of matplotlib at the resolution of our PNGs."""
+    content = picture.read_bytes()
+    if picture.suffix == ".png":
+        return struct.unpack(">II", content[16:24])
+    found = re.search(rb'<svg[^>]* width="([\d.]+)pt" height="([\d.]+)pt"', content)
+    inches = (float(points) / POINTS_AN_INCH for points in found.groups())
+    return tuple(round(length * PIXELS_AN_INCH) for length in inches)
+
+
 def lighten(app, exception):
     if exception is not None or app.builder.format != "html":
         return
@@ -77,7 +102,8 @@ def lighten(app, exception):
         page = path.read_text(encoding="utf-8")
         names |= set(ICON_NAME.findall(page))
         depth = len(path.relative_to(out).parts) - 1
-        path.write_text(lighter(page, "../" * depth + "_static"), encoding="utf-8")
+        page = sized(lighter(page, "../" * depth + "_static"), path.parent)
+        path.write_text(page, encoding="utf-8")
     theme = out / "_static/styles/pydata-sphinx-theme.css"
     theme.write_text(FONT_RULES.sub("", theme.read_text(encoding="utf-8")), encoding="utf-8")
     script = (out / "_static/scripts/fontawesome.js").read_text(encoding="utf-8")

@@ -7,7 +7,7 @@ from pydantic import NonNegativeFloat
 from reluprime.config import DatasetName
 from reluprime.dose.experiments import MITIGATIONS, NETWORKS, bands
 from reluprime.instruments.activations import GradientRule
-from reluprime.parameters import Grids, Repeats, Sizes, SweepParameters
+from reluprime.parameters import Grids, Parameters, Repeats, Sizes, SweepParameters
 from reluprime.training.study import fit
 
 
@@ -45,3 +45,9 @@ class Doses(SweepParameters):
             for run in bands(own, self.dose_widths, self.dose_s, rule, range(self.dose_seeds))
         ]
         return {"mine": (fit, list(dict.fromkeys(runs)))}  # the rules share their runs at s=0
+
+
+class PublishedDoses(Parameters):
+    """Page 19: the doses that the papers' trainings would meet."""
+
+    registered_store: str = "records"

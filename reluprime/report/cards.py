@@ -100,7 +100,7 @@ def _at_dose(claim: Claim, row: dict | None) -> str:
     """What the sentence gives that asks for the claim at the paper's own dose of kinks."""
     if row is None:
         return ""
-    link = f'<a href="14_how_many_kinks.html#{row["id"].lower()}">{row["id"]}</a>'
+    link = f'<a href="19_published_doses.html#{row["id"].lower()}">{row["id"]}</a>'
     found = [_outcome(cell, claim) for cell in row["by"]]
     return "<br>".join([f"{badge(row['verdict'])} {link}", *found])
 

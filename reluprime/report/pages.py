@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from reluprime import records
 from reluprime.bifurcation.grids import BifurcationEvent, Distances
-from reluprime.dose.grids import Doses
+from reluprime.dose.grids import Doses, PublishedDoses
 from reluprime.mechanism.grids import BeyondReLU, WhereZerosComeFrom
 from reluprime.network.grids import YourNetwork
 from reluprime.parameters import Grids, Parameters, SweepParameters
@@ -64,6 +64,8 @@ PAGES: dict[str, type[Parameters]] = {
     "16_trust": Trust,
     "17_audit_details": Parameters,
     "18_audit_m23": Parameters,
+    "19_published_doses": PublishedDoses,
+    "20_published_zeros": Parameters,
 }
 
 

@@ -36,6 +36,7 @@ OFFLINE = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-dev-shm
 QUIET = ("--no-first-run", "--disable-background-networking", "--disable-component-update")
 LONGEST = 9_000  # pixels of a page on a desk
 PHONE, DESK = {"width": 375, "height": 800}, {"width": 1280, "height": 900}
+LOAD_PICTURES = "for (const picture of document.images) picture.loading = 'eager'"
 LANDING_RAW, LANDING_COMPRESSED = 700_000, 400_000  # bytes, with its pictures
 
 
@@ -162,7 +163,19 @@ def test_a_page_speaks_no_machine_language(name):
 @pytest.mark.parametrize("name", [name for name in PAGES if name != "genindex.html"])
 def test_a_page_is_not_endless(visit, name):
     page = visit(name, DESK)
+    page.evaluate(LOAD_PICTURES)
+    page.wait_for_function("[...document.images].every((i) => i.complete && i.naturalWidth)")
     assert page.evaluate("document.querySelector('article').scrollHeight") <= LONGEST
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_has_its_height_before_its_pictures_are_there(visit, name):
+    page = visit(name, DESK)
+    height = "document.querySelector('article').scrollHeight"
+    before = page.evaluate(height)
+    page.evaluate(LOAD_PICTURES)
+    page.wait_for_function("[...document.images].every((i) => i.complete && i.naturalWidth)")
+    assert page.evaluate(height) == before
 
 
 def test_the_figure_of_the_rule_answers_to_the_keyboard(visit):

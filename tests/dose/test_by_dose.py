@@ -154,7 +154,7 @@ def test_a_card_says_what_its_claim_gives_by_dose():
     assert row["verdict"] == "not tested"
     assert row["by_dose"]["verdict"] == "contradicted at reduced scale, by dose"
     html = cards.cards([P9], [row]).data
-    assert 'href="14_how_many_kinks.html#d11">D11</a>' in html
+    assert 'href="19_published_doses.html#d11">D11</a>' in html
     assert "contradicted at reduced scale, by dose" in html
 
 

@@ -55,7 +55,7 @@ def _by_dose(claim: Claim, number: int, *, rule: str, margin: float, **own) -> C
         id=f"D{number}",
         published=claim.published,
         source=claim.source,
-        figure="14_how_many_kinks#the-papers-doses",
+        figure="19_published_doses#the-papers-doses",
         reduced=True,
         examples=BY_DOSE_EXAMPLES,
         rule=DOSE + rule,

@@ -88,7 +88,7 @@ def _stands_in(own: pd.DataFrame) -> str:
 D7 = Sentence(
     id="D7",
     statement="At equal dose a widened kink costs what real zeros cost.",
-    figure="14_how_many_kinks#is-a-widened-kink-a-fair-stand-in",
+    figure="19_published_doses#is-a-widened-kink-a-fair-stand-in",
     rule=(
         "Ours, from pilots. The MLP at fp16 and bf16 in `separate`, whose zeros are real, beside "
         "the same network at fp32 with a band: at each precision and s the loss of each of five "

@@ -104,7 +104,7 @@ A1 = Claim(
     "is one of a 16-bit linear layer.",
     published="shares of random networks in the zone, by size and along curves",
     source="B21 Fig. 2, 5, 16; M23 Fig. 4",
-    figure="10_where_zeros_come_from#published-against-predicted",
+    figure="20_published_zeros#published-against-predicted",
     rule=(
         "Ours, from pilots. Every released share of networks in the zone at 16 and 32 bits "
         "against the prediction: Fisher's exact test a point, one test a curve and one a panel of "
@@ -144,7 +144,7 @@ A2 = Claim(
     "by `separate`.",
     published="30 shares of B21 and M23",
     source="B21 Fig. 2; M23 Fig. 4",
-    figure="10_where_zeros_come_from#published-against-predicted",
+    figure="20_published_zeros#published-against-predicted",
     rule=(
         "Ours, from pilots. Point by point, batch sizes too, since a library may choose its "
         "kernel by the shape of a product: Fisher's exact test at 1 % divided by 60 finds no "
