@@ -1,15 +1,19 @@
 """The campaign of `make trust` with another seed and few tries: nothing may go wrong in it."""
 
 import json
+import subprocess
 import tempfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
 from campaign import FAMILIES
 from tries import Tally, child, ended
 
-from reluprime.trust import TrustConfig, campaign, tables
+from reluprime.cli import main
+from reluprime.records import Store
+from reluprime.trust import TrustConfig, campaign, study, tables
 from reluprime.trust.grids import TRIES
 
 # The others start many processes of their own.
@@ -60,6 +64,23 @@ def test_the_study_counts_what_its_process_says():
     ]
     assert tables.bad(frame) == 1
     assert tables.table(frame.iloc[:0]).empty
+
+
+@pytest.mark.parametrize("lost", [0, 1])
+def test_the_command_fails_where_anything_went_wrong(lost, tmp_path, monkeypatch, capsys):
+    tally = Tally(tmp_path)
+    tally.count("harmless")
+    for _ in range(lost):
+        tally.count("lost", "a finished cell")
+
+    def says(*_, **__):
+        return subprocess.CompletedProcess([], 0, stdout=json.dumps(tally.result()), stderr="")
+
+    monkeypatch.setattr(study, "subprocess", SimpleNamespace(run=says))
+    command = ["bench", "trust", "--store", str(tmp_path), "--only", "pickles", "record cut"]
+    assert main(command) == lost
+    assert len(Store(tmp_path).read("trust.campaign")) == 2
+    assert ("a finished cell" in capsys.readouterr().out) == bool(lost)
 
 
 @pytest.mark.parametrize(
