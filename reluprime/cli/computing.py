@@ -41,8 +41,9 @@ def add_commands(commands) -> None:
     parser.set_defaults(run=run)
 
     parser = commands.add_parser("bench", help="measure this machine, as records")
-    parser.add_argument("what", choices=("speed", "zeros", "trust"), help=
+    parser.add_argument("what", choices=("speed", "zeros", "sweep", "trust"), help=
         "speed: against the released code; zeros: of a GPU's linear layers by shape, a minute; "
+        "sweep: statistics against those of a CPU, two minutes; "
         "trust: mistreat the package on purpose, half an hour"
     )  # fmt: skip
     parser.add_argument("--only", nargs="+", metavar="TASK", help="these tasks alone")
@@ -119,7 +120,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def bench(options: argparse.Namespace) -> int:
-    """Measure speeds, or count the zeros of a GPU's kernels, into a store."""
+    """Measure speeds, statistics, or the zeros of a GPU's kernels, into a store."""
     from reluprime import records
     from reluprime.instruments import precision
     from reluprime.mechanism import linear_zeros
@@ -137,12 +138,25 @@ def bench(options: argparse.Namespace) -> int:
         return 0
     if options.what == "trust":
         return _trust(options, store)
+    if options.what == "sweep":
+        return _sweep(store, device)
     if unknown := {*(options.only or ())} - {*TASKS}:
         raise ValueError(f"no task {', '.join(unknown)}; choose from {', '.join(TASKS)}")
     configs = [c for c in grid(device) if not options.only or c.task in options.only]
     frame = records.sweep(measure, configs, store, compute="always", device=device)
     print(table(frame).to_string(index=False))
     return 0
+
+
+def _sweep(store, device) -> int:
+    """Compare this device's statistics with a CPU's; 1 if one differs."""
+    from reluprime import records
+    from reluprime.report import devices
+
+    devices.compute(store, device)
+    found = devices.compare(store, records.Store(devices.REFERENCE))
+    print(found.to_string(index=False))
+    return 1 if (found["verdict"] == "differs").any() else 0
 
 
 def _trust(options: argparse.Namespace, store) -> int:
