@@ -17,7 +17,6 @@ from reluprime import records
 from reluprime.config import cells
 from reluprime.training.config import TrainingConfig
 from reluprime.training.study import fit
-from reluprime.volume.agreement import zeros_ratio
 from reluprime.volume.zone import ZoneConfig, first_affected
 
 REFERENCE = "records/reference"  # what a CPU computed, made anew by `bench sweep --store` with it
@@ -107,14 +106,19 @@ def _shares(here: pd.DataFrame, there: pd.DataFrame) -> dict:
         for frame in (here, there)
     )
     shown = {"here": f"{k} of {n}", "CPU": f"{k2} of {n2}"}
-    row = {"published": k / n, "published_n": n, "ours": k2 / n2, "n": n2}
-    between = "" if k in (0, n) or k2 in (0, n2) else _interval(*zeros_ratio(pd.DataFrame([row])))
+    between = "" if k in (0, n) or k2 in (0, n2) else _ratio(k, n, k2, n2)
     p = stats.fisher_exact([[k, n - k], [k2, n2 - k2]]).pvalue if k * n2 != k2 * n else np.nan
     return shown | {"between": between, "p": float(p)}
 
 
-def _interval(ratio: float, low: float, high: float) -> str:
-    return f"{ratio:.2f} times [{low:.2f}, {high:.2f}]"
+def _ratio(k: int, n: int, k2: int, n2: int) -> str:
+    """Zeros a network, here over there, as of rare and independent ones: a share p means
+    -log(1 - p) of them. The interval is that of the ratio's logarithm, by the delta method."""
+    p, n = np.array([k / n, k2 / n2]), np.array([n, n2])
+    zeros = -np.log1p(-p)
+    margin = stats.norm.ppf(0.975) * np.sqrt((p / (1 - p) / n / zeros**2).sum())
+    ratio = zeros[0] / zeros[1]
+    return f"{ratio:.2f} times [{ratio * np.exp(-margin):.2f}, {ratio * np.exp(margin):.2f}]"
 
 
 def _accuracies(here: pd.DataFrame, there: pd.DataFrame) -> dict:
