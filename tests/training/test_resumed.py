@@ -1,5 +1,6 @@
 """Runs that several processes worked at: whose bits they are, and how long they took."""
 
+import os
 from types import SimpleNamespace
 
 import pytest
@@ -105,3 +106,20 @@ def test_a_search_knows_its_trials_by_the_threads_that_made_them(other_threads):
     other_threads()
     names.append(tuning._state_name(SEARCH, "cpu"))
     assert names[0] != names[1]
+
+
+def test_processes_that_save_at_once_leave_each_other_their_files(monkeypatch):
+    """One writes all of its state while another is about to put its own in place."""
+    state, replace = scratch.State("both.pt", "training"), os.replace
+
+    def late(part, path):
+        with monkeypatch.context() as other:
+            other.setattr(os, "replace", replace)
+            other.setattr(os, "getpid", lambda: 1)
+            scratch.State("both.pt", "training").write(b"theirs")
+        replace(part, path)  # a file that is gone would be a warning, which is an error here
+
+    monkeypatch.setattr(os, "replace", late)
+    state.write(b"ours")
+    assert state.read() == b"ours"
+    assert [path.name for path in state.path.parent.iterdir()] == ["both.pt"]

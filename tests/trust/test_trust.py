@@ -16,12 +16,12 @@ from reluprime.records import Store
 from reluprime.trust import TrustConfig, campaign, study, tables
 from reluprime.trust.grids import TRIES
 
-# The others start many processes of their own.
+# The others start pages and commands as processes of their own.
 FEW = {
     "sweep killed": 2, "training killed": 2, "search killed": 2, "append killed": 2,
     "save killed": 2, "merge killed": 2, "record cut": 60, "disk full": 2, "read-only": 2,
-    "no home": 2, "records": 15, "parameters": 150, "plans": 8, "data": 6, "images": 11,
-    "pickles": 6,
+    "no home": 2, "processes": 24, "records": 15, "parameters": 150, "plans": 8, "data": 6,
+    "images": 11, "pickles": 6,
 }  # fmt: skip
 
 
