@@ -58,10 +58,11 @@ browser: book  ## the built and the printed book in Chromium, where that is inst
 cluster: .venv  ## the tests with Ray, in a network namespace that has nothing else (Linux, root)
 	OMP_NUM_THREADS=1 unshare -n sh -c 'ip link set lo up && exec $(BIN)/python -m pytest tests/test_cluster.py'
 
-gpu: .venv  ## on a GPU: the tests that others skip, zeros by shape, speeds; into records of their own
+gpu: .venv  ## on a GPU: the tests that others skip, zeros, speeds, statistics against a CPU's
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests -k cuda
 	$(BIN)/reluprime bench zeros --store $(BUILD)/gpu
 	$(BIN)/reluprime bench speed --store $(BUILD)/gpu
+	$(BIN)/reluprime bench sweep --store $(BUILD)/gpu
 
 trust: .venv  ## mistreat the package on purpose, half an hour, into records/, and show it on its page
 	OMP_NUM_THREADS=1 $(BIN)/reluprime bench trust --store records
