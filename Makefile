@@ -24,7 +24,7 @@ help:  ## list the targets
 report: .venv  ## execute every notebook live at the quick profile, and build the book from that
 	rm -rf $(BUILD)/quick
 	mkdir -p $(BUILD)/quick/source/notebooks
-	$(BIN)/reluprime run $(BUILD)/quick/source/notebooks --profile quick --store $(BUILD)/quick/records
+	OMP_NUM_THREADS=1 $(BIN)/reluprime run $(BUILD)/quick/source/notebooks --profile quick --store $(BUILD)/quick/records --workers $(JOBS)
 	cp -r index.md book _toc.yml CITATION.cff $(BUILD)/quick/source/
 	sed 's|^html:|&\n  announcement: "$(QUICK)"|' _config.yml > $(BUILD)/quick/source/_config.yml
 	$(BIN)/jupyter-book build $(BUILD)/quick/source --path-output $(BUILD)/quick --all -W -n --keep-going -q
@@ -58,10 +58,11 @@ browser: book  ## the built and the printed book in Chromium, where that is inst
 cluster: .venv  ## the tests with Ray, in a network namespace that has nothing else (Linux, root)
 	OMP_NUM_THREADS=1 unshare -n sh -c 'ip link set lo up && exec $(BIN)/python -m pytest tests/test_cluster.py'
 
-gpu: .venv  ## on a GPU: the tests that others skip, zeros by shape, speeds; into records of their own
+gpu: .venv  ## on a GPU: the tests that others skip, zeros, speeds, statistics against a CPU's
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests -k cuda
 	$(BIN)/reluprime bench zeros --store $(BUILD)/gpu
 	$(BIN)/reluprime bench speed --store $(BUILD)/gpu
+	$(BIN)/reluprime bench sweep --store $(BUILD)/gpu
 
 trust: .venv  ## mistreat the package on purpose, half an hour, into records/, and show it on its page
 	OMP_NUM_THREADS=1 $(BIN)/reluprime bench trust --store records

@@ -1,13 +1,16 @@
 """What the configs of all studies have in common."""
 
 from collections.abc import Callable
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
 # The sets that data.load finds by name alone.
 DatasetName = Literal["mnist-5k", "mnist", "fashion-mnist", "cifar10", "svhn"]
-
+# Generators take 32 bits (numpy) or 64 (torch), and each epoch of a seed has its own.
+MOST_EPOCHS = 100_000
+Epochs = Annotated[int, Field(ge=1, le=MOST_EPOCHS)]
+Seed = Annotated[int, Field(ge=0, lt=2**31)]
 
 _STUDIES: dict[str, Callable] = {}  # by name
 

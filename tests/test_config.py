@@ -1,15 +1,21 @@
 """Configs: what a changed one is, and that nothing goes round the checks."""
 
+import json
 import re
 
+import numpy as np
 import pytest
 from pydantic import ValidationError
 
 from reluprime import records
+from reluprime.cli import main
+from reluprime.config import MOST_EPOCHS
+from reluprime.instruments.batches import generator
 from reluprime.records import cell_key
 from reluprime.report import scorecard as claims
 from reluprime.report.pages import NOTEBOOKS
-from reluprime.search.study import SearchConfig, Space, arms
+from reluprime.report.studies import STUDIES
+from reluprime.search.study import MOST_TRIALS, SearchConfig, Space, arms
 from reluprime.training.config import TrainingConfig, conditions
 from reluprime.training.study import fit
 from reluprime.volume import VolumeConfig
@@ -83,6 +89,45 @@ def test_grids_check_what_they_change(changed):
 def test_a_grid_of_parts_checks_them():
     with pytest.raises(ValidationError, match="n_networks"):
         VolumeConfig(n_networks=0)
+
+
+def seeded(config, seed):
+    """Copies of a config as JSON has it, in each of which one field that is a seed is another."""
+    for name, value in config.items():
+        if name == "seed":
+            yield config | {name: seed}
+        elif isinstance(value, dict):
+            yield from (config | {name: inner} for inner in seeded(value, seed))
+
+
+@pytest.mark.parametrize("seed", [-1, 2**31, 2**64, 10**30, 0.5, "one"])
+def test_a_seed_that_no_generator_takes_is_refused_by_name(seed, tmp_path, capsys):
+    store, asked = records.Store("records"), set()
+    for name, study in STUDIES.items():
+        with store.file(name).open() as lines:
+            config = json.loads(next(lines))["config"]
+        for wrong in seeded(config, seed):
+            with pytest.raises(ValidationError, match="seed"):
+                records.config_class(study).model_validate(wrong)
+            cell = {"study": name, "version": study.version, "config": wrong}
+            (tmp_path / "cells.jsonl").write_text(json.dumps(cell))
+            assert main(["compute", str(tmp_path / "cells.jsonl"), "--store", str(tmp_path)]) == 2
+            assert "seed" in capsys.readouterr().err
+            asked.add(name)
+    assert asked == {*STUDIES} - {"speed.measure"}  # whose networks have one seed
+
+
+def test_every_generator_takes_the_largest_seed():
+    generator(2**31 - 1, MOST_EPOCHS - 1)
+    np.random.RandomState(2**31 - 1)
+    training = TRAINING.replace(evaluate_on="validation")
+    search = SearchConfig(training=training, seed=400_000, n_trials=MOST_TRIALS)
+    np.random.RandomState(MOST_TRIALS * search.seed + search.n_trials - 1)
+    for wrong in ({"seed": 400_001}, {"n_trials": MOST_TRIALS + 1}):
+        with pytest.raises(ValidationError, match=next(iter(wrong))):
+            search.replace(**wrong)
+    with pytest.raises(ValidationError, match="epochs"):
+        TRAINING.replace(epochs=MOST_EPOCHS + 1)
 
 
 def test_nothing_goes_round_the_checks():

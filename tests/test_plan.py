@@ -57,11 +57,18 @@ class AskTrainings(SweepParameters):
 
 @pytest.fixture
 def write_page(tmp_path, monkeypatch):
-    """A report of the pages that a test adds; its profile `paper` asks the first for two cells."""
-    (tmp_path / "paper.yaml").write_text("01_a: {seeds: [2, 0]}\n02_b: {seeds: [2, 0]}\n")
+    """A report of the pages that a test adds; its profile `paper` asks for two seeds."""
+    (tmp_path / "paper.yaml").write_text("{}")
     monkeypatch.setattr(pages, "PROFILES", tmp_path)
     monkeypatch.setattr(pages, "PAGES", {})
-    return pages.PAGES.__setitem__
+
+    def write(name, kind):
+        pages.PAGES[name] = kind
+        asking = [page for page, kind in pages.PAGES.items() if "seeds" in kind.model_fields]
+        text = "".join(f"{page}: {{seeds: [2, 0]}}\n" for page in asking)
+        (tmp_path / "paper.yaml").write_text(text or "{}")
+
+    return write
 
 
 @pytest.fixture

@@ -84,7 +84,8 @@ def event_figure(runs: Sequence[dict]) -> Figure:
     for (left, right), run in zip(axes, runs, strict=True):
         distance_panel(left, run)
         preactivation_panel(right, run)
-        left.set_title(f"{run['precision']}, seed {run['seed']}")
+        how = f" in {run['arithmetic']}" if "arithmetic" in run else ""  # left out at native
+        left.set_title(f"{run['precision']}{how}, seed {run['seed']}")
     legend_below(figure, axes[:, 1], ncols=2, markerscale=3)
     return taken_from_pyplot(figure)
 

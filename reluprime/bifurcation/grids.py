@@ -1,6 +1,6 @@
 """The paired runs that the report's pages ask for."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -11,7 +11,7 @@ from reluprime.bifurcation import (
     weight_plane,
 )
 from reluprime.config import DatasetName
-from reluprime.parameters import Grids, Precisions, Repeats, Sizes, SweepParameters
+from reluprime.parameters import AtLeastOne, Grids, Precisions, Repeats, Sizes, SweepParameters
 
 RELU6 = {"activation": "relu6", "hidden_sizes": (4000, 256)}  # B21 Fig. 8
 
@@ -23,6 +23,8 @@ class BifurcationEvent(SweepParameters):
     precisions: Precisions = ["fp32", "fp64"]
     seeds: Repeats = 5
     relu6_seeds: Repeats = 3
+    event_arithmetics: AtLeastOne[Literal["epilogue", "separate"]] = ["epilogue", "separate"]
+    event_precisions: Precisions = ["bf16", "fp16"]
     epochs: Repeats = 1
     planes: Repeats = 3
     plane_directions: Annotated[int, Field(ge=0, le=1000)] = 2
@@ -31,16 +33,28 @@ class BifurcationEvent(SweepParameters):
     )
 
     def grids(self) -> Grids:
-        """The `runs`, and `planes` through the events of the first of them."""
+        """The `runs`, those `at_16_bits`, and `planes` through the events of the first."""
+        relu, relu6 = {"seeds": self.seeds}, {"seeds": self.relu6_seeds, **RELU6}
         return {
-            "runs": (paired_run, self._runs(self.seeds) + self._runs(self.relu6_seeds, **RELU6)),
+            "runs": (
+                paired_run,
+                self._runs(self.precisions, **relu) + self._runs(self.precisions, **relu6),
+            ),
+            "at_16_bits": (
+                paired_run,
+                [
+                    config
+                    for arithmetic in self.event_arithmetics
+                    for config in self._runs(self.event_precisions, **relu, arithmetic=arithmetic)
+                ],
+            ),
             "planes": (weight_plane, self._planes()),
         }
 
-    def _runs(self, seeds: int, **network) -> list[PairedRunConfig]:
+    def _runs(self, precisions: list[str], seeds: int, **changes) -> list[PairedRunConfig]:
         return [
-            self._run(precision=precision, seed=seed, **network)
-            for precision in self.precisions
+            self._run(precision=precision, seed=seed, **changes)
+            for precision in precisions
             for seed in range(seeds)
         ]
 

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 from torch import Tensor, nn
 
-from reluprime.config import Config, DatasetName, added_field
+from reluprime.config import Config, DatasetName, Epochs, Seed, added_field
 from reluprime.instruments import data
 from reluprime.instruments.activations import GradientRule, ReLU, ReLU6
 from reluprime.instruments.arithmetic import Arithmetic, emulate, require
@@ -42,14 +42,14 @@ class PairedRunConfig(Config):
     precision: Precision = "fp32"
     arithmetic: Arithmetic = added_field("native")  # how the layers round
     batch_size: PositiveInt = 128  # images; B21 3.1
-    epochs: PositiveInt = 1
+    epochs: Epochs = 1
     optimizer: Literal["sgd", "adam"] = added_field("sgd")
     lr: PositiveFloat | None = None  # None: uniform on [0.01, 0.012] by the seed (B21 3.1)
     variants: Annotated[tuple[Variant, ...], Field(min_length=1)] = (
         Variant(s=1.0, gradient_rule="chain"),
         Variant(s=1.0, gradient_rule="injected"),
     )
-    seed: Annotated[int, Field(ge=0)] = 0  # of the initial weights and of lr
+    seed: Seed = 0  # of the initial weights and of lr
 
     @model_validator(mode="after")
     def _has_its_arithmetic(self):

@@ -20,7 +20,7 @@ from reluprime.bifurcation.networks import (
     preactivations,
     stepper,
 )
-from reluprime.config import Config, study
+from reluprime.config import Config, Seed, study
 from reluprime.instruments.precision import Precision, best_device, numerics
 
 
@@ -30,7 +30,7 @@ class WeightPlaneConfig(Config):
     run: PairedRunConfig
     radius: PositiveFloat = 2e-8  # half side of the square; a few fp32 spacings of a weight
     resolution: Annotated[int, Field(ge=3)] = 81  # points a side, odd: the event is a point
-    seed: Annotated[int, Field(ge=0)] = 0  # of the two directions
+    seed: Seed = 0  # of the two directions
 
     @property
     def precision(self) -> Precision:

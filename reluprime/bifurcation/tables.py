@@ -1,7 +1,9 @@
 """Tables of paired runs: their events, and how far the variants move from s=0."""
 
 import math
+from statistics import median
 
+import numpy as np
 import pandas as pd
 
 from reluprime.evidence.intervals import quartiles
@@ -52,6 +54,36 @@ def events(runs: pd.DataFrame) -> pd.DataFrame:
         if label != "control"
     ]
     return pd.DataFrame(rows, columns=["run", "gradient_rule", "gradient", "jump"])
+
+
+def by_arithmetic(runs: pd.DataFrame) -> pd.DataFrame:
+    """A row an arithmetic and precision: how soon its runs meet a zero, and what that does.
+
+    runs: rows of `bifurcation.paired_run` at s=1. Columns: precision, arithmetic, runs, with a
+    zero (runs), first step (median, counted from 1), zeros a step (mean over all steps of the
+    s=0 networks), and for each rule "RULE gradient" (median relative change in that step) and
+    "RULE end" (median L1 distance after the last step).
+    """
+    rows = []
+    for (precision, arithmetic), own in runs.groupby(["precision", "arithmetic"], sort=False):
+        met = [event for event in own["event"] if event]
+        zeros = [np.sum(list(found.values()), axis=0).mean() for found in own["exact_zeros"]]
+        row = {
+            "precision": precision,
+            "arithmetic": arithmetic,
+            "runs": len(own),
+            "with a zero": len(met),
+            "first step": median([event["step"] + 1 for event in met]) if met else "–",
+            "zeros a step": f"{np.mean(zeros):.2g}",
+        }
+        for label in [label for label in own["distance"].iloc[0] if label != "control"]:
+            rule, ends = label.split()[0], [distance[label][-1] for distance in own["distance"]]
+            changes = [event["relative_gradient_difference"][label] for event in met]
+            row[f"{rule} gradient"] = f"{median(changes):.2g}" if met else "–"
+            finite = all(map(math.isfinite, ends))
+            row[f"{rule} end"] = f"{median(ends):.2g}" if finite else "not finite"
+        rows.append(row)
+    return pd.DataFrame(rows)
 
 
 def distances(cells: pd.DataFrame) -> pd.DataFrame:

@@ -37,12 +37,16 @@ def add_commands(commands) -> None:
     parser.add_argument("out", type=Path, help="folder of the executed notebooks")
     parser.add_argument("--profile", help="of notebooks/profiles; default: the notebooks' own")
     add_parameters(parser)
+    parser.add_argument(
+        "--workers", type=at_least_one, default=1, help="notebooks executed at a time (1)"
+    )
     parser.add_argument("--store", help="folder of the records, in the place of each page's own")
     parser.set_defaults(run=run)
 
     parser = commands.add_parser("bench", help="measure this machine, as records")
-    parser.add_argument("what", choices=("speed", "zeros", "trust"), help=
+    parser.add_argument("what", choices=("speed", "zeros", "sweep", "trust"), help=
         "speed: against the released code; zeros: of a GPU's linear layers by shape, a minute; "
+        "sweep: statistics against those of a CPU, two minutes; "
         "trust: mistreat the package on purpose, half an hour"
     )  # fmt: skip
     parser.add_argument("--only", nargs="+", metavar="TASK", help="these tasks alone")
@@ -109,7 +113,7 @@ def run(options: argparse.Namespace) -> int:
     values = parameters(options) | ({"store": options.store} if options.store else {})
     try:
         for name, seconds in run.execute_all(
-            options.out, options.profile, values, tuple(options.page)
+            options.out, options.profile, values, tuple(options.page), options.workers
         ):
             print(f"{name}: {seconds:.0f} s", flush=True)
     except RuntimeError as error:
@@ -119,7 +123,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def bench(options: argparse.Namespace) -> int:
-    """Measure speeds, or count the zeros of a GPU's kernels, into a store."""
+    """Measure speeds, statistics, or the zeros of a GPU's kernels, into a store."""
     from reluprime import records
     from reluprime.instruments import precision
     from reluprime.mechanism import linear_zeros
@@ -137,6 +141,8 @@ def bench(options: argparse.Namespace) -> int:
         return 0
     if options.what == "trust":
         return _trust(options, store)
+    if options.what == "sweep":
+        return _sweep(store, device)
     if unknown := {*(options.only or ())} - {*TASKS}:
         raise ValueError(f"no task {', '.join(unknown)}; choose from {', '.join(TASKS)}")
     configs = [c for c in grid(device) if not options.only or c.task in options.only]
@@ -145,15 +151,33 @@ def bench(options: argparse.Namespace) -> int:
     return 0
 
 
+def _sweep(store, device) -> int:
+    """Compare this device's statistics with a CPU's; 1 if one differs."""
+    from reluprime import records
+    from reluprime.report import devices
+
+    devices.compute(store, device)
+    found = devices.compare(store, records.Store(devices.REFERENCE))
+    print(found.to_string(index=False))
+    return 1 if (found["verdict"] == "differs").any() else 0
+
+
 def _trust(options: argparse.Namespace, store) -> int:
-    """The campaign; 1 if anything went wrong in it."""
+    """The campaign, two families at a time; 1 if anything went wrong in it."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    import pandas as pd
+
     from reluprime import records
     from reluprime.trust import tables
     from reluprime.trust.grids import Trust
 
     asked = Trust(families=options.only) if options.only else Trust()
     ((study, grid),) = asked.grids().values()
-    frame = records.sweep(study, grid, store, compute="always", device="cpu")
+    with ThreadPoolExecutor(2) as pool:  # each family waits for a process of its own
+        frame = pd.concat(
+            pool.map(lambda c: records.sweep(study, [c], store, "always", device="cpu"), grid)
+        )
     print(tables.table(frame).to_string(index=False))
     if tables.bad(frame):
         print(tables.failures(frame).to_string(index=False))

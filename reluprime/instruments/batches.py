@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader
 from torchvision import transforms
 from torchvision.datasets import ImageFolder
 
+from reluprime.config import MOST_EPOCHS
 from reluprime.instruments.data import DataError, Dataset, unit_images
 from reluprime.instruments.images import open_image
 
@@ -27,9 +28,9 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 def generator(seed: int, epoch: int) -> torch.Generator:
     """A CPU generator of its own for each (seed, epoch)."""
-    if not 0 <= epoch < 100_000:
-        raise ValueError(f"epoch={epoch}; it must be from 0 to 99999")
-    return torch.Generator().manual_seed(100_000 * seed + epoch)
+    if not 0 <= epoch < MOST_EPOCHS:
+        raise ValueError(f"epoch={epoch}; it must be from 0 to {MOST_EPOCHS - 1}")
+    return torch.Generator().manual_seed(MOST_EPOCHS * seed + epoch)
 
 
 def channel_statistics(images: Tensor) -> tuple[Tensor, Tensor]:

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, NonNegativeInt
+from pydantic import AfterValidator, Field
 
 from reluprime.config import DatasetName, cells
 from reluprime.instruments import kernels
@@ -203,7 +203,9 @@ class BeyondReLU(SweepParameters):
 
     zero_dataset: DatasetName = "mnist"
     kink_networks: Number = 20
-    kink_epochs: Annotated[AtLeastOne[NonNegativeInt], AfterValidator(_one_trained)] = [0, 5]
+    kink_epochs: Annotated[
+        AtLeastOne[Annotated[int, Field(ge=0, le=1000)]], AfterValidator(_one_trained)
+    ] = [0, 5]
     norm_dataset: DatasetName = "cifar10"
     pool_precisions: Precisions = ["fp32", "bf16"]
     pool_images: Number = 1000

@@ -4,14 +4,14 @@ import copy
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
-from typing import Annotated, Literal
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
+from pydantic import NonNegativeInt, PositiveInt, model_validator
 from torch import Tensor, nn
 
-from reluprime.config import DatasetName, study
+from reluprime.config import DatasetName, Seed, study
 from reluprime.instruments import data, models
 from reluprime.instruments.activations import GRADIENT_RULES, ReLU, leaky_relu, relu, relu6
 from reluprime.instruments.precision import Precision, best_device, numerics
@@ -102,7 +102,7 @@ class KinksConfig(models.NetworkConfig):
     batch_size: PositiveInt = 256  # images
     epochs: NonNegativeInt = 0  # of training at fp32 before the passes; 0: at initialisation
     n_networks: PositiveInt = 1  # drawn with seeds seed, seed + 1, ...
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Seed = 0
 
     @model_validator(mode="after")
     def _has_pairs(self):
@@ -171,7 +171,7 @@ class PoolTiesConfig(models.NetworkConfig):
     precision: Precision = "fp32"  # of weights, activations and gradients
     n_images: PositiveInt = 1000
     batch_size: PositiveInt = 100  # images
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Seed = 0
 
 
 class _LastMaximum(nn.Module):

@@ -5,13 +5,13 @@ over orders says how far a published share at fp32 can be reproduced at all.
 """
 
 from collections.abc import Iterator
-from typing import Annotated, Literal
+from typing import Literal
 
 import torch
-from pydantic import Field, PositiveInt
+from pydantic import PositiveInt
 from torch import Tensor, nn
 
-from reluprime.config import Config, DatasetName, study
+from reluprime.config import Config, DatasetName, Seed, study
 from reluprime.instruments import data, kernels
 from reluprime.instruments.activations import ReLU
 from reluprime.instruments.derivative import count_zeros
@@ -29,7 +29,7 @@ class SharesConfig(Config):
     # Images of a product. A library chooses its kernel by it; kernels.ORDERED do not know it.
     batch_size: PositiveInt = 256
     n_networks: PositiveInt = 50  # drawn with seeds seed, seed + 1, ...
-    seed: Annotated[int, Field(ge=0)] = 0  # the same seed is the same network in each form
+    seed: Seed = 0  # the same seed is the same network in each form
 
 
 @study("orders.shares", version=1)

@@ -2,14 +2,14 @@
 
 import copy
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
+from pydantic import NonNegativeInt, PositiveInt, model_validator
 from torch import Tensor, nn
 
-from reluprime.config import Config, DatasetName, study
+from reluprime.config import Config, DatasetName, Seed, study
 from reluprime.instruments import data, kernels, models
 from reluprime.instruments.activations import ACTIVATIONS, ReLU
 from reluprime.instruments.arithmetic import Arithmetic, emulate
@@ -29,7 +29,7 @@ class ForwardZerosConfig(models.NetworkConfig):
     batch_size: PositiveInt = 256  # images; B21 Table 1
     epochs: NonNegativeInt = 0  # of training at fp32 before the passes; 0: at initialisation
     n_networks: PositiveInt = 1  # drawn with seeds seed, seed + 1, ...
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Seed = 0
 
     @model_validator(mode="after")
     def _fits_the_forms(self):
@@ -172,7 +172,7 @@ class LinearZerosConfig(Config):
     outputs: PositiveInt = 256
     n_matrices: PositiveInt = 16  # layers, drawn one after the other from the seed
     n_batches: PositiveInt = 250  # products of each
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Seed = 0
 
     @model_validator(mode="after")
     def _has_partial_sums_in_storage(self):

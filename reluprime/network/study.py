@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torchvision import models as torchvision_models
 
 from reluprime.check import check
-from reluprime.config import Config, added_field, study
+from reluprime.config import Config, Seed, added_field, study
 from reluprime.instruments.arithmetic import Arithmetic
 from reluprime.instruments.precision import Precision, best_device
 from reluprime.training.config import TrainingConfig
@@ -32,7 +32,7 @@ class NetworkCheckConfig(Config):
     image_size: PositiveInt = 64  # pixels a side of random images; a trained network has its own
     batch_size: PositiveInt = 16
     n_batches: Annotated[int, Field(ge=2)] = 4
-    seed: Annotated[int, Field(ge=0)] = 0  # of initial weights and random images
+    seed: Seed = 0  # of initial weights and random images
 
     @model_validator(mode="after")
     def _can_be_built(self):

@@ -6,14 +6,18 @@ disk may refuse the record, and then the state is all that there is.
 
 import hashlib
 import os
+import struct
+import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from pathlib import Path
 
-_DIGEST = 32  # bytes of a SHA-256, before the state
+_DIGEST = 32  # bytes of a SHA-256, before the seconds and the state
+_SECONDS = struct.Struct("<d")
 _waiting: ContextVar[list[Path] | None] = ContextVar("waiting", default=None)
+_earlier: ContextVar[float] = ContextVar("earlier", default=0.0)  # seconds of other processes
 
 
 def folder() -> Path:
@@ -29,6 +33,14 @@ def folder() -> Path:
         raise FileNotFoundError(f"there is no home directory: {advice}") from error
 
 
+def clock() -> float:
+    """Seconds, as of time.perf_counter, and those of the computations that this one goes on from.
+
+    Two readings tell how long a computation took in all the processes that worked at it.
+    """
+    return time.perf_counter() + _earlier.get()
+
+
 class State:
     """Bytes of a computation that is not done, in a file that is whole or not there.
 
@@ -37,7 +49,8 @@ class State:
     """
 
     def __init__(self, name: str, what: str):
-        self._name, self._what = name, what
+        """Made when the computation begins: the seconds since then are kept with it."""
+        self._name, self._what, self._began = name, what, clock()
 
     @property
     def path(self) -> Path:
@@ -51,13 +64,17 @@ class State:
             path.parent.mkdir(parents=True, exist_ok=True)
             # Of this process: others may compute the same. A kill in mid-write leaves the last one.
             part = path.with_name(f"{path.name}.{os.getpid()}.part")
-            part.write_bytes(hashlib.sha256(data).digest() + data)
+            data = _SECONDS.pack(clock() - self._began) + data
+            part.write_bytes(_digest(data) + data)
             os.replace(part, path)
         except OSError as error:
             warnings.warn(f"the {self._what} goes on without a checkpoint: {error}", stacklevel=3)
 
     def read(self) -> bytes | None:
-        """What was written last; None if there is nothing, or it is damaged."""
+        """What was written last; None if there is nothing, or it is damaged.
+
+        The :func:`clock` then has the seconds that it took.
+        """
         try:
             data = self.path.read_bytes()
         except (FileNotFoundError, NotADirectoryError):
@@ -66,10 +83,12 @@ class State:
             self.start_anew(str(error))
             return None
         digest, data = data[:_DIGEST], data[_DIGEST:]
-        if hashlib.sha256(data).digest() != digest:
+        if _digest(data) != digest:
             self.start_anew(f"{self.path} is damaged")
             return None
-        return data
+        (seconds,) = _SECONDS.unpack_from(data)
+        _earlier.set(_earlier.get() + seconds)
+        return data[_SECONDS.size :]
 
     def start_anew(self, why: str) -> None:
         """Warn that it is of no use."""
@@ -82,6 +101,11 @@ class State:
             discard(path)
             for part in path.parent.glob(f"{path.name}.*.part"):
                 discard(part)
+
+
+def _digest(data: bytes) -> bytes:
+    """Of seconds and state; states from before there were seconds have another."""
+    return hashlib.sha256(b"seconds" + data).digest()
 
 
 @contextmanager

@@ -1,10 +1,8 @@
 """The report's pages, each with its parameters, and the profiles: at which scale they are run."""
 
 import reprlib
-from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
 from reluprime import records
@@ -13,6 +11,8 @@ from reluprime.dose.grids import Doses, PublishedDoses
 from reluprime.mechanism.grids import BeyondReLU, WhereZerosComeFrom
 from reluprime.network.grids import YourNetwork
 from reluprime.parameters import Grids, Parameters, SweepParameters
+from reluprime.report import profile_file
+from reluprime.report.profile_file import AS_REPORT, EVERY_PAGE
 from reluprime.search.grids import MobileNet, SmallSearches, TrainingCurves
 from reluprime.training.grids import ImageNet, Mitigation, ZeroCalls
 from reluprime.trust.grids import Trust
@@ -27,7 +27,6 @@ MOST_ERRORS = 20  # of a page's parameters, in one message
 _SHORT = reprlib.Repr()  # of what may be a whole file
 _SHORT.maxstring = _SHORT.maxother = 100
 RUN = {"store", "compute", "max_seconds", "registered_store"}  # parameters that change no cell
-EVERY_PAGE, AS_REPORT = "every_page", "as_report"  # keys of a profile beside pages and parameters
 
 
 class Replication(Distances, SmallSearches):
@@ -122,25 +121,17 @@ def folder(parameters: Parameters) -> str:
 def section(page: str, profile: str) -> dict[str, Any]:
     """What a profile says of a page's parameters; {} for the report's, whose values are usual.
 
-    Raises ValueError for an unknown profile.
+    Raises ValueError for an unknown profile, and for a file that is none.
     """
     if profile not in profiles():
         raise ValueError(f"profile={profile!r}; choose one of {profiles()}")
-    said = _profile(PROFILES / f"{profile}.yaml") if profile != REPORT else {}
+    if profile == REPORT:
+        return {}
+    fields = {name: {*kind.model_fields} for name, kind in PAGES.items()}
+    said = profile_file.read(PROFILES / f"{profile}.yaml", fields, checked)
     every_page = said.get(EVERY_PAGE, {})
     own = {n: v for n, v in every_page.items() if n in PAGES[page].model_fields}
     return own | {n: v for n, v in said.get(page, {}).items() if n != AS_REPORT}
-
-
-def _profile(path: Path) -> dict[str, dict[str, Any]]:
-    """A profile's sections; ValueError for what is none, naming the file."""
-    try:
-        said = yaml.safe_load(path.read_text())
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        raise ValueError(f"{path} is no profile: {error}") from error
-    if not isinstance(said, dict) or not all(isinstance(own, dict) for own in said.values()):
-        raise ValueError(f"{path} is no profile: it must have sections, each with parameters")
-    return said
 
 
 def values(

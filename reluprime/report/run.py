@@ -1,8 +1,10 @@
 """Execute the report's notebooks with papermill."""
 
 import base64
+import multiprocessing
 import time
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from reluprime.report.pages import NOTEBOOKS
 PICTURES = records.REPOSITORY / "book" / "_static"
 PICTURE_PAGE = "14_how_many_kinks"
 PICTURE_NAMES = ("answer.svg", "answer-narrow.svg", "answer.png")
+ALONE = ("13_speed_and_cost", pages.SCORECARD)  # after all others, in this order
 
 
 def _plain(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
@@ -84,19 +87,39 @@ def _changing(name: str, values: dict[str, Any]) -> dict[str, Any]:
 
 
 def execute_all(
-    out: Path, profile: str | None, changes: dict[str, Any], only: tuple[str, ...] = ("",)
+    out: Path,
+    profile: str | None,
+    changes: dict[str, Any],
+    only: tuple[str, ...] = ("",),
+    workers: int = 1,
 ) -> Iterator[tuple[str, float]]:
     """Execute the notebooks whose names start with one of `only` into the folder `out`.
 
     profile: a file of notebooks/profiles, None for the notebooks' own values; changes: parameters
-    in the place of these. Yields each notebook's name and the seconds that it took; the scorecard,
-    which reads what others wrote, is the last. Raises ValueError for an unknown profile, parameter
-    or page, or a value that a page does not take, before anything is executed, and RuntimeError,
-    with what the notebook printed, where one fails.
+    in the place of these; workers: how many notebooks are executed at a time. Yields each
+    notebook's name and the seconds that it took. The page that measures speed is executed alone,
+    and the scorecard, which reads what others wrote, last. Raises ValueError for an unknown
+    profile, parameter or page, or a value that a page does not take, before anything is executed,
+    and RuntimeError, with what the notebook printed, where one fails.
     """
     values = pages.values(profile or pages.REPORT, changes, only)
-    for name in sorted(values, key=lambda name: (name == pages.SCORECARD, name)):
-        try:
-            yield name, execute(name, out, values[name])
-        except PapermillExecutionError as error:
-            raise RuntimeError(f"{name} failed\n{error}") from error
+    together = [name for name in sorted(values) if name not in ALONE]
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(workers, context)
+    try:
+        running = {pool.submit(_execute, name, out, values[name]): name for name in together}
+        for done in as_completed(running):
+            yield running[done], done.result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+    for name in ALONE:
+        if name in values:
+            yield name, _execute(name, out, values[name])
+
+
+def _execute(name: str, out: Path, values: dict[str, Any]) -> float:
+    """:func:`execute` with an error that goes from one process to another."""
+    try:
+        return execute(name, out, values)
+    except PapermillExecutionError as error:
+        raise RuntimeError(f"{name} failed\n{error}") from error

@@ -21,6 +21,7 @@ from reluprime.records import cluster, scratch
 from reluprime.training.config import TrainingConfig
 from reluprime.training.study import fit
 
+MOST_TRIALS = 10_000  # each has a seed of its own, of 32 bits
 STARTUP = 4  # random trials before TPE learns from them
 REDUCTION = 2  # ASHA keeps one trial in so many at each rung (M23)
 
@@ -47,11 +48,11 @@ class SearchConfig(Config):
 
     training: TrainingConfig  # on the validation split
     space: Space = Space()
-    n_trials: PositiveInt = 10
+    n_trials: Annotated[int, Field(ge=1, le=MOST_TRIALS)] = 10
     sampler: Literal["tpe", "random"] = "tpe"
     grace_epochs: PositiveInt | None = None  # ASHA's first rung; None: every trial runs to the end
     engine: Literal["optuna", "ray"] = "optuna"  # ray: trials in parallel, on any number of nodes
-    seed: Annotated[int, Field(ge=0)] = 0  # of the sampler
+    seed: Annotated[int, Field(ge=0, le=400_000)] = 0  # of the sampler
 
     @model_validator(mode="after")
     def _sensible(self):
@@ -129,7 +130,7 @@ def _propose(space: Space, trial: optuna.trial.BaseTrial) -> dict:
 
 def _sampler(config: SearchConfig, number: int) -> optuna.samplers.BaseSampler:
     """A sampler for one trial: one that starts again would repeat its first proposals."""
-    seed = 10_000 * config.seed + number
+    seed = MOST_TRIALS * config.seed + number
     if config.sampler == "random":
         return optuna.samplers.RandomSampler(seed=seed)
     return optuna.samplers.TPESampler(seed=seed, n_startup_trials=STARTUP)

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
-from reluprime.config import DatasetName, added_field
+from reluprime.config import DatasetName, Epochs, Seed, added_field
 from reluprime.instruments import models
 from reluprime.instruments.activations import GradientRule
 from reluprime.instruments.precision import Precision
@@ -38,12 +38,12 @@ class TrainingConfig(models.NetworkConfig):
     loss_scale: PositiveFloat = 1.0  # gradients are divided by it before the step
     clip_norm: PositiveFloat | None = added_field(None)  # of the whole gradient (L2)
     batch_size: PositiveInt = 128  # images; B21 Table 2
-    epochs: PositiveInt = 200  # B21 Table 2
+    epochs: Epochs = 200  # B21 Table 2
     n_train: PositiveInt | None = None  # the first training images; None: all
     augment: bool = False  # random crop and flip; an image-folder always has its own
     evaluate_on: Literal["test", "validation"] = "test"  # validation: last fifth of training
     count_units: bool = added_field(False)  # those dead, or on, for all images of evaluation
-    seed: Annotated[int, Field(ge=0)] = 0  # of initial weights, order, crops and dropout
+    seed: Seed = 0  # of initial weights, order, crops and dropout
     n_networks: PositiveInt = 1  # seeds seed, seed + 1, ... trained as one ensemble
 
     @model_validator(mode="after")

@@ -170,7 +170,7 @@ class ZeroCalls(SweepParameters):
     zero_dataset: DatasetName = "mnist"
     zero_depths: Sizes = [1, 3, 5, 6]
     zero_widths: Sizes = [16, 64, 256, 512]
-    zero_epochs: ByPrecision = {"fp32": 20, "bf16": 5}
+    zero_epochs: dict[Precision, Repeats] = {"fp32": 20, "bf16": 5}
 
     def grids(self) -> Grids:
         """One sweep, `counts`."""

@@ -6,7 +6,7 @@ from typing import Literal
 import torch
 from pydantic import PositiveInt
 
-from reluprime.config import study
+from reluprime.config import Epochs, study
 from reluprime.training.config import TrainingConfig
 from reluprime.training.study import fit
 
@@ -15,7 +15,7 @@ class ZeroCountConfig(TrainingConfig):
     """A training run of which only the zeros are kept."""
 
     hidden_sizes: tuple[PositiveInt, ...] = (256, 256, 256)
-    epochs: PositiveInt = 100  # B21 4.5
+    epochs: Epochs = 100  # B21 4.5
     schedule: Literal["cosine", "constant"] = "constant"  # so that all epochs weigh the same
     evaluate_on: Literal["test"] = "test"
 

@@ -7,7 +7,7 @@ from pydantic import Field
 from reluprime.parameters import Grids, Number, SweepParameters
 from reluprime.trust.study import Family, TrustConfig, campaign
 
-# Tries of each family at full scale; a whole campaign takes half an hour.
+# Tries of each family at full scale; a whole campaign stays within half an hour on two cores.
 TRIES = {
     "sweep killed": 60,
     "training killed": 50,
@@ -15,7 +15,7 @@ TRIES = {
     "append killed": 40,
     "save killed": 30,
     "merge killed": 30,
-    "page killed": 3,
+    "page killed": 6,
     "record cut": 2000,
     "disk full": 20,
     "read-only": 10,
@@ -23,7 +23,7 @@ TRIES = {
     "processes": 48,
     "records": 300,
     "parameters": 1500,
-    "commands": 20,
+    "commands": 100,
     "plans": 60,
     "data": 60,
     "images": 40,

@@ -7,9 +7,9 @@ import sys
 import tempfile
 from typing import Literal
 
-from pydantic import NonNegativeInt, PositiveInt
+from pydantic import PositiveInt
 
-from reluprime.config import Config, study
+from reluprime.config import Config, Seed, study
 from reluprime.records import REPOSITORY
 
 Family = Literal[
@@ -41,7 +41,7 @@ class TrustConfig(Config):
 
     family: Family
     tries: PositiveInt
-    seed: NonNegativeInt = 0
+    seed: Seed = 0
     precision: Literal["fp32"] = "fp32"
 
 

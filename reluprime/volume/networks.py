@@ -1,12 +1,10 @@
 """The random networks of the Monte Carlo, and the mini-batches that they see."""
 
-from typing import Annotated
-
 import torch
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import PositiveInt, model_validator
 from torch import Tensor, nn
 
-from reluprime.config import DatasetName
+from reluprime.config import DatasetName, Seed
 from reluprime.instruments import data, models
 from reluprime.instruments.activations import ReLU
 from reluprime.instruments.precision import Precision
@@ -22,7 +20,7 @@ class VolumeConfig(models.NetworkConfig):
     precision: Precision = "fp32"  # of weights, activations and gradients
     batch_size: PositiveInt = 256  # images; B21 Table 1
     n_networks: PositiveInt = 50  # drawn with seeds seed, seed + 1, ...
-    seed: Annotated[int, Field(ge=0)] = 0  # the same seed is the same network in each precision
+    seed: Seed = 0  # the same seed is the same network in each precision
     relu_after_first: bool = True  # False: the network that B21's release built for Table 1
     stop_at_first: bool = False  # leave a network at its first affected mini-batch (Fig. 2, 5)
     max_batches: PositiveInt | None = None  # the first mini-batches alone; None: all

@@ -37,6 +37,28 @@ def test_run_table_reads_the_event_or_says_that_there_is_none():
     }
 
 
+def test_runs_by_arithmetic_count_zeros_and_those_that_never_meet_one():
+    run = {"precision": "fp16", "arithmetic": "separate", "exact_zeros": {"a": [0, 3], "b": [1, 0]}}
+    event = {"step": 0, "relative_gradient_difference": {"chain s=1": 0.25}}
+    met = run | {"event": event, "distance": {"control": [0.0, 0.0], "chain s=1": [1.0, 2.0]}}
+    never = run | {"arithmetic": "epilogue", "event": None, "exact_zeros": {"a": [0, 0]}}
+    lost = met | {"precision": "bf16", "distance": {"control": [0.0], "chain s=1": [math.nan]}}
+    late = met | {"event": event | {"step": 2}}
+    apart = {"control": [0.0], "chain s=1": [0.0]}
+    first, second, third = tables.by_arithmetic(
+        pd.DataFrame([met, late, never | {"distance": apart}, lost])
+    ).to_dict("records")
+    assert (first["runs"], first["with a zero"], first["first step"]) == (2, 2, 2)
+    assert (first["zeros a step"], first["chain gradient"], first["chain end"]) == (
+        "2",
+        "0.25",
+        "2",
+    )
+    assert (second["with a zero"], second["first step"], second["zeros a step"]) == (0, "–", "0")
+    assert (second["chain gradient"], second["chain end"]) == ("–", "0")
+    assert (third["precision"], third["chain end"]) == ("bf16", "not finite")
+
+
 def paired(precision, seed, apart, **changes):
     return {
         "dataset": "mnist",

@@ -1,6 +1,5 @@
 """Wrong data files, folders of images that are none, and pickles that would run code."""
 
-import hashlib
 import os
 import pickle
 import random
@@ -129,8 +128,9 @@ def hostile_pickles(tally, seed, tries, folder):
             path.write_bytes(pickled)
             said, seconds = quiet(cifar10.read, [path])
         elif kind == 1:
-            path = Checkpoint(config, fit.version, CPU).state.path
-            path.write_bytes(hashlib.sha256(pickled).digest() + pickled)
+            state = Checkpoint(config, fit.version, CPU).state
+            state.write(pickled)
+            path = state.path
             said, seconds = quiet(fit, config, CPU)[0], 0  # it goes on: its time says nothing
         else:
             path.write_bytes(pickled)

@@ -1,23 +1,27 @@
 """The campaign of `make trust` with another seed and few tries: nothing may go wrong in it."""
 
 import json
+import subprocess
 import tempfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
 from campaign import FAMILIES
 from tries import Tally, child, ended
 
-from reluprime.trust import TrustConfig, campaign, tables
+from reluprime.cli import main
+from reluprime.records import Store
+from reluprime.trust import TrustConfig, campaign, study, tables
 from reluprime.trust.grids import TRIES
 
-# The others start many processes of their own.
+# The others start pages and commands as processes of their own.
 FEW = {
     "sweep killed": 2, "training killed": 2, "search killed": 2, "append killed": 2,
     "save killed": 2, "merge killed": 2, "record cut": 60, "disk full": 2, "read-only": 2,
-    "no home": 2, "records": 15, "parameters": 150, "plans": 8, "data": 6, "images": 11,
-    "pickles": 6,
+    "no home": 2, "processes": 24, "records": 15, "parameters": 150, "plans": 8, "data": 6,
+    "images": 11, "pickles": 6,
 }  # fmt: skip
 
 
@@ -60,6 +64,23 @@ def test_the_study_counts_what_its_process_says():
     ]
     assert tables.bad(frame) == 1
     assert tables.table(frame.iloc[:0]).empty
+
+
+@pytest.mark.parametrize("lost", [0, 1])
+def test_the_command_fails_where_anything_went_wrong(lost, tmp_path, monkeypatch, capsys):
+    tally = Tally(tmp_path)
+    tally.count("harmless")
+    for _ in range(lost):
+        tally.count("lost", "a finished cell")
+
+    def says(*_, **__):
+        return subprocess.CompletedProcess([], 0, stdout=json.dumps(tally.result()), stderr="")
+
+    monkeypatch.setattr(study, "subprocess", SimpleNamespace(run=says))
+    command = ["bench", "trust", "--store", str(tmp_path), "--only", "pickles", "record cut"]
+    assert main(command) == lost
+    assert len(Store(tmp_path).read("trust.campaign")) == 2
+    assert ("a finished cell" in capsys.readouterr().out) == bool(lost)
 
 
 @pytest.mark.parametrize(
