@@ -80,7 +80,7 @@ wheel: .venv  ## build the wheel, install it into an empty environment, and chec
 audit: .venv  ## known holes in the locked packages, and risky lines of ours (needs a network)
 	$(PYTHON) -m venv $(BUILD)/audit
 	$(BUILD)/audit/bin/pip install --quiet --disable-pip-version-check pip-audit bandit
-	$(BUILD)/audit/bin/pip-audit --disable-pip --require-hashes --requirement requirements.lock
+	$(BUILD)/audit/bin/pip-audit --strict --disable-pip --require-hashes --requirement requirements.lock
 	$(BUILD)/audit/bin/bandit --quiet --severity-level medium --recursive reluprime
 
 lint: .venv  ## ruff: style and mistakes

@@ -43,9 +43,9 @@ def read(path: Path, fields: dict[str, set[str]], check: Callable[[str, dict], A
 
 def _parsed(path: Path) -> tuple[Any, Lines]:
     try:
-        text = path.read_text()
-        node = yaml.compose(text, _Loader)
-        return yaml.load(text, _Loader), _lines(node)  # safe: the loader is
+        loader = _Loader(path.read_text())
+        node = loader.get_single_node()
+        return None if node is None else loader.construct_document(node), _lines(node)
     except OSError as error:
         raise ValueError(f"{path} cannot be read: {error.strerror}") from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:
