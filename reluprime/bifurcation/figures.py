@@ -48,8 +48,10 @@ def distance_panel(axes: Axes, run: dict) -> None:
         colour = RULE_COLOURS[_rule(labels[0])] if len(labels) == 1 else PUBLISHED
         axes.annotate(", ".join(map(_name, labels)), (last, height), color=colour, **place)
     axes.set_yscale("symlog", linthresh=1e-7)
-    axes.set_yticks([0, 1e-6, 1e-4, 1e-2, 1, 100])
-    axes.set_ylim(-3e-8, 100)
+    highest = max(np.nanmax(values) for values in run["distance"].values())
+    ticks = [0, 1e-6, 1e-4, 1e-2, 1, 100]
+    axes.set_yticks(ticks if highest < 30 else [*ticks, 1e4])  # room for the label of a line
+    axes.set_ylim(-3e-8, 100 if highest < 30 else 1e5)
     axes.set(xlabel="step", ylabel="L1 distance to s=0", title="Weights")
     axes.axhline(1, color=PUBLISHED, linewidth=0.8, linestyle=":")
 
