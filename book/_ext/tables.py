@@ -22,7 +22,8 @@ NUMBER = re.compile(
     rf"(?: ?[±(\[].*| (?:of|to|in) {DIGITS}.*)?"
 )
 NOTHING = {"", "–", "-"}
-CELLS = {"NaN": "–", "nan": "–", "None": "–", "NaT": "–", "True": "yes", "False": "no"}
+RULES = {"chain": "derivative", "injected": "constant"}  # as the pages call them
+CELLS = RULES | {"NaN": "–", "nan": "–", "None": "–", "NaT": "–", "True": "yes", "False": "no"}
 SCIENTIFIC = re.compile(r"(?<![\w.])(-?\d(?:\.\d+)?)e([-+]\d{1,3})(?!\w|\.\d)")
 LEAST_PLAIN = -5  # powers of ten below are written as such
 TEXT = re.compile(r"(?<=>)[^<]+")  # between the tags of a fragment
@@ -49,11 +50,14 @@ def card(text: str) -> str:
 
 def heading(name: str) -> str:
     """A column's name as words."""
-    return name.replace("_", " ")
+    return " ".join(RULES.get(word, word) for word in name.replace("_", " ").split(" "))
 
 
 def cell(text: str) -> str:
-    """A cell as words: what pandas writes for nothing, yes and no is none of them."""
+    """A cell as words: what pandas writes for nothing, yes, no and a gradient rule is none."""
+    start, comma, last = text.rpartition(", ")
+    if comma and last in RULES:  # "searched, chain"
+        return f"{start}, {RULES[last]}"
     return CELLS.get(text, readable(text))
 
 

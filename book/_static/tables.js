@@ -1,4 +1,4 @@
-// A click on a column's name sorts its table: numbers by size, words by the alphabet.
+// A click on a column's name sorts its table: numbers by size, words by the alphabet. Below: cards.
 "use strict";
 
 const value = (row, column) => row.cells[column].textContent.trim();
@@ -39,3 +39,14 @@ for (const table of document.querySelectorAll("table.dataframe")) {
     heading.replaceChildren(button);
   }
 }
+
+// A link to a folded card opens it.
+function openTarget() {
+  const card = document.getElementById(location.hash.slice(1));
+  if (card?.tagName !== "DETAILS") return;
+  card.open = true;
+  card.scrollIntoView();
+}
+
+addEventListener("hashchange", openTarget);
+openTarget();

@@ -21,6 +21,8 @@ from reluprime.evidence.style import (
     taken_from_pyplot,
 )
 
+MANY = 50  # exact zeros of a layer, whose triangles are drawn small
+
 
 def _rule(label: str) -> str:
     return label.partition(" ")[0]
@@ -41,17 +43,16 @@ def distance_panel(axes: Axes, run: dict) -> None:
     for label, values in run["distance"].items():
         style = "--" if label == "control" else "-"
         axes.plot(values, style, color=RULE_COLOURS[_rule(label)])
-        ends.setdefault(values[-1], []).append(label)
+        finite = [value for value in values if np.isfinite(value)]
+        ends.setdefault(finite[-1], []).append(label)
     place = {"xytext": (0, 4), "textcoords": "offset points", "ha": "right", "fontsize": 9}
     for height, labels in ends.items():
         last = len(run["distance"][labels[0]]) - 1
         colour = RULE_COLOURS[_rule(labels[0])] if len(labels) == 1 else PUBLISHED
         axes.annotate(", ".join(map(_name, labels)), (last, height), color=colour, **place)
     axes.set_yscale("symlog", linthresh=1e-7)
-    highest = max(np.nanmax(values) for values in run["distance"].values())
-    ticks = [0, 1e-6, 1e-4, 1e-2, 1, 100]
-    axes.set_yticks(ticks if highest < 30 else [*ticks, 1e4])  # room for the label of a line
-    axes.set_ylim(-3e-8, 100 if highest < 30 else 1e5)
+    axes.set_yticks([0, 1e-6, 1e-4, 1e-2, 1, 100, 1e4])
+    axes.set_ylim(-3e-8, 1e5)
     axes.set(xlabel="step", ylabel="L1 distance to s=0", title="Weights")
     axes.axhline(1, color=PUBLISHED, linewidth=0.8, linestyle=":")
 
@@ -63,16 +64,11 @@ def preactivation_panel(axes: Axes, run: dict) -> None:
     for index, values in enumerate(layers):
         positive = np.where(values > 0, values, np.nan)
         axes.plot(positive, ".", markersize=3, color=greys[index], label=f"layer {index + 1}")
-        for step in np.flatnonzero(values == 0):
-            axes.plot(
-                step,
-                0.05,
-                "v",
-                transform=axes.get_xaxis_transform(),
-                color=greys[index],
-                markersize=9,
-                markeredgecolor="black",
-            )
+        steps = np.flatnonzero(values == 0)
+        few = {"markersize": 9, "markeredgecolor": "black"} if len(steps) < MANY else {}
+        feet = np.full(len(steps), 0.05 if index % 2 == 0 else 0.13)
+        style = {"transform": axes.get_xaxis_transform(), "color": greys[index], "markersize": 4}
+        axes.plot(steps, feet, "v", **style | few)
     axes.set_yscale("log")
     axes.set(xlabel="step", ylabel="smallest |pre-activation|", title="exact zeros: triangles")
 

@@ -95,11 +95,11 @@ def rounding_figure() -> Figure:
         for column, (words, kept) in enumerate(steps):
             wide = kept == "fp32"
             box = {"boxstyle": "round,pad=0.5", "facecolor": "white" if wide else "0.85"}
-            axes.text(column + 0.35, row, words, ha="center", va="center", bbox=box)
+            axes.text(column + 0.35, row, words, ha="center", va="center", fontsize=9.5, bbox=box)
             arrow = {"arrowstyle": "-|>", "color": "black"}
             ends = (column + 0.98, row), (column + 0.7, row)
             axes.annotate("", *ends, arrowprops=arrow)
-            axes.text(column + 0.84, row + 0.16, kept, ha="center", fontsize=9)
+            axes.text(column + 0.84, row + 0.16, kept, ha="center", fontsize=8.5)
         axes.text(3.02, row, "output", va="center")
     return taken_from_pyplot(figure)
 

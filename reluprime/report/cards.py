@@ -1,6 +1,7 @@
 """The verdicts as HTML: the matrix of all claims, and a card for each."""
 
 import html
+import re
 from collections.abc import Sequence
 
 from IPython.display import HTML
@@ -8,6 +9,7 @@ from IPython.display import HTML
 from reluprime.evidence.claim import Claim
 from reluprime.evidence.finding import FAILS, HOLDS, NO_OCCASION, NOT_TESTED, OPEN
 
+CODE = re.compile("`([^`]+)`")  # in a statement
 OURS = "ours"  # the source of sentences that neither paper has
 RULES = {"chain": "derivative", "injected": "constant"}
 # Icon beside the word, so that no colour has to be seen; the colours are in book/_static.
@@ -91,7 +93,8 @@ def _card(claim: Claim, row: dict) -> str:
         "where": f'<a href="{notebook}.html#{html.escape(heading)}">figure and numbers</a>',
     }
     details = "".join(f"<dt>{name}</dt><dd>{text}</dd>" for name, text in lines.items() if text)
-    words = f"<strong>{claim.id}</strong> {html.escape(claim.statement)}"
+    statement = CODE.sub(r"<code>\1</code>", html.escape(claim.statement))
+    words = f"<strong>{claim.id}</strong> {statement}"
     summary = f"<summary>{words} {_heading_badges(claim, row)}</summary>"
     return f'<details class="claim" id="{claim.id.lower()}">{summary}<dl>{details}</dl></details>'
 

@@ -111,12 +111,18 @@ class Page:
 
         cells: the records that they are judged on, as of :meth:`source`.
         """
-        own = [c for c in scorecard.CLAIMS if c.figure.partition("#")[0] == self.name]
+        own = self._claims()
         display(cards.cards(own, scorecard.all_judged(self.store, own)), self.source(*cells))
 
+    def _claims(self) -> list[Claim]:
+        return [c for c in scorecard.CLAIMS if c.figure.partition("#")[0] == self.name]
+
     def show_verdicts(self, *ids: str) -> None:
-        """Display one line: these claims with their verdicts, each a link to its card."""
-        chosen = [scorecard.BY_ID[name] for name in ids]
+        """Display one line: these claims with their verdicts, each a link to its card.
+
+        ids: of the claims; none for those whose figure is on this page.
+        """
+        chosen = [scorecard.BY_ID[name] for name in ids] or self._claims()
         found = cards.links(chosen, scorecard.all_judged(self.store, chosen))
         studies = dict.fromkeys(cell.study for claim in chosen for cell in claim.cells())
         display(found, self.source(*(records.table(study, self.store) for study in studies)))

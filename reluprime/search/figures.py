@@ -80,7 +80,7 @@ def trials_figure(trials: pd.DataFrame) -> Figure:
     ):
         arms = own.groupby("arm", sort=False)
         for (arm, of_arm), size in zip(arms, (9, 7, 5, 2.5), strict=False):
-            style = {"color": ARM_COLOURS[arm], "markersize": size, "markeredgecolor": "white"}
+            style = {"color": ARM_COLOURS[arm], "markersize": size, "mew": 0}
             words = _words(arm).replace("\n", " ")
             panel.plot(of_arm["lr"], of_arm["validation_accuracy"], "o", label=words, **style)
         if len(own):

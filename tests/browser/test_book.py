@@ -227,6 +227,41 @@ def test_a_table_is_sorted_by_keyboard_and_its_file_has_its_rows(visit, address)
     assert len(text.splitlines()) == len(names) + 1
 
 
+# The ways of three readers, as CONTRIBUTING.md has them.
+def test_a_researcher_with_a_minute(visit):
+    page = visit("index.html", DESK)
+    picture = page.locator("img.wide").bounding_box()
+    assert picture["y"] + picture["height"] <= DESK["height"]
+    page.locator("article a", has_text="One line in a test suite").click()
+    page.wait_for_url("**/15_your_network.html*")
+    assert page.locator("h2", has_text="One line for a test suite").count() == 1
+    assert page.wrong == []
+
+
+def test_a_reviewer(visit):
+    page = visit("index.html", DESK)
+    page.locator("table.matrix a", has_text="P7").click()
+    page.locator("#p7 a", has_text="figure and numbers").click()
+    page.wait_for_url("**/02_relative_volume.html#table-1")
+    page.locator("details.source summary").nth(1).click()
+    assert "papermill" in page.locator("details.source").nth(1).inner_text()
+    page.locator("nav a", has_text="Run it again").first.click()
+    page.wait_for_url("**/rerun.html")
+    assert page.wrong == []
+
+
+def test_a_student_on_a_phone(visit):
+    page = visit("index.html", PHONE)
+    picture = page.locator("img.narrow").bounding_box()
+    assert picture["width"] <= PHONE["width"]
+    assert not page.locator("img.wide").is_visible()
+    page.locator("article a", has_text="Move s yourself").click()
+    assert "1,000 times as much" in page.locator("#rule-words").inner_text()
+    page.locator("article a", has_text="exact zero").first.click()
+    page.wait_for_url("**/glossary.html#term-exact-zero")
+    assert page.wrong == []
+
+
 @pytest.mark.parametrize("words", ["bifurcation", "MobileNet"])
 def test_the_search_finds(visit, words):
     page = visit(f"search.html?q={words}", DESK)

@@ -89,7 +89,8 @@ def test_no_figure_is_cut(source):
         page.evaluate(pdf.OPEN)
         page.wait_for_function(pdf.LOADED, timeout=120_000)
         boxes = page.evaluate(
-            "[...document.querySelectorAll('main img')].map((i) => i.getBoundingClientRect())"
+            "[...document.querySelectorAll('main img:not(.narrow)')]"
+            ".map((i) => i.getBoundingClientRect())"
             ".map((box) => [box.left, box.right, box.height])"
         )
         tables = page.evaluate("document.documentElement.scrollWidth")
