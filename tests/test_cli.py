@@ -55,6 +55,10 @@ def test_the_module_is_the_command():
         (["compute", "P1", "--store", __file__, "--max-seconds", "1"], "Not a directory"),
         (["bench", "speed", "--only", "mlp-255"], "no task mlp-255; choose from"),
         (["plan", "-p", "n_network", "3"], "unknown parameter n_network"),
+        (
+            ["plan", "-p", "n_networks", "!!python/name:os.system"],
+            "-p n_networks: the value is not",
+        ),
         (["register", "P99"], "no claim P99; choose from P1, "),
         (["merge", "no/such/store"], "there are no records in"),
     ],

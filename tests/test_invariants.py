@@ -37,6 +37,7 @@ def test_no_zero_at_fp64(table):
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16"])
 def test_the_constant_changes_the_gradient_a_hundred_times_as_much(precision, table):
     differences = [table[precision][f"relative_difference_{rule}"] for rule in GRADIENT_RULES]
+    assert all(differences) or precision != "fp16"  # others have few zeros at this scale
     if all(differences):
         chain, injected = map(np.median, differences)
         assert injected > 100 * chain

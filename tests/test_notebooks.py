@@ -23,8 +23,9 @@ from reluprime.cli import main
 from reluprime.instruments import data
 from reluprime.report import pages, run
 from reluprime.report import scorecard as claims
-from reluprime.report.page import Page, as_html
+from reluprime.report.page import Link, Page, as_html
 from reluprime.report.pages import AS_REPORT, EVERY_PAGE, NOTEBOOKS, PAGES, PROFILES, RUN
+from reluprime.volume.study import estimate
 
 SCALES = sorted(path.stem for path in PROFILES.glob("*.yaml"))
 paths = pytest.mark.parametrize("path", [NOTEBOOKS / f"{name}.ipynb" for name in PAGES], ids=PAGES)
@@ -365,6 +366,24 @@ def test_a_table_escapes_texts_and_links_figures():
     odd = pd.DataFrame([{"<script>": 1, "b": ("<img>",), "c": ["<b>"], "d": {"<i>": 1}}])
     assert not {"<script>", "<img>", "<b>", "<i>"} & set(re.findall("<[a-z]+>", as_html(odd).data))
     assert '<a href="01_x.html#the-figure">' in text
+    links = [Link("<b>", '"><script>'), (Link("<i>", "x"), Link("<b>", "y"))]
+    link = as_html(pd.DataFrame({"a": links}))
+    assert not {"<script>", "<b>", "<i>"} & set(re.findall("<[a-z]+>", link.data))
+
+
+@pytest.mark.parametrize(
+    ("name", "parameter"),
+    [("00_scorecard", "store"), ("07_imagenet", "store"), ("13_speed_and_cost", "planned")],
+)
+def test_a_page_escapes_the_values_of_its_parameters(name, parameter):
+    """Also those of its records: a store that was sent may say anything of its device."""
+    frame = records.table(estimate, records.Store("records")).iloc[:1]
+    hostile = frame["provenance"].map(lambda how: how | {"device_name": "<img src=x>"})
+    frame = frame.assign(provenance=hostile)
+    page = Page(name, defaults(name) | {parameter: "'<script>alert(1)</script>"})
+    text = page.source(frame).data
+    assert not re.findall("<(?:script|img)", text)
+    assert "&lt;img src=x&gt;" in text
 
 
 def run_papermill(notebook_name, out, *arguments):

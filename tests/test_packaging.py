@@ -46,6 +46,15 @@ def test_every_package_that_is_imported_is_declared():
         assert declared & {own.lower() for own in found.get(name, [])}, name
 
 
+def test_every_package_is_locked_by_its_hashes_and_from_no_named_place():
+    lock = (REPOSITORY / "requirements.lock").read_text()
+    for line in lock.replace("\\\n", " ").splitlines():
+        assert re.fullmatch(r"[\w.-]+==[^ ]+( ; [^\\]+?)?( +--hash=sha256:[0-9a-f]{64})+", line), (
+            line
+        )
+    assert "--require-hashes -r requirements.lock" in (REPOSITORY / "Makefile").read_text()
+
+
 def test_every_folder_is_in_the_wheel():
     where = PYPROJECT["tool"]["setuptools"]["packages"]["find"]
     found = find_packages(str(REPOSITORY), include=where["include"])

@@ -68,7 +68,7 @@ def refused(command, capsys):
 def test_what_is_no_profile_is_named_with_its_line(content, message, profile, tmp_path, capsys):
     profile.write_bytes(content if isinstance(content, bytes) else content.encode())
     out = tmp_path / "out"
-    for command in (["run", str(out), "--profile", "own"], ["plan", "own", "--page", "02"]):
+    for command in (["plan", "own", "--page", "02"], ["run", str(out), "--profile", "own"]):
         said = refused(command, capsys)
         assert said.startswith(f"reluprime {command[0]}: {profile}")
         assert message in said

@@ -6,15 +6,22 @@ import os
 import resource
 import signal
 import sys
+import threading
 import time
 import traceback
 import warnings
 from pathlib import Path
 
+from tqdm import tqdm
+
 from reluprime import records
 
 MOST_SECONDS = 10.0  # of a refusal, on a processor: the machine may do other things as well
 HANGS = 120  # seconds after which a call is given up
+# A bar's own lock is one of all forks, which a kill in mid-line leaves taken for ever; and a fork
+# may come while the thread that watches bars has it.
+tqdm.set_lock(threading.RLock())
+tqdm.monitor_interval = 0
 KINDS = ("tried", "harmless", "refused", "unnamed", "late", "lost", "silent", "outside")
 
 
