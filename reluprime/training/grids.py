@@ -7,6 +7,7 @@ from pydantic import Field
 from reluprime.config import DatasetName
 from reluprime.instruments import data
 from reluprime.instruments.activations import GRADIENT_RULES
+from reluprime.instruments.arithmetic import Arithmetic
 from reluprime.instruments.models import Initialisation
 from reluprime.instruments.precision import Precision
 from reluprime.parameters import (
@@ -171,24 +172,35 @@ class ZeroCalls(SweepParameters):
     zero_depths: Sizes = [1, 3, 5, 6]
     zero_widths: Sizes = [16, 64, 256, 512]
     zero_epochs: dict[Precision, Repeats] = {"fp32": 20, "bf16": 5}
+    zero_arithmetic: Arithmetic = "epilogue"
+    zero_emulated_epochs: dict[Precision, Repeats] = {"fp32": 20, "fp16": 5}
 
     def grids(self) -> Grids:
-        """One sweep, `counts`."""
-        grid = [
+        """The `counts`, and those `emulated` in another arithmetic."""
+        return {
+            "counts": (zeros.count, self._counts(self.zero_epochs)),
+            "emulated": (
+                zeros.count,
+                self._counts(self.zero_emulated_epochs, arithmetic=self.zero_arithmetic),
+            ),
+        }
+
+    def _counts(self, epochs: dict[str, int], **changes) -> list[ZeroCountConfig]:
+        return [
             ZeroCountConfig(
                 dataset=self.zero_dataset,
                 hidden_sizes=(width,) * depth,
                 precision=precision,
-                epochs=epochs,
+                epochs=n,
                 s=1.0,
                 gradient_rule=rule,
+                **changes,
             )
-            for precision, epochs in self.zero_epochs.items()
+            for precision, n in epochs.items()
             for rule in GRADIENT_RULES
             for depth in self.zero_depths
             for width in self.zero_widths
         ]
-        return {"counts": (zeros.count, grid)}
 
 
 class ImageNet(SweepParameters):

@@ -3,7 +3,8 @@
 import numpy as np
 import pandas as pd
 
-from reluprime.evidence.intervals import poisson_interval
+from reluprime.evidence.intervals import clopper_pearson, poisson_interval
+from reluprime.evidence.style import RULE_NAMES
 from reluprime.records import published
 
 MIN_ZEROS = 10  # of a network whose zeros a call are compared with another's
@@ -91,6 +92,42 @@ def trend(runs: pd.DataFrame) -> pd.Series:
     """
     halves = runs["zeros_by_epoch"].map(lambda n: (n[: len(n) // 2], n[(len(n) + 1) // 2 :]))
     return halves.map(lambda h: float(sum(h[1]) - sum(h[0])))
+
+
+def beside_released(cells: pd.DataFrame) -> pd.DataFrame:
+    """Zeros of the first epochs beside the released ones (B21 Fig. 6), for the page.
+
+    cells: rows of `zeros.count`. A row a precision and number of epochs that the release has and
+    ours reach, over the network shapes of both: epochs, networks, published (zeros), and for each
+    gradient rule its zeros and, with an exact interval for two Poisson counts of as many calls
+    (95 %), published over ours.
+    """
+    theirs = published("paper_zero_calls.csv")
+    theirs["precision"] = "fp" + theirs["precision"].astype(str)
+    theirs["shape"] = [(w,) * d for w, d in theirs[["nb_neurons", "nb_layers"]].to_numpy()]
+    rows = []
+    for (precision, epochs), released in theirs.groupby(["precision", "epochs"]):
+        own = cells[(cells["precision"] == precision) & (cells["epochs"] >= epochs)]
+        own = own.assign(shape=own["hidden_sizes"].map(tuple))
+        both = set(own["shape"]) & set(released["shape"])
+        if not both:
+            continue
+        k = int(released[released["shape"].isin(both)]["cum_zeros"].sum())
+        row = {"precision": precision, "epochs": epochs, "networks": len(both), "published": k}
+        for rule, group in own[own["shape"].isin(both)].groupby("gradient_rule"):
+            ours = sum(zeros[epochs - 1] for n in group["cumulative_zeros"] for zeros in n)
+            row[RULE_NAMES[rule]] = ours
+            row[f"published / {RULE_NAMES[rule]}"] = _ratio_of_counts(k, ours)
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def _ratio_of_counts(k: int, ours: int) -> str:
+    """k / ours with its interval: of k + ours zeros, k are binomial if both have one rate."""
+    if not k or not ours:
+        return "–"
+    low, high = (share / (1 - share) for share in clopper_pearson(k, k + ours))
+    return f"{k / ours:.2f} [{low:.2f}, {high:.2f}]"
 
 
 def released_zero_rates() -> pd.DataFrame:

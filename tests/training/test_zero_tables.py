@@ -1,14 +1,22 @@
 """Tables and figures of the exact zeros that trainings meet."""
 
+import re
+
 import pandas as pd
 from test_training_tables import PROVENANCE, cell, experiment, marks
 
+from reluprime.records import published
 from reluprime.training import figures as learning_figures
 from reluprime.training import figures as training_figures
 from reluprime.training import tables as learning
 from reluprime.training import zero_tables
 from reluprime.training.config import TrainingConfig
-from reluprime.training.zero_tables import zero_rate_table, zero_rates, zeros_by_layer
+from reluprime.training.zero_tables import (
+    beside_released,
+    zero_rate_table,
+    zero_rates,
+    zeros_by_layer,
+)
 from reluprime.training.zeros import ZeroCountConfig
 
 FC = {
@@ -92,6 +100,23 @@ def test_the_table_of_zero_rates():
     assert row["exact zeros"] == 100 + 150 + 200 + 300
     assert row["zeros a call"].startswith("1.87e-08 [")
     assert row["networks with at least 10"] == "1.0e-08 to 3.0e-08 (4)"
+
+
+def test_first_epochs_stand_beside_the_released_ones_of_the_same_networks():
+    theirs = published("paper_zero_calls.csv")
+    known = theirs[
+        (theirs["precision"] == 16) & (theirs["nb_layers"] == 3) & (theirs["epochs"] == 2)
+    ]
+    k = int(known[known["nb_neurons"] == 256]["cum_zeros"].iloc[0])
+    cell = zero_cell((256,) * 3, "fp16", 2 * k, 10**10)  # k in the first epoch, 2 k in two
+    other = zero_cell((100,), "fp16", 7, 10**10)  # which the release lacks
+    cells = pd.DataFrame([cell, other]).assign(epochs=2)
+    first, second = beside_released(cells).to_dict("records")
+    assert (second["epochs"], second["networks"], second["published"]) == (2, 1, k)
+    assert (first["derivative"], second["derivative"]) == (k, 2 * k)
+    ratio, low, high = map(float, re.findall(r"[0-9.]+", second["published / derivative"]))
+    assert ratio == 0.5
+    assert low < 0.5 < high < 1.5
 
 
 def test_zeros_by_layer_adds_up_widths_and_rules():
