@@ -81,19 +81,18 @@ def sized(page: str, folder: Path) -> str:
 
     def with_size(match: re.Match) -> str:
         width, height = size(folder / unquote(match["source"]))
-        return f'{match[0]} width="{width}" height="{height}"'
+        return f'{match[0]} width="{width:g}" height="{height:g}"'
 
     return UNSIZED.sub(with_size, page)
 
 
-def size(picture: Path) -> tuple[int, int]:
+def size(picture: Path) -> tuple[float, float]:
     """Width and height of a PNG, or of an SVG of matplotlib at the resolution of our PNGs."""
     content = picture.read_bytes()
     if picture.suffix == ".png":
         return struct.unpack(">II", content[16:24])
     found = re.search(rb'<svg[^>]* width="([\d.]+)pt" height="([\d.]+)pt"', content)
-    inches = (float(points) / POINTS_AN_INCH for points in found.groups())
-    return tuple(round(length * PIXELS_AN_INCH) for length in inches)
+    return tuple(float(points) / POINTS_AN_INCH * PIXELS_AN_INCH for points in found.groups())
 
 
 def lighten(app, exception):

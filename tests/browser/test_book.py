@@ -98,11 +98,11 @@ def visit(browser, address):
 @pytest.mark.parametrize("name", PAGES)
 def test_a_page_works_on_a_phone(visit, name):
     page = visit(name, PHONE)
-    for picture in page.locator("main img").all():
+    for picture in page.locator("main img:visible").all():
         picture.scroll_into_view_if_needed()
-    page.wait_for_function("[...document.images].every(i => i.complete)")
-    broken = "[...document.images].filter(i => !i.naturalWidth).map(i => i.src)"
-    assert page.evaluate(broken) == []
+    shown = "[...document.images].filter(i => i.checkVisibility())"
+    page.wait_for_function(f"{shown}.every(i => i.complete)")
+    assert page.evaluate(f"{shown}.filter(i => !i.naturalWidth).map(i => i.src)") == []
     assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
     assert page.wrong == []
 
@@ -256,7 +256,8 @@ def test_a_student_on_a_phone(visit):
     assert picture["width"] <= PHONE["width"]
     assert not page.locator("img.wide").is_visible()
     page.locator("article a", has_text="Move s yourself").click()
-    assert "1,000 times as much" in page.locator("#rule-words").inner_text()
+    words = page.locator("#rule-words")
+    sync_api.expect(words).to_contain_text("1,000 times as much")
     page.locator("article a", has_text="exact zero").first.click()
     page.wait_for_url("**/glossary.html#term-exact-zero")
     assert page.wrong == []
