@@ -31,7 +31,7 @@ class YourNetwork(SweepParameters):
     your_arithmetics: AtLeastOne[Arithmetic] = ["native", "epilogue"]
     your_image_size: Number = 64
     your_batch_size: Number = 16
-    your_batches: Annotated[int, Field(ge=2)] = 4
+    your_batches: Annotated[int, Field(ge=2, le=100_000)] = 4
     trained_dataset: DatasetName = "cifar10"
     trained_images: Number = 50000
     trained_width: Width = 0.25

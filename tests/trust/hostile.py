@@ -42,7 +42,7 @@ def _edited(line: bytes, random_) -> bytes:
     elif kind == 1:
         text[place] ^= 1 << random_.randrange(8)
     elif kind == 2:
-        del text[place : place + random_.randint(1, 200)]
+        del text[place : min(place + random_.randint(1, 200), len(text) - 1)]  # its end stays
     elif kind == 3:
         text[place:place] = random_.randbytes(random_.randint(1, 50)).replace(b"\n", b" ")
     elif kind == 4:

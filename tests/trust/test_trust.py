@@ -16,11 +16,11 @@ from reluprime.records import Store
 from reluprime.trust import TrustConfig, campaign, study, tables
 from reluprime.trust.grids import TRIES
 
-# The others start pages and commands as processes of their own.
+# The others start pages and commands as processes of their own. Of the parameters all are tried.
 FEW = {
     "sweep killed": 2, "training killed": 2, "search killed": 2, "append killed": 2,
     "save killed": 2, "merge killed": 2, "record cut": 60, "disk full": 2, "read-only": 2,
-    "no home": 2, "processes": 24, "records": 15, "parameters": 150, "plans": 8, "data": 6,
+    "no home": 2, "processes": 24, "records": 15, "parameters": 5000, "plans": 8, "data": 6,
     "images": 11, "pickles": 6,
 }  # fmt: skip
 
