@@ -174,6 +174,7 @@ def _trust(options: argparse.Namespace, store) -> int:
 
     asked = Trust(families=options.only) if options.only else Trust()
     ((study, grid),) = asked.grids().values()
+    grid.sort(key=lambda config: config.family not in ("commands", "page killed"))  # the longest
     with ThreadPoolExecutor(2) as pool:  # each family waits for a process of its own
         frame = pd.concat(
             pool.map(lambda c: records.sweep(study, [c], store, "always", device="cpu"), grid)
