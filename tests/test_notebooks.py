@@ -457,7 +457,7 @@ def test_imagenets_page_trains_on_any_folder_of_images(tmp_path, monkeypatch):
     assert str(tmp_path) not in "".join(lines)
     executed = nbformat.read(tmp_path / "out.ipynb", 4)
     kinds = {k for c in executed.cells for o in c.get("outputs", []) for k in o.get("data", {})}
-    assert {"image/png", "text/html"} <= kinds
+    assert {"image/svg+xml", "text/html"} <= kinds
 
 
 def test_missing_data_with_no_download_says_what_to_do(tmp_path, monkeypatch):
