@@ -32,7 +32,8 @@ def machine(provenance: dict) -> str:
 
     Runs are paired within one machine alone.
     """
-    return f"{provenance['device_name']}, {provenance['threads']} threads"
+    threads = provenance["threads"]
+    return f"{provenance['device_name']}, {threads} thread{'s' * (threads != 1)}"
 
 
 def published(file: str) -> pd.DataFrame:
