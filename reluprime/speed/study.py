@@ -54,13 +54,13 @@ def measure(config: SpeedConfig, device: torch.device | None = None) -> dict:
     """
     device = best_device() if device is None else torch.device(device)
     seconds: dict[str, list[float]] = {}
-    with numerics(config.precision, device), tempfile.TemporaryDirectory() as folder:
+    with numerics(config.precision, device):
         task = TASKS[config.task](config, device)
         rate = matrix_product_rate(device)
         for repeat in range(config.repeats + 1):  # the first warms up
             results = {}
             for name, contender in task.contenders.items():
-                wall, results[name] = timed(_prepared(contender, folder), device)
+                wall, results[name] = timed(_prepared(contender), device)
                 if repeat:
                     seconds.setdefault(name, []).append(wall / contender.units)
             task.check(results)
@@ -72,22 +72,23 @@ def measure(config: SpeedConfig, device: torch.device | None = None) -> dict:
     }
 
 
-def _prepared(contender: Contender, folder: str) -> Callable[[], object]:
-    """`run` in the numerics of its code; ours with its checkpoints in `folder`."""
+def _prepared(contender: Contender) -> Callable[[], object]:
+    """`run` in the numerics of its code; ours with checkpoints that no other run goes on from."""
 
     def run() -> object:
-        with _as_released() if contender.as_released else _checkpoints_in(folder):
+        with _as_released() if contender.as_released else _checkpoints_of_its_own():
             return contender.run()
 
     return run
 
 
 @contextmanager
-def _checkpoints_in(folder: str) -> Iterator[None]:
+def _checkpoints_of_its_own() -> Iterator[None]:
     before = os.environ.get("RELUPRIME_CHECKPOINTS")
-    os.environ["RELUPRIME_CHECKPOINTS"] = folder
     try:
-        yield
+        with tempfile.TemporaryDirectory() as folder:
+            os.environ["RELUPRIME_CHECKPOINTS"] = folder
+            yield
     finally:
         if before is None:
             del os.environ["RELUPRIME_CHECKPOINTS"]

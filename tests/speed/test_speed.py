@@ -10,6 +10,7 @@ from reluprime.instruments import data
 from reluprime.instruments.activations import relu
 from reluprime.instruments.precision import DTYPES, numerics
 from reluprime.network.study import NetworkCheckConfig
+from reluprime.records import scratch
 from reluprime.speed import config as speed_config
 from reluprime.speed import grids as speed_grids
 from reluprime.speed import released, tasks
@@ -131,7 +132,7 @@ def test_a_wrong_result_is_no_record(monkeypatch):
         speed.measure(SpeedConfig(task="mlp-256"), CPU)
 
 
-def test_the_release_runs_in_its_numerics_and_ours_in_ours(monkeypatch, tmp_path):
+def test_the_release_runs_in_its_numerics_and_ours_in_ours(monkeypatch):
     seen = {}
 
     def look(name):
@@ -146,11 +147,12 @@ def test_the_release_runs_in_its_numerics_and_ours_in_ours(monkeypatch, tmp_path
 
     monkeypatch.setenv("RELUPRIME_CHECKPOINTS", "mine")
     with numerics("fp32", CPU):
-        speed._prepared(Contender(look("ours"), 1, False), str(tmp_path))()
-        speed._prepared(Contender(look("released"), 1, True), str(tmp_path))()
-        speed._prepared(Contender(look("again"), 1, False), str(tmp_path))()
-    assert seen["ours"] == seen["again"] == (False, True, str(tmp_path))
+        speed._prepared(Contender(look("ours"), 1, False))()
+        speed._prepared(Contender(look("released"), 1, True))()
+        speed._prepared(Contender(look("again"), 1, False))()
+    assert seen["ours"][:2] == seen["again"][:2] == (False, True)
     assert seen["released"] == (True, False, "mine")
+    assert len({checkpoints for _, _, checkpoints in seen.values()}) == 3
     assert os.environ["RELUPRIME_CHECKPOINTS"] == "mine"
 
 
@@ -305,3 +307,22 @@ def test_two_arithmetics_screen_the_same(monkeypatch):
         config = VolumeConfig(dataset="mnist-5k", n_networks=4, **condition)
         assert [len(one) for one in found] == volume.estimate(config, CPU)["screened"]
     assert sum(map(len, ours)) > sum(map(len, native))
+
+
+def test_no_measurement_goes_on_from_the_training_of_another(monkeypatch):
+    """A sweep keeps states until the record is written, so each call has a folder of its own."""
+    found = []
+
+    def run():
+        state = scratch.State("training.pt", "training")
+        found.append(state.read())
+        state.write(b"done")
+        state.remove()
+
+    task = Task("epoch", {"ours": Contender(run, 1, False)})
+    monkeypatch.setitem(tasks.TASKS, "mlp-256", lambda config, device: task)
+    monkeypatch.setenv("RELUPRIME_CHECKPOINTS", "elsewhere")
+    with scratch.kept_until_written():
+        speed.measure(SpeedConfig(task="mlp-256", repeats=2), CPU)
+    assert found == [None] * 3
+    assert os.environ["RELUPRIME_CHECKPOINTS"] == "elsewhere"
