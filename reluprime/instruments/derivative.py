@@ -79,7 +79,7 @@ def _hits(x: Tensor, shape: Shape) -> tuple[Tensor, ...]:
 
 
 def _replace(grad: Tensor, positions: Tensor, upstream: Tensor, rule: Rule, kink: int) -> Tensor:
-    """`grad` with the rule's value at one kink's positions."""
+    """The rule's value at one kink's positions of `grad`, which nobody else has: it is changed."""
     if positions.dtype == torch.bool:
         return torch.where(positions, rule.at_kink(kink, upstream), grad)
     if len(positions) == 0:
@@ -87,7 +87,7 @@ def _replace(grad: Tensor, positions: Tensor, upstream: Tensor, rule: Rule, kink
     index = positions.unbind(1)
     if not index:  # x is a single number, and at the kink
         return rule.at_kink(kink, upstream)
-    return grad.index_put(index, rule.at_kink(kink, upstream[index]))
+    return grad.index_put_(index, rule.at_kink(kink, upstream[index]))
 
 
 def _batch_first(tensors: tuple[Tensor, ...], dims: tuple[int | None, ...], size: int):
