@@ -21,7 +21,6 @@ from reluprime.report.pages import NOTEBOOKS
 PICTURES = records.REPOSITORY / "book" / "_static"
 PICTURE_PAGE = "14_how_many_kinks"
 PICTURE_NAMES = ("answer.svg", "answer-narrow.svg", "answer.png")
-ALONE = ("13_speed_and_cost", pages.SCORECARD)  # after all others, in this order
 
 
 def _plain(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
@@ -97,13 +96,13 @@ def execute_all(
 
     profile: a file of notebooks/profiles, None for the notebooks' own values; changes: parameters
     in the place of these; workers: how many notebooks are executed at a time. Yields each
-    notebook's name and the seconds that it took. The page that measures speed is executed alone,
-    and the scorecard, which reads what others wrote, last. Raises ValueError for an unknown
-    profile, parameter or page, or a value that a page does not take, before anything is executed,
-    and RuntimeError, with what the notebook printed, where one fails.
+    notebook's name and the seconds that it took. The scorecard, which reads what others wrote, is
+    the last. Raises ValueError for an unknown profile, parameter or page, or a value that a page
+    does not take, before anything is executed, and RuntimeError, with what the notebook printed,
+    where one fails.
     """
     values = pages.values(profile or pages.REPORT, changes, only)
-    together = [name for name in sorted(values) if name not in ALONE]
+    together = sorted(values.keys() - {pages.SCORECARD})
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(workers, context)
     try:
@@ -112,9 +111,8 @@ def execute_all(
             yield running[done], done.result()
     finally:
         pool.shutdown(cancel_futures=True)
-    for name in ALONE:
-        if name in values:
-            yield name, _execute(name, out, values[name])
+    if pages.SCORECARD in values:
+        yield pages.SCORECARD, _execute(pages.SCORECARD, out, values[pages.SCORECARD])
 
 
 def _execute(name: str, out: Path, values: dict[str, Any]) -> float:
