@@ -20,6 +20,7 @@ from PIL import Image
 
 from reluprime import records
 from reluprime.cli import main
+from reluprime.evidence.panels import NARROW
 from reluprime.instruments import data
 from reluprime.report import pages, run
 from reluprime.report import scorecard as claims
@@ -275,6 +276,11 @@ def test_committed_notebooks_are_executed_and_carry_no_times_or_paths():
 
 
 SOURCE = re.compile(r'<details class="source">.*</details>', re.DOTALL)
+SCALE = re.compile(r'<\w+ class="scale">')  # of the records whose sources stand below
+
+
+def html_of(data):
+    return data.get("text/html", "")
 
 
 def outputs(path):
@@ -289,16 +295,28 @@ def outputs(path):
 
 
 def sources(path):
-    texts = [data.get("text/html", "") for data in outputs(path)]
+    texts = [html_of(data) for data in outputs(path)]
     return [text for text in texts if SOURCE.match(text)]
 
 
 @paths
 def test_every_figure_and_table_says_where_it_is_from(path):
-    shown = [own for own in outputs(path) if "image/png" in own or "text/html" in own]
+    kinds = {"image/svg+xml", "image/png", "text/html"}
+    shown = [own for own in outputs(path) if kinds & own.keys() and not SCALE.match(html_of(own))]
     for own, following in zip(shown, [*shown[1:], {}], strict=True):
-        if not SOURCE.match(own.get("text/html", "")):
-            assert SOURCE.match(following.get("text/html", ""))
+        if not SOURCE.match(html_of(own)):
+            assert SOURCE.match(html_of(following))
+
+
+@paths
+def test_every_figure_has_a_form_for_a_phone(path):
+    cells = nbformat.read(path, 4).cells
+    for output in (o for cell in cells for o in cell.get("outputs", ())):
+        if "image/svg+xml" in output.get("data", {}):
+            width = re.search(
+                r'<svg [^>]*width="([\d.]+)pt"', output.metadata["image/svg+xml"]["narrow"]
+            )
+            assert float(width[1]) < 1.3 * 72 * NARROW  # words may reach out at the side
 
 
 @paths

@@ -9,20 +9,22 @@ import os
 from pathlib import Path
 
 import nbformat
+import phone
 from docutils import nodes
 from sphinx.util.docutils import SphinxDirective
 
 FOLDER = "article"  # of the copies, in the build's own folder beside the doctrees
 
 
-def stored_figure(notebook: nbformat.NotebookNode, name: str) -> tuple[str, str]:
-    """The picture of the cell whose figure has this name, and its text alternative."""
+def stored_figure(notebook: nbformat.NotebookNode, name: str) -> tuple[str, str | None, str]:
+    """The picture of the cell whose figure has this name, its form for a phone, and its words."""
     for cell in notebook.cells:
         shown = cell.metadata.get("mystnb", {})
         if shown.get("figure", {}).get("name") == name:
             for output in cell.outputs:
                 if "image/svg+xml" in output.get("data", {}):
-                    return output["data"]["image/svg+xml"], shown["image"]["alt"]
+                    own = output["data"]["image/svg+xml"]
+                    return own, phone.narrow_form(output), shown["image"]["alt"]
     raise ValueError(f"no figure is called {name}")
 
 
@@ -36,19 +38,23 @@ class CellFigure(SphinxDirective):
         page, name = self.arguments
         path = Path(self.env.srcdir, "notebooks", f"{page}.ipynb")
         self.env.note_dependency(str(path))
-        picture, alt = stored_figure(nbformat.read(path, 4), name)
-        copy = Path(self.env.doctreedir, FOLDER, f"{page}-{name}.svg")
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        copy.write_text(picture, encoding="utf-8")
-        # A path from the source folder's root, as Sphinx wants it.
-        uri = "/" + os.path.relpath(copy, self.env.srcdir)
+        picture, narrow, alt = stored_figure(nbformat.read(path, 4), name)
         box = nodes.container(classes=["article-figure"])
-        box += nodes.image(uri=uri, alt=alt)
+        box += nodes.image(uri=self.copied(f"{page}-{name}.svg", picture), alt=alt)
+        if narrow:
+            phone.add_narrow(box[0], self.copied(f"{page}-{name}-narrow.svg", narrow))
         caption = nodes.paragraph(classes=["caption"])
         children, messages = self.state.inline_text("\n".join(self.content), self.lineno)
         caption += children
         box += caption
         return [box, *messages]
+
+    def copied(self, name: str, picture: str) -> str:
+        """Write a file; where it is from the folder of sources, as Sphinx asks."""
+        copy = Path(self.env.doctreedir, FOLDER, name)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_text(picture, encoding="utf-8")
+        return "/" + os.path.relpath(copy, self.env.srcdir)
 
 
 def setup(app):

@@ -4,8 +4,7 @@
   icons that the pages use are written as CSS masks instead, and the others go.
 - MathJax (2 MB) stays on pages with mathematics alone, and sphinx-design on those that fold text.
 - Pictures say their size, so that a page has its height before they are there; below the first
-  they are loaded when they come into view. A figure can have the focus, since on a phone it
-  scrolls (see custom.css).
+  they are loaded when they come into view.
 - A term of the glossary says its meaning when the pointer rests on it or it has the focus.
 - Lists of references have the roles that screen readers expect.
 """
@@ -67,8 +66,6 @@ def lighter(page: str, to_static: str) -> str:
     if not re.search(r'class="[^"]*\bsd-', page):
         page = DESIGN.sub("", page)
     page = TWICE.sub(r"<title>\1</title>", page)
-    page = page.replace('<figure class="align', '<figure tabindex="0" class="align')
-    page = page.replace('<div class="article-figure', '<div tabindex="0" class="article-figure')
     first, *others = re.split(r"(?=<img )", page)
     later = 0 if 'class="narrow"' in page else 1  # one of two forms is not shown, and not loaded
     lazy = [re.sub(r"<img (?!loading)", '<img loading="lazy" ', o) for o in others[later:]]

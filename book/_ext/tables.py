@@ -187,7 +187,27 @@ def _is_prose(text: nodes.Text) -> bool:
     return True
 
 
+WRITTEN = re.compile(r'<table class="table">.*?</table>', re.DOTALL)  # in Markdown
+
+
+def label_cells(table: str) -> str:
+    """A table that was written in Markdown, whose cells know their column's name."""
+    soup = BeautifulSoup(table, "html.parser")
+    names = _texts(soup.thead.find("tr"))
+    for row in soup.tbody.find_all("tr"):
+        for name, found in zip(names, row.find_all("td"), strict=True):
+            found["data-label"] = name
+    return str(soup)
+
+
+def label_written_tables(app, pagename, templatename, context, doctree):
+    """For the cards on a phone; the tables of notebooks are labelled where they are dressed."""
+    if "body" in context:
+        context["body"] = WRITTEN.sub(lambda found: label_cells(found[0]), context["body"])
+
+
 def setup(app):
+    app.connect("html-page-context", label_written_tables)
     app.add_post_transform(Tables)
     app.add_post_transform(PlainNumbers)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
+from reluprime.evidence.panels import legend_below
 from reluprime.evidence.style import (
     PUBLISHED,
     QUIET,
@@ -17,7 +18,6 @@ from reluprime.evidence.style import (
     RULE_NAMES,
     WIDTH,
     layer_greys,
-    legend_below,
     taken_from_pyplot,
 )
 

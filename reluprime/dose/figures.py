@@ -6,19 +6,18 @@ import pandas as pd
 from IPython.display import Image
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, NullLocator
+from matplotlib.ticker import FuncFormatter, NullLocator, StrMethodFormatter
 
 from reluprime.dose import papers
 from reluprime.dose.experiments import NETWORKS
 from reluprime.dose.tables import RELEASED, by_width
+from reluprime.evidence.panels import NARROW, legend_below
 from reluprime.evidence.style import (
-    NARROW,
     PUBLISHED,
     RULE_COLOURS,
     RULE_MARKERS,
     RULE_NAMES,
     WIDTH,
-    legend_below,
     png,
     spread,
     taken_from_pyplot,
@@ -227,7 +226,7 @@ def mitigation_figure(pairs: pd.DataFrame) -> Figure:
     axes.axhline(1, color=PUBLISHED, linewidth=0.8)
     _log_doses(axes)
     axes.set(yscale="log", ylabel="points lost against s=0")
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda points, _: f"{points:g}"))
+    axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     if axes.lines[:-1]:
         legend_below(figure, [axes], ncols=4)
     return taken_from_pyplot(figure)

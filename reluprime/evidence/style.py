@@ -1,15 +1,18 @@
 """The report's figures: one style, ours beside the published figure."""
 
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 import matplotlib.pyplot as plt
 import seaborn as sns
 from IPython import get_ipython
+from IPython.core.pylabtools import print_figure
 from IPython.display import Image
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib_inline.backend_inline import set_matplotlib_formats
+
+from reluprime.evidence.panels import narrow
 
 RULE_COLOURS = {"chain": "#0072b2", "injected": "#d55e00", "control": "#666666"}
 RULE_NAMES = {"chain": "derivative", "injected": "constant"}
@@ -24,14 +27,17 @@ PRECISION_COLOURS = {
 }
 PRECISION_MARKERS = {"fp16": "o", "bf16": "^", "tf32": "P", "fp32": "s", "fp64": "D"}
 PUBLISHED = "#222222"
-WIDTH, NARROW = 7.2, 4.2  # inches: of a page's column, of a phone
+WIDTH = 7.2  # inches: of a page's column
+UNDATED = {"Date": None}  # so that a figure of the same records is the same file
 QUIET = "#999999"  # what tells no rule apart: layers, lines that join
 
 
 def use_style() -> None:
     """Set the style of all figures: SVG without a ground of its own, the same bytes each time."""
-    if get_ipython():
-        set_matplotlib_formats("svg", metadata={"Date": None})
+    shell = get_ipython()
+    if shell:
+        set_matplotlib_formats("svg", metadata=UNDATED)
+        shell.display_formatter.mimebundle_formatter.for_type(Figure, _with_narrow)
     sns.set_theme(
         context="notebook",
         style="whitegrid",
@@ -46,6 +52,12 @@ def use_style() -> None:
             "svg.hashsalt": "reluprime",
         },
     )
+
+
+def _with_narrow(figure: Figure, **_: Any) -> tuple[dict[str, str], dict[str, dict[str, str]]]:
+    """To the picture that Jupyter shows, add as metadata what a phone shows in its place."""
+    picture = print_figure(narrow(figure), "svg", metadata=UNDATED)
+    return {}, {"image/svg+xml": {"narrow": picture}}
 
 
 def taken_from_pyplot(figure: Figure) -> Figure:
@@ -71,15 +83,6 @@ def spread(heights: Sequence[float], gap: float) -> list[float]:
     for index in sorted(range(len(heights)), key=lambda i: -heights[i]):
         placed[index] = last = min(heights[index], last - gap)
     return [placed[index] for index in range(len(heights))]
-
-
-def legend_below(figure: Figure, axes: Iterable[Axes], ncols: int, markerscale: float = 1) -> None:
-    """Draw one legend under the figure, with each label of its panels once."""
-    handles = {}
-    for panel in axes:
-        handles |= dict(zip(*reversed(panel.get_legend_handles_labels()), strict=True))
-    style = {"ncols": ncols, "markerscale": markerscale, "frameon": False}
-    figure.legend(handles.values(), handles.keys(), loc="outside lower center", **style)
 
 
 def layer_greys(n: int) -> list[str]:

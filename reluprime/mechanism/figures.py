@@ -4,13 +4,13 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
 
+from reluprime.evidence.panels import legend_below
 from reluprime.evidence.style import (
     PRECISION_COLOURS,
     PRECISION_MARKERS,
     PUBLISHED,
     QUIET,
     WIDTH,
-    legend_below,
     taken_from_pyplot,
 )
 

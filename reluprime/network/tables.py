@@ -72,6 +72,26 @@ def answers(cells: pd.DataFrame) -> pd.DataFrame:
     )
 
 
+def in_prose(cells: pd.DataFrame) -> dict[str, int]:
+    """The numbers in the prose about networks at initialisation: how many depend on s.
+
+    networks: those checked; depend_fp32, depend_bf16: those of which some mini-batch's gradient
+    depends on the derivative at a kink, in some arithmetic; smooth: those without a kink.
+    """
+    affected = cells["summary"].map(lambda own: own["affected"] > 0)
+    smooth = cells["summary"].map(lambda own: own["calls"] == 0)
+    return {
+        "networks": cells["network"].nunique(),
+        "smooth": cells["network"][smooth].nunique(),
+        **{
+            f"depend_{precision}": cells["network"][
+                affected & (cells["precision"] == precision)
+            ].nunique()
+            for precision in ("fp32", "bf16")
+        },
+    }
+
+
 def sites(cells: pd.DataFrame) -> pd.DataFrame:
     """Each call site of a network, in its first condition."""
     (cell,) = cells.head(1).to_dict("records")

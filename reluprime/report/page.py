@@ -20,7 +20,7 @@ from reluprime import records
 from reluprime.evidence import style
 from reluprime.evidence.claim import Claim
 from reluprime.parameters import Grids, Parameters, SweepParameters
-from reluprime.report import cards, pages, scorecard
+from reluprime.report import cards, pages, scale, scorecard
 
 # What IPython itself puts into a notebook's namespace, and what makes a page.
 _NO_PARAMETERS = {"In", "Out", "exit", "quit", "get_ipython", "open", "Page"}
@@ -94,8 +94,8 @@ class Page:
         shell.showtraceback((kind, error, trace), tb_offset=tb_offset)
 
     def show(self, table: pd.DataFrame, *cells: pd.DataFrame) -> None:
-        """Display a table, and its :meth:`source` below."""
-        display(as_html(table), self.source(*cells))
+        """Display a table, or that it has no rows, and its :meth:`source` below."""
+        display(as_html(table) if len(table) else HTML("<p>None.</p>"), self.source(*cells))
 
     def source(self, *cells: pd.DataFrame) -> HTML:
         """A foldable line: the records in `cells`, and the command that makes them again.
@@ -126,6 +126,13 @@ class Page:
         found = cards.links(chosen, scorecard.all_judged(self.store, chosen))
         studies = dict.fromkeys(cell.study for claim in chosen for cell in claim.cells())
         display(found, self.source(*(records.table(study, self.store) for study in studies)))
+
+    def show_scale(self, *cells: pd.DataFrame) -> None:
+        """Display what the page does not do at the papers' scale, and what its records cost.
+
+        cells: the records that it shows, as of :meth:`source`.
+        """
+        display(HTML(scale.line(self.name, self.parameters, cells)))
 
     def show_sentences(
         self, sentences: Sequence[Claim], store: records.Store, *cells: pd.DataFrame

@@ -7,13 +7,13 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from reluprime.evidence.panels import legend_below
 from reluprime.evidence.style import (
     PUBLISHED,
     QUIET,
     RULE_COLOURS,
     RULE_NAMES,
     WIDTH,
-    legend_below,
     taken_from_pyplot,
 )
 from reluprime.instruments.activations import GRADIENT_RULES

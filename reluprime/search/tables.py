@@ -8,7 +8,7 @@ from reluprime.evidence.intervals import bootstrap_mean
 from reluprime.evidence.tests import equivalence
 from reluprime.instruments.activations import GRADIENT_RULES
 from reluprime.records import published
-from reluprime.training.tables import MARGIN, difference_test, signed, with_interval
+from reluprime.training.tables import MARGIN, decided, difference_test, with_interval
 
 # What makes two searches arms of one experiment.
 SEARCH = ("architecture", "hidden_sizes", "width", "dataset", "n_train", "epochs", "n_trials")
@@ -16,6 +16,8 @@ TRAINED = SEARCH[:-1]  # those of the training
 FIXED = "s and s_upper fixed at 0"
 SEARCHED = {"chain": "searched, chain", "injected": "searched, injected"}
 IGNORED = "searched, but ignored"
+COMPARED, SAYS = "compared with a search fixed at 0", "what it says"  # columns
+NO_KINK_MATTERED = "nothing: no trial met a zero that mattered"
 
 
 def searches(cells: pd.DataFrame) -> pd.DataFrame:
@@ -113,24 +115,32 @@ def gain(values: pd.Series) -> dict:
 
 
 def gain_table(found: pd.DataFrame) -> pd.DataFrame:
-    """:func:`gain` of every comparison, in points, for the page."""
+    """:func:`gain` of every comparison, in points, for the page.
+
+    Where all differences are exactly 0, the best trials met no kink that mattered, and the row
+    says so instead of numbers.
+    """
     comparisons = {arm: gains(found, arm) for arm in (*SEARCHED.values(), IGNORED)}
     comparisons["two searches, both fixed at 0"] = luck(found)
     rows = []
     for name, values in comparisons.items():
+        if len(values) and (values == 0).all():
+            rows.append({COMPARED: name, "pairs": len(values), SAYS: NO_KINK_MATTERED})
+            continue
         row = gain(values)
         points = with_interval(*(100 * row[key] for key in ("gain", "low", "high")))
         rows.append(
             {
-                "compared with a search fixed at 0": name,
+                COMPARED: name,
                 "pairs": row["searches"],
+                SAYS: decided(row),
                 "points of best accuracy": points,
                 "standard deviation": f"{100 * row['spread']:.2f}",
                 "differs (p)": f"{row['p_difference']:.2g}",
                 "within half a point (p)": f"{row['p_equivalence']:.2g}",
             }
         )
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows).fillna("–")
 
 
 def published_gain(network: str) -> float:
@@ -179,17 +189,15 @@ def best_rates(searches: pd.DataFrame) -> dict[tuple[float, str], float]:
     }
 
 
-def in_prose(found: pd.DataFrame, network: str, repeats: int) -> dict[str, float | str]:
+def in_prose(found: pd.DataFrame, network: str, repeats: int) -> dict[str, float]:
     """The numbers in the prose of the page on MobileNet, by name.
 
     found: rows of :func:`searches`, `repeats` an arm; network: as in M23's released trials.
     """
     published = 100 * published_gain(network)
-    gained = {rule: 100 * gains(found, arm).mean() for rule, arm in SEARCHED.items()}
     return {
         "luck_spread": 100 * luck_spread(found),
         "published_gain": published,
         "published_loss": -published,
         "searches": repeats,
-        **{f"gain_{rule}": signed(points) for rule, points in gained.items()},
     }

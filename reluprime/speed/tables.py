@@ -1,5 +1,6 @@
 """Tables of speeds, beside the goals that were set before they were measured."""
 
+import math
 import statistics
 from collections.abc import Iterator
 
@@ -72,6 +73,22 @@ def ratios(frame: pd.DataFrame) -> dict[str, tuple[list[float], float | None]]:
                 goal = goals[name].get(row["provenance"]["device"])
                 found[f"{row['task']} / {name}"] = own, goal
     return found
+
+
+def in_prose(frame: pd.DataFrame) -> dict[str, float | int]:
+    """The numbers in the prose about rows of :func:`measure`, by name."""
+    goals = [goal for goal in table(frame)["goal"] if goal]
+    found = {name: values for name, (values, _) in ratios(frame).items()}
+
+    def times(task: str) -> float:
+        return statistics.median(found.get(f"{task} / {RELEASED}", [math.nan]))
+
+    return {
+        "monte_carlo_times": times("monte-carlo"),
+        "epoch_times": times("mlp-256"),
+        "goals": len(goals),
+        "goals_reached": sum("not" not in goal for goal in goals),
+    }
 
 
 def _lines(row: pd.Series) -> Iterator[dict]:

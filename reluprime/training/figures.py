@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullLocator
 
+from reluprime.evidence.panels import legend_below
 from reluprime.evidence.style import (
     PRECISION_COLOURS,
     PUBLISHED,
@@ -18,7 +19,6 @@ from reluprime.evidence.style import (
     RULE_NAMES,
     WIDTH,
     layer_greys,
-    legend_below,
     taken_from_pyplot,
 )
 from reluprime.instruments.activations import GRADIENT_RULES

@@ -206,10 +206,15 @@ def outcome(effect: dict) -> str:
         return "no result"
     if effect["exact_zeros"] == 0:
         return NO_OCCASION
+    return decided(effect)
+
+
+def decided(tests: dict) -> str:
+    """What p_equivalence and p_difference say at 5 %: equal, differs, both, or open (neither)."""
     words = []
-    if effect["p_equivalence"] < RISK:
+    if tests["p_equivalence"] < RISK:
         words.append("within half a point")
-    if effect["p_difference"] < RISK:
+    if tests["p_difference"] < RISK:
         words.append("differs")
     return ", ".join(words) or "open"
 

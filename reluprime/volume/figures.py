@@ -9,6 +9,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from reluprime.evidence.panels import legend_below
 from reluprime.evidence.style import (
     PRECISION_COLOURS,
     PRECISION_MARKERS,
@@ -17,7 +18,6 @@ from reluprime.evidence.style import (
     RULE_MARKERS,
     RULE_NAMES,
     WIDTH,
-    legend_below,
     taken_from_pyplot,
 )
 from reluprime.volume.table_1 import ROWS

@@ -103,6 +103,10 @@ def test_a_page_works_on_a_phone(visit, name):
     shown = "[...document.images].filter(i => i.checkVisibility())"
     page.wait_for_function(f"{shown}.every(i => i.complete)")
     assert page.evaluate(f"{shown}.filter(i => !i.naturalWidth).map(i => i.src)") == []
+    figures = f"{shown}.filter(i => i.closest('figure, .article-figure'))"
+    assert page.evaluate(f"{figures}.filter(i => !i.matches('.narrow')).map(i => i.src)") == []
+    cells = "[...document.querySelectorAll('td')].filter(c => c.scrollWidth > c.clientWidth + 1)"
+    assert page.evaluate(f"{cells}.map(c => c.innerText)") == []
     assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
     assert page.wrong == []
 

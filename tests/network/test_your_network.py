@@ -116,6 +116,20 @@ def test_shares_in_words(value, words):
     assert network_tables.share_in_words(value) == words
 
 
+def test_the_prose_counts_networks_once():
+    found = [("a", "fp32", 0, 9), ("a", "bf16", 1, 9), ("a", "bf16", 2, 9), ("b", "fp32", 0, 0)]
+    cells = pd.DataFrame(
+        {"network": name, "precision": precision, "summary": {"affected": n, "calls": calls}}
+        for name, precision, n, calls in found
+    )
+    assert network_tables.in_prose(cells) == {
+        "networks": 2,
+        "smooth": 1,
+        "depend_fp32": 0,
+        "depend_bf16": 1,
+    }
+
+
 def test_a_site_without_a_count_has_a_dash():
     site = {"module": "a", "function": "relu", "calls": 3, "hits": 1, "by_rounding": None}
     site |= {"dead_units": 2.0, "structural": float("nan"), "units": None}

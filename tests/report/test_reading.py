@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import nbformat
 import pytest
 from bs4 import BeautifulSoup
+from docutils import nodes
 from docutils.core import publish_doctree
 
 from reluprime import records
@@ -23,7 +24,7 @@ def extension(name):
     return module
 
 
-tables = extension("tables")
+phone, tables = extension("phone"), extension("tables")
 
 
 @pytest.mark.parametrize(
@@ -74,6 +75,28 @@ def test_a_table_speaks_the_words_of_the_page():
     assert table.a["href"] == "x.html"
 
 
+def test_a_table_of_markdown_knows_its_columns():
+    table = (
+        '<table class="table"><thead><tr><th>layer</th><th><code>epilogue</code></th></tr></thead>'
+        "<tbody><tr><td>linear</td><td>once</td></tr></tbody></table>"
+    )
+    context = {"body": f"<p>before</p>{table}<p>after</p>"}
+    tables.label_written_tables(None, "page", "page.html", context, None)
+    cells = BeautifulSoup(context["body"], "html.parser").find_all("td")
+    assert [cell["data-label"] for cell in cells] == ["layer", "epilogue"]
+    assert context["body"].startswith("<p>before</p><table")
+    assert context["body"].endswith("</table><p>after</p>")
+
+
+def test_a_picture_has_its_form_for_a_phone_behind_it():
+    document = publish_doctree(".. image:: wide.svg\n   :alt: words\n\nafter")
+    (wide,) = document.findall(nodes.image)
+    phone.add_narrow(wide, "narrow.svg")
+    first, second = document.findall(nodes.image)
+    assert (first["uri"], first["classes"]) == ("wide.svg", ["wide"])
+    assert (second["uri"], second["classes"], second["alt"]) == ("narrow.svg", ["narrow"], "words")
+
+
 def test_a_card_speaks_plainly():
     assert tables.card("flat: True; median 3.5e-05") == "flat: yes; median 0.000035"
     assert tables.card("True kinks") == "True kinks"
@@ -98,7 +121,7 @@ def test_every_finding_of_the_audit_has_its_heading_on_its_page(page):
         for line in cell.source.splitlines()
         if line.startswith("## ")
     ]
-    others = {"All findings", "What stands", "What would change our mind"}
+    others = {"In short", "All findings", "What stands", "What would change our mind"}
     listed = [finding.heading for finding in audit.FINDINGS if finding.page == page]
     assert [heading for heading in headings if heading not in others] == listed
 

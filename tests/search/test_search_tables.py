@@ -110,6 +110,15 @@ def test_trials_stand_beside_the_published_ones():
     assert counts[search_tables.IGNORED] == 3
 
 
+def test_searches_in_which_no_kink_mattered_show_nothing():
+    rows = search_rows("mlp", best(injected=0.95), luck=0.0)
+    table = search_tables.gain_table(search_tables.searches(rows))
+    says = dict(zip(table[search_tables.COMPARED], table[search_tables.SAYS], strict=True))
+    assert says[search_tables.SEARCHED["chain"]] == search_tables.NO_KINK_MATTERED
+    assert says[search_tables.SEARCHED["injected"]] == "differs"
+    assert table["points of best accuracy"].str.startswith("–").tolist()[:3] == [True, False, True]
+
+
 def test_the_gain_figure_shows_points():
     found = search_tables.searches(search_rows("mlp", best(injected=0.95)))
     right = search_figures.gain_figure(found, -0.0044).axes[1]

@@ -1,5 +1,6 @@
 """What is compared, and what the table says; how fast it is, is for `reluprime bench` alone."""
 
+import math
 import os
 
 import pandas as pd
@@ -55,6 +56,23 @@ def test_ratios_are_taken_pair_by_pair():
     assert (line["ours"], line["theirs"]) == ("2", "10")
     assert line["goal"] == "5, reached"
     assert speed_tables.ratios(frame) == {"mlp-256 / released": ([6.0, 5.0, 8.0], 5.0)}
+
+
+def test_the_prose_has_the_released_ways_and_the_goals():
+    rows = [
+        row(ours=[1.0, 2.0, 4.0], released=[6.0, 10.0, 32.0]),
+        row(task="monte-carlo", ours=[1.0], released=[14.0]),
+        row(task="vgg11", ours=[1.0], released=[14.0]),  # without a goal on a CPU
+    ]
+    assert speed_tables.in_prose(pd.DataFrame(rows)) == {
+        "monte_carlo_times": 14.0,
+        "epoch_times": 6.0,
+        "goals": 2,
+        "goals_reached": 1,
+    }
+    nothing = speed_tables.in_prose(pd.DataFrame())
+    assert math.isnan(nothing["epoch_times"])
+    assert nothing["goals"] == 0
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,75 @@
+"""What a page does not do at the papers' scale, and what its records cost."""
+
+import html
+from collections.abc import Iterable
+from typing import Any
+
+import pandas as pd
+
+from reluprime.parameters import Parameters
+from reluprime.report import pages
+
+PAPER = "paper"  # the profile that has the papers' scale
+HOUR = 3600
+
+
+def differences(name: str, parameters: Parameters) -> list[str]:
+    """The parameters of a page that are not those of the profile at the papers' scale, in words."""
+    theirs = pages.checked(name, pages.section(name, PAPER))
+    found = []
+    for parameter, own in parameters:
+        paper = getattr(theirs, parameter)
+        if parameter not in pages.RUN and own != paper and not isinstance(own, dict):
+            found.append(_compared(parameter.replace("_", " "), own, paper))
+    return found
+
+
+def _compared(words: str, own: Any, paper: Any) -> str:
+    if isinstance(own, (list, tuple)) and len(own) != len(paper):
+        return f"{words}: {len(own)} values instead of {len(paper)}"
+    if isinstance(own, (list, tuple, str)):
+        return f"{words}: {_plain(own)} instead of {_plain(paper)}"
+    return f"{words}: {own:,g} instead of {paper:,g}"
+
+
+def _plain(value: Any) -> str:
+    return value if isinstance(value, str) else ", ".join(map(str, value))
+
+
+def cost(frames: Iterable[pd.DataFrame]) -> str:
+    """What computing these records took, by device; a record in two frames counts once."""
+    taken = {
+        key: (_device(how), how["wall_seconds"])
+        for frame in frames
+        if len(frame)
+        for key, how in zip(frame["key"], frame["provenance"], strict=True)
+    }
+    by_device = pd.DataFrame(taken.values(), columns=["device", "seconds"]).groupby("device")
+    hours = by_device["seconds"].sum() / HOUR
+    return " and ".join(f"{_hours(own)} of {device}" for device, own in hours.items()) or "nothing"
+
+
+def _device(how: dict[str, Any]) -> str:
+    threads = how["threads"]
+    if how["device"] != "cpu":
+        return f"a GPU ({how['device_name']})"
+    return f"a CPU with {threads} thread{'s' * (threads != 1)}"
+
+
+def _hours(hours: float) -> str:
+    if hours >= 1:
+        return f"{hours:.1f} hours"
+    minutes = round(60 * hours)
+    return f"{minutes} minute{'s' * (minutes > 1)}" if minutes else "less than a minute"
+
+
+def line(name: str, parameters: Parameters, frames: Iterable[pd.DataFrame]) -> str:
+    """Scale and cost as HTML: a line of a page's summary, which unfolds into the differences."""
+    differing = differences(name, parameters)
+    taken = f"computing this page's records took {cost(frames)}."
+    if not differing:
+        return f'<p class="scale">Cost: {taken}</p>'
+    parts = "1 parameter is not" if len(differing) == 1 else f"{len(differing)} parameters are not"
+    summary = f"Scale: {parts} as at the papers' scale. Cost: {taken}"
+    items = "".join(f"<li>{html.escape(words)}</li>" for words in differing)
+    return f'<details class="scale"><summary>{summary}</summary><ul>{items}</ul></details>'
