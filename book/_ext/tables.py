@@ -44,7 +44,7 @@ def _plain(found: re.Match) -> str:
 
 
 def card(text: str) -> str:
-    """A text of a claim's card as words: yes and no behind a colon, and plain numbers."""
+    """A text of a claim's card, or of the line about scale, as words: yes and no behind a colon, and plain numbers."""
     return re.sub("(?<=: )(True|False)\\b", lambda found: CELLS[found[1]], readable(text))
 
 
@@ -68,7 +68,7 @@ def is_number(texts: list[str]) -> bool:
 
 
 def _texts(row: Tag) -> list[str]:
-    return [found.get_text(" ", strip=True) for found in row.find_all(["th", "td"])]
+    return [" ".join(found.get_text().split()) for found in row.find_all(["th", "td"])]
 
 
 def _reword(soup: BeautifulSoup) -> None:
@@ -126,7 +126,7 @@ class Tables(SphinxPostTransform):
         for node in self.document.findall(nodes.raw):
             if node.get("format") != "html":
                 continue
-            if 'class="claim"' in node.astext():
+            if re.search('class="(claim|scale)"', node.astext()):
                 _replace(node, TEXT.sub(lambda text: card(text.group()), node.astext()))
             if "dataframe" not in node.astext():
                 continue

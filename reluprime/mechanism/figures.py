@@ -80,27 +80,27 @@ _STEPS = {
     "separate": (
         ("products and\ntheir sum", "fp32"),
         ("round", "16 bits"),
-        ("+ bias, round", "16 bits"),
+        ("+ bias,\nround", "16 bits"),
     ),
 }
 
 
 def rounding_figure() -> Figure:
     """Where a linear layer rounds at 16 bits, in the two arithmetics that are written out."""
-    figure, axes = plt.subplots(figsize=(WIDTH, 1.7))
-    axes.set(xlim=(-0.75, 3.6), ylim=(-0.45, 1.45))
+    figure, axes = plt.subplots(figsize=(WIDTH, 2.3))
+    axes.set(xlim=(-0.15, 3.35), ylim=(-0.4, 1.7))
     axes.axis("off")
     for row, (name, steps) in enumerate(reversed(_STEPS.items())):
-        axes.text(-0.7, row, name, va="center", weight="bold")
+        axes.text(-0.1, row + 0.45, name, weight="bold")
         for column, (words, kept) in enumerate(steps):
             wide = kept == "fp32"
-            box = {"boxstyle": "round,pad=0.5", "facecolor": "white" if wide else "0.85"}
-            axes.text(column + 0.35, row, words, ha="center", va="center", fontsize=9.5, bbox=box)
+            box = {"boxstyle": "round,pad=0.4", "facecolor": "white" if wide else "0.85"}
+            axes.text(column + 0.25, row, words, ha="center", va="center", fontsize=9, bbox=box)
             arrow = {"arrowstyle": "-|>", "color": "black"}
-            ends = (column + 0.98, row), (column + 0.7, row)
+            ends = (column + 0.93, row), (column + 0.64, row)
             axes.annotate("", *ends, arrowprops=arrow)
-            axes.text(column + 0.84, row + 0.16, kept, ha="center", fontsize=8.5)
-        axes.text(3.02, row, "output", va="center")
+            axes.text(column + 0.78, row + 0.14, kept, ha="center", fontsize=8)
+        axes.text(2.96, row, "output", va="center", fontsize=9)
     return taken_from_pyplot(figure)
 
 

@@ -6,18 +6,20 @@ GOOD = ("harmless", "refused")
 BAD = ("unnamed", "late", "lost", "silent", "outside")
 
 
+COLUMNS = ["what", "tries", *GOOD, "went wrong", "slowest refusal, s"]
+
+
 def table(frame: pd.DataFrame) -> pd.DataFrame:
     """A line a family, from rows of :func:`campaign`, and one of all together."""
     if frame.empty:
-        return pd.DataFrame(columns=["what", "tries", *GOOD, *BAD, "slowest refusal, s"])
-    lines = frame[["family", "tried", *GOOD, *BAD, "slowest_seconds"]].set_axis(
-        ["what", "tries", *GOOD, *BAD, "slowest refusal, s"], axis=1
-    )
+        return pd.DataFrame(columns=COLUMNS)
+    wrong = frame[[*BAD]].sum(axis=1)
+    lines = frame[["family", "tried", *GOOD]].assign(wrong=wrong, slowest=frame["slowest_seconds"])
+    lines = lines.set_axis(COLUMNS, axis=1)
     total = lines.drop(columns="what").sum().to_dict() | {"what": "all"}
-    total["slowest refusal, s"] = lines["slowest refusal, s"].max()
-    return pd.concat([lines, pd.DataFrame([total])], ignore_index=True)[[*lines]].astype(
-        {name: int for name in ("tries", *GOOD, *BAD)}
-    )
+    total[COLUMNS[-1]] = lines[COLUMNS[-1]].max()
+    found = pd.concat([lines, pd.DataFrame([total])], ignore_index=True)
+    return found.astype(dict.fromkeys(COLUMNS[1:-1], int))
 
 
 def failures(frame: pd.DataFrame) -> pd.DataFrame:

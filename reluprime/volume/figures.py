@@ -175,9 +175,9 @@ def curve_figure(table: pd.DataFrame) -> Figure:
     rows = max(1, -(-len(curves) // 3))
     figure, axes = plt.subplots(rows, 3, figsize=(WIDTH, 1.8 * rows), sharey=True, squeeze=False)
     for panel in axes.flat[len(curves) :]:
-        panel.set_axis_off()
+        panel.remove()
     if not curves:
-        axes[0, 0].text(0, 0.5, "no curve is complete")
+        figure.text(0.1, 0.5, "no curve is complete")
     for panel, ((name, precision), own) in zip(axes.flat, curves, strict=False):
         panel.plot(own["batches"], own["ours"], color="#444444", label="predicted")
         panel.fill_between(own["batches"], own["low"], own["high"], color="#444444", alpha=0.25)

@@ -58,7 +58,9 @@ def test_the_study_counts_what_its_process_says():
     assert found["tried"] == found["refused"] == 3
     row = {"family": "pickles", "provenance": {"utc": "2026-01-02"}} | found
     frame = pd.DataFrame([row, row | {"lost": 1, "failures": ["lost: a cell"]}])
-    assert tables.table(frame)["tries"].tolist() == [3, 3, 6]
+    table = tables.table(frame)
+    assert table["tries"].tolist() == [3, 3, 6]
+    assert table["went wrong"].tolist() == [0, 1, 1]
     assert tables.failures(frame).to_dict("records") == [
         {"what": "pickles", "failure": "lost: a cell"}
     ]
