@@ -44,7 +44,7 @@ def _plain(found: re.Match) -> str:
 
 
 def card(text: str) -> str:
-    """A text of a claim's card, or of the line about scale, as words: yes and no behind a colon, and plain numbers."""
+    """A text of a claim's card, or about a page's scale, as words: yes, no and plain numbers."""
     return re.sub("(?<=: )(True|False)\\b", lambda found: CELLS[found[1]], readable(text))
 
 

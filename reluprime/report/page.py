@@ -95,7 +95,8 @@ class Page:
 
     def show(self, table: pd.DataFrame, *cells: pd.DataFrame) -> None:
         """Display a table, or that it has no rows, and its :meth:`source` below."""
-        display(as_html(table) if len(table) else HTML("<p>There is none.</p>"), self.source(*cells))
+        shown = as_html(table) if len(table) else HTML("<p>There is none.</p>")
+        display(shown, self.source(*cells))
 
     def source(self, *cells: pd.DataFrame) -> HTML:
         """A foldable line: the records in `cells`, and the command that makes them again.

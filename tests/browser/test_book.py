@@ -164,6 +164,14 @@ def test_a_page_speaks_no_machine_language(name):
     assert MACHINE_WORDS.findall(article.get_text(" ")) == []
 
 
+@pytest.mark.parametrize("name", PAGES)
+def test_no_table_that_is_shown_at_once_is_cut_on_a_desk(visit, name):
+    page = visit(name, DESK)
+    tables = "[...document.querySelectorAll('.table-shown .table-window, table.table')]"
+    cut = f"{tables}.filter(t => t.scrollWidth > t.clientWidth + 1).map(t => t.innerText)"
+    assert page.evaluate(cut) == []
+
+
 @pytest.mark.parametrize("name", [name for name in PAGES if name != "genindex.html"])
 def test_a_page_is_not_endless(visit, name):
     page = visit(name, DESK)
