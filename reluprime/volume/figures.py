@@ -1,6 +1,6 @@
 """Figures of the Monte Carlo, ours beside the published ones."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -22,6 +22,7 @@ from reluprime.evidence.style import (
 )
 from reluprime.volume.table_1 import ROWS
 
+FORMS = {"chain": "o--", "injected": "X-"}  # of a line and its marks, by gradient rule
 ALIKE = 0.01  # shares of networks that a figure shows as one
 WORK_FILLS = {"B21": "#444444", "M23": "white"}
 
@@ -56,11 +57,10 @@ def _lines(shares: pd.DataFrame, by: str) -> Iterator[tuple[str, pd.DataFrame, d
         style = {"color": PRECISION_COLOURS[precision], "markersize": 5}
         if both.groupby(by)["share"].agg(np.ptp).max() <= ALIKE:
             one = both[both["gradient_rule"] == both["gradient_rule"].iloc[-1]]
-            yield precision, one, style | {"fmt": "o-"}
+            yield precision, one, style | {"fmt": FORMS["injected"]}
         else:
             for rule, own in both.groupby("gradient_rule", sort=False):
-                form = {"chain": "o--", "injected": "X-"}[rule]
-                yield f"{precision}, {RULE_NAMES[rule]}", own, style | {"fmt": form}
+                yield f"{precision}, {RULE_NAMES[rule]}", own, style | {"fmt": FORMS[rule]}
 
 
 def _with_intervals(axes: Axes, shares: pd.DataFrame, by: str, **style) -> None:
@@ -169,9 +169,15 @@ def prediction_figure(points: dict[str, pd.DataFrame]) -> Figure:
 def curve_figure(table: pd.DataFrame) -> Figure:
     """Released shares over mini-batches (marks) and predicted ones (lines with intervals).
 
-    table: rows of `predictions.curve_points`; a panel a curve.
+    table: rows of `predictions.curve_points`; a panel a curve, but for those that are 1 at every
+    point, published and predicted.
     """
-    curves = list(table.groupby(["panel", "precision"], sort=False))
+    by_curve = table.groupby(["panel", "precision"], sort=False)
+    curves = [
+        (name, own)
+        for name, own in by_curve
+        if not (own[["ours", "published"]] == 1).all(axis=None)
+    ]
     rows = max(1, -(-len(curves) // 3))
     figure, axes = plt.subplots(rows, 3, figsize=(WIDTH, 1.8 * rows), sharey=True, squeeze=False)
     for panel in axes.flat[len(curves) :]:
@@ -212,7 +218,8 @@ def conv_volume_figure(shares: pd.DataFrame, published: pd.DataFrame) -> Figure:
         row[0].set_ylabel("share in the zone")
     for panel in axes[-1]:
         panel.set(xlabel="mini-batches of 100 images", xscale="log", ylim=(-0.03, 1.03))
-    legend_below(figure, axes.flat, ncols=4)
+    _explain(axes[0, 0], sorted(set(shares["precision"]) | set(published["precision"])))
+    legend_below(figure, [axes[0, 0]], ncols=5)
     return taken_from_pyplot(figure)
 
 
@@ -220,9 +227,19 @@ def _of(table: pd.DataFrame, network: str, norm: bool) -> pd.DataFrame:
     return table[(table["architecture"] == network) & (table["batch_norm"] == norm)]
 
 
+def _explain(axes: Axes, precisions: Iterable[str]) -> None:
+    """Labels of empty lines for a legend: what a colour means, and what a form."""
+    for precision in precisions:
+        axes.plot([], [], color=PRECISION_COLOURS[precision], linewidth=4, label=precision)
+    names = {"injected": "constant, or both rules", "chain": "derivative"}
+    for rule, label in names.items():
+        axes.plot([], [], FORMS[rule], color=PUBLISHED, label=label)
+    axes.plot([], [], ":s", color=PUBLISHED, markerfacecolor="white", label="published")
+
+
 def _conv_panel(axes: Axes, shares: pd.DataFrame, published: pd.DataFrame) -> None:
-    for label, own, style in _lines(shares, "batches"):
-        _with_intervals(axes, own, "batches", label=label, **style)
+    for _, own, style in _lines(shares, "batches"):
+        _with_intervals(axes, own, "batches", **style)
     for precision, own in published.groupby("precision", sort=False):
         axes.plot(
             own["batches"],
@@ -230,7 +247,6 @@ def _conv_panel(axes: Axes, shares: pd.DataFrame, published: pd.DataFrame) -> No
             ":s",
             color=PRECISION_COLOURS[precision],
             markerfacecolor="white",
-            label=f"{precision}, published",
         )
 
 

@@ -60,20 +60,14 @@ def test_the_table_of_convolutional_networks():
     assert row["injected, after 6"].startswith("40% [")
 
 
-def marks(axes, label):
-    """The points that a panel draws under a label."""
-    return [
-        tuple(map(float, point))
-        for line in axes.get_lines()
-        if line.get_label() == label
-        for point in zip(*line.get_data(), strict=True)
-    ]
-
-
 def test_the_zone_panel_shows_shares():
     cells = pd.DataFrame([conv_cell({0: 10, 3: 30, None: 60}, architecture="vgg11")])
     released = published_conv_shares(records.published("paper_volume_conv.csv"))
     figure = volume_figures.conv_volume_figure(conv_shares_by_rule(cells, [1, 6]), released)
     without = figure.axes[0]
-    assert marks(without, "fp32, published")[0] == (1.0, 0.104)
-    assert {line.get_ydata()[0] for line in without.get_lines()} >= {0.1, 0.104}
+    lines = [line for line in without.get_lines() if len(line.get_ydata())]
+    published = [line for line in lines if line.get_linestyle() == ":"]
+    assert [line.get_xydata()[0].tolist() for line in published] == [[1.0, 1.0], [1.0, 0.104]]
+    assert {line.get_ydata()[0] for line in lines} >= {0.1, 0.104}
+    words = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert words == ["fp16", "fp32", "constant, or both rules", "derivative", "published"]
