@@ -3,8 +3,8 @@
 - The theme draws a dozen icons with a script of 1.5 MB, and fonts, that hold two thousand. The
   icons that the pages use are written as CSS masks instead, and the others go.
 - MathJax (2 MB) stays on pages with mathematics alone, and sphinx-design on those that fold text.
-- Pictures say their size, so that a page has its height before they are there; below the first
-  they are loaded when they come into view.
+- Pictures say their size, so that a page has its height before they are there, and are loaded when
+  they come into view; the first of a page that has one form alone is loaded at once.
 - A term of the glossary says its meaning when the pointer rests on it or it has the focus.
 - Lists of references have the roles that screen readers expect.
 """

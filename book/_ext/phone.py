@@ -37,6 +37,8 @@ class NarrowForms(SphinxTransform):
         folder.mkdir(exist_ok=True)
         for picture in tuple(self.document.findall(nodes.image)):
             file = Path(self.env.relfn2path(picture["uri"], self.env.docname)[1])
+            if file.suffix != ".svg" or not file.is_file():
+                continue
             form = forms.get(_lines(file.read_text(encoding="utf-8")))
             if form:
                 own = folder / file.name

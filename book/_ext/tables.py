@@ -68,6 +68,8 @@ def is_number(texts: list[str]) -> bool:
 
 
 def _texts(row: Tag) -> list[str]:
+    for line_break in row.find_all("br"):
+        line_break.insert_after(" ")
     return [" ".join(found.get_text().split()) for found in row.find_all(["th", "td"])]
 
 
@@ -193,9 +195,11 @@ WRITTEN = re.compile(r'<table class="table">.*?</table>', re.DOTALL)  # in Markd
 def label_cells(table: str) -> str:
     """A table that was written in Markdown, whose cells know their column's name."""
     soup = BeautifulSoup(table, "html.parser")
+    if soup.thead is None:
+        return table
     names = _texts(soup.thead.find("tr"))
     for row in soup.tbody.find_all("tr"):
-        for name, found in zip(names, row.find_all("td"), strict=True):
+        for name, found in zip(names, row.find_all(["th", "td"]), strict=True):
             found["data-label"] = name
     return str(soup)
 

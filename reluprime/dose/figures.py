@@ -11,7 +11,7 @@ from matplotlib.ticker import FuncFormatter, NullLocator, StrMethodFormatter
 from reluprime.dose import papers
 from reluprime.dose.experiments import NETWORKS
 from reluprime.dose.tables import RELEASED, by_width
-from reluprime.evidence.panels import NARROW, legend_below
+from reluprime.evidence.panels import legend_below, narrow
 from reluprime.evidence.style import (
     PUBLISHED,
     RULE_COLOURS,
@@ -88,12 +88,12 @@ def dose_figure(by_network: dict[str, pd.DataFrame]) -> Figure:
     return taken_from_pyplot(figure)
 
 
-def answer_figure(by_network: dict[str, pd.DataFrame], width: float = WIDTH) -> Figure:
+def answer_figure(by_network: dict[str, pd.DataFrame]) -> Figure:
     """The report in one picture: accuracy over the dose at s=1, derivative and constant.
 
     by_network: rows of `dose.pairs` by network; a line a network and rule, of means over seeds.
     """
-    figure, axes = plt.subplots(figsize=(width, 3.7))
+    figure, axes = plt.subplots(figsize=(WIDTH, 3.7))
     ends = []
     for (network, pairs), marker in zip(by_network.items(), "os^", strict=True):
         for rule in RULE_NAMES:
@@ -112,8 +112,7 @@ def answer_figure(by_network: dict[str, pd.DataFrame], width: float = WIDTH) -> 
     axes.set_xlim(right=5e9)
     axes.set(ylim=(-66, 11), ylabel="test accuracy against s=0, in points")
     words = {"fontsize": 10.5, "va": "bottom", "fontweight": "bold"}
-    middle = 2e2 if width == WIDTH else 2
-    axes.text(middle, 3, "derivative: s times the gradient", color=RULE_COLOURS["chain"], **words)
+    axes.text(2, 3, "derivative: s times the gradient", color=RULE_COLOURS["chain"], **words)
     axes.text(2, -64, "constant: s in its place", color=RULE_COLOURS["injected"], **words)
     return taken_from_pyplot(figure)
 
@@ -121,8 +120,7 @@ def answer_figure(by_network: dict[str, pd.DataFrame], width: float = WIDTH) -> 
 def answer_pictures(by_network: dict[str, pd.DataFrame]) -> dict[str, Figure | Image]:
     """:func:`answer_figure` by the names of its files: wide, for a phone, and as PNG."""
     wide = answer_figure(by_network)
-    narrow = answer_figure(by_network, NARROW)
-    return {"answer.svg": wide, "answer-narrow.svg": narrow, "answer.png": png(wide)}
+    return {"answer.svg": wide, "answer-narrow.svg": narrow(wide), "answer.png": png(wide)}
 
 
 def _label_ends(axes: Axes, ends: list[tuple[str, float, float, str]], gap: float) -> None:

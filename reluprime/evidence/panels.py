@@ -22,13 +22,15 @@ def legend_below(figure: Figure, axes: Iterable[Axes], ncols: int, markerscale: 
 def narrow(figure: Figure) -> Figure:
     """A copy of this figure for a phone: its panels in one column, in the order of its rows.
 
-    Each panel keeps its height, and says what the first of its row and column said for it.
+    Each has the height of a row, and says what others of its row and column said for it.
     """
     copy = pickle.loads(pickle.dumps(figure))
     placed = [a for a in copy.axes if a.get_subplotspec()]  # all but the bars of colours
     panels = sorted(placed, key=_place)
+    if not panels:
+        return copy
     _say_everything(panels)
-    rows = max((_place(p)[0] + 1 for p in panels), default=1)
+    rows = max(_place(p)[0] for p in panels) + 1
     height = copy.get_figheight() / rows
     for place, panel in zip(copy.add_gridspec(len(panels), 1), panels, strict=True):
         panel.set_subplotspec(place)

@@ -135,6 +135,11 @@ class Page:
         """
         display(HTML(scale.line(self.name, self.parameters, cells)))
 
+    def show_cost(self, *cells: pd.DataFrame) -> None:
+        """Display what computing these records took, which no parameters of the page ask for."""
+        words = f"Cost: computing the records above took {scale.cost(cells)}."
+        display(HTML(f'<p class="scale">{words}</p>'))
+
     def show_sentences(
         self, sentences: Sequence[Claim], store: records.Store, *cells: pd.DataFrame
     ) -> None:

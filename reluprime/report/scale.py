@@ -11,6 +11,7 @@ from reluprime.report import pages
 
 PAPER = "paper"  # the profile that has the papers' scale
 HOUR = 3600
+NOTHING = "no time, since there are no records"
 
 
 def differences(name: str, parameters: Parameters) -> list[str]:
@@ -19,21 +20,25 @@ def differences(name: str, parameters: Parameters) -> list[str]:
     found = []
     for parameter, own in parameters:
         paper = getattr(theirs, parameter)
-        if parameter not in pages.RUN and own != paper and not isinstance(own, dict):
+        if parameter not in pages.RUN and own != paper:
             found.append(_compared(parameter.replace("_", " "), own, paper))
     return found
 
 
 def _compared(words: str, own: Any, paper: Any) -> str:
     if isinstance(own, (list, tuple)) and len(own) != len(paper):
-        return f"{words}: {len(own)} values instead of {len(paper)}"
-    if isinstance(own, (list, tuple, str)):
-        return f"{words}: {_plain(own)} instead of {_plain(paper)}"
-    return f"{words}: {own:,g} instead of {paper:,g}"
+        return f"{words}: {len(own)} value{'s' * (len(own) != 1)} instead of {len(paper)}"
+    return f"{words}: {_plain(own)} instead of {_plain(paper)}"
 
 
 def _plain(value: Any) -> str:
-    return value if isinstance(value, str) else ", ".join(map(str, value))
+    if isinstance(value, dict):  # a bound or number for each precision
+        return ", ".join(f"{name} {_plain(own)}" for name, own in value.items()) or "no bound"
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(_plain, value))
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return value if isinstance(value, str) else f"{value:,g}"
 
 
 def cost(frames: Iterable[pd.DataFrame]) -> str:
@@ -46,7 +51,7 @@ def cost(frames: Iterable[pd.DataFrame]) -> str:
     }
     by_device = pd.DataFrame(taken.values(), columns=["device", "seconds"]).groupby("device")
     hours = by_device["seconds"].sum() / HOUR
-    return " and ".join(f"{_hours(own)} of {device}" for device, own in hours.items()) or "nothing"
+    return " and ".join(f"{_hours(own)} of {device}" for device, own in hours.items()) or NOTHING
 
 
 def _device(how: dict[str, Any]) -> str:
@@ -57,16 +62,16 @@ def _device(how: dict[str, Any]) -> str:
 
 
 def _hours(hours: float) -> str:
-    if hours >= 1:
-        return f"{hours:.1f} hours"
     minutes = round(60 * hours)
+    if minutes >= 60:
+        return f"{hours:.1f} hours"
     return f"{minutes} minute{'s' * (minutes > 1)}" if minutes else "less than a minute"
 
 
 def line(name: str, parameters: Parameters, frames: Iterable[pd.DataFrame]) -> str:
     """Scale and cost as HTML: a line of a page's summary, which unfolds into the differences."""
     differing = differences(name, parameters)
-    taken = f"computing this page's records took {cost(frames)}."
+    taken = f"computing what its parameters ask for took {cost(frames)}."
     if not differing:
         return f'<p class="scale">Cost: {taken}</p>'
     parts = "1 parameter is not" if len(differing) == 1 else f"{len(differing)} parameters are not"

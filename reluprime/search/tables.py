@@ -8,7 +8,7 @@ from reluprime.evidence.intervals import bootstrap_mean
 from reluprime.evidence.tests import equivalence
 from reluprime.instruments.activations import GRADIENT_RULES
 from reluprime.records import published
-from reluprime.training.tables import MARGIN, decided, difference_test, with_interval
+from reluprime.training.tables import MARGIN, difference_test, tests_in_words, with_interval
 
 # What makes two searches arms of one experiment.
 SEARCH = ("architecture", "hidden_sizes", "width", "dataset", "n_train", "epochs", "n_trials")
@@ -18,16 +18,19 @@ SEARCHED = {"chain": "searched, chain", "injected": "searched, injected"}
 IGNORED = "searched, but ignored"
 COMPARED, SAYS = "compared with a search fixed at 0", "what it says"  # columns
 NO_KINK_MATTERED = "nothing: no trial met a zero that mattered"
+NOT_REACHED = "nothing: s reaches no activation"
+BEST_ALIKE = "nothing: the best trials are the same"
+NO_RESULT = "no result"
 
 
 def searches(cells: pd.DataFrame) -> pd.DataFrame:
     """One row a search from rows of `tuning.search` cells that used ReLU6.
 
     Columns: SEARCH; arm (FIXED, one of SEARCHED or IGNORED); seed; best_accuracy (on the
-    validation split); s, s_upper, lr, batch_size and epochs_done of the best trial; and
-    total_epochs (of all trials).
+    validation split); s, s_upper, lr, batch_size and epochs_done of the best trial; total_epochs
+    (of all trials); and accuracies (of each trial).
     """
-    columns = [*SEARCH, "arm", "seed", "best_accuracy", *_BEST, "total_epochs"]
+    columns = [*SEARCH, "arm", "seed", "best_accuracy", *_BEST, "total_epochs", "accuracies"]
     rows = [
         _search(cell)
         for cell in cells.to_dict("records")
@@ -54,6 +57,7 @@ def _search(cell: dict) -> dict:
         "batch_size": best["batch_size"],
         "epochs_done": best["epochs"],
         "total_epochs": sum(trial["epochs"] for trial in cell["trials"]),
+        "accuracies": tuple(trial["validation_accuracy"] for trial in cell["trials"]),
     }
 
 
@@ -117,30 +121,47 @@ def gain(values: pd.Series) -> dict:
 def gain_table(found: pd.DataFrame) -> pd.DataFrame:
     """:func:`gain` of every comparison, in points, for the page.
 
-    Where all differences are exactly 0, the best trials met no kink that mattered, and the row
-    says so instead of numbers.
+    Searches of one seed draw the same trials but for s, so that those of two arms can be compared
+    one by one. Where the best of every pair are the same, the row says so instead of numbers.
     """
-    comparisons = {arm: gains(found, arm) for arm in (*SEARCHED.values(), IGNORED)}
-    comparisons["two searches, both fixed at 0"] = luck(found)
     rows = []
-    for name, values in comparisons.items():
-        if len(values) and (values == 0).all():
-            rows.append({COMPARED: name, "pairs": len(values), SAYS: NO_KINK_MATTERED})
-            continue
-        row = gain(values)
-        points = with_interval(*(100 * row[key] for key in ("gain", "low", "high")))
-        rows.append(
-            {
-                COMPARED: name,
-                "pairs": row["searches"],
-                SAYS: decided(row),
-                "points of best accuracy": points,
-                "standard deviation": f"{100 * row['spread']:.2f}",
-                "differs (p)": f"{row['p_difference']:.2g}",
-                "within half a point (p)": f"{row['p_equivalence']:.2g}",
-            }
-        )
-    return pd.DataFrame(rows).fillna("–")
+    for arm in (*SEARCHED.values(), IGNORED):
+        differ, trials = trials_that_differ(found, arm)
+        words = {"trials that differ": f"{differ} of {trials}"}
+        gained = gains(found, arm)
+        if len(gained) and (gained == 0).all():
+            alike = BEST_ALIKE if differ else NO_KINK_MATTERED
+            words[SAYS] = NOT_REACHED if arm == IGNORED else alike
+            rows.append({COMPARED: arm, "pairs": len(gained)} | words)
+        else:
+            rows.append(_gain_row(arm, gained) | words)
+    rows.append(_gain_row("two searches, both fixed at 0", luck(found)))
+    columns = [COMPARED, "pairs", "trials that differ", SAYS]
+    return pd.DataFrame(rows)[[*columns, *(n for n in rows[-1] if n not in columns)]].fillna("–")
+
+
+def _gain_row(name: str, values: pd.Series) -> dict:
+    row = gain(values)
+    return {
+        COMPARED: name,
+        "pairs": row["searches"],
+        SAYS: tests_in_words(row) if len(values) > 1 else NO_RESULT,
+        "points of best accuracy": with_interval(*(100 * row[k] for k in ("gain", "low", "high"))),
+        "standard deviation": f"{100 * row['spread']:.2f}",
+        "differs (p)": f"{row['p_difference']:.2g}",
+        "within half a point (p)": f"{row['p_equivalence']:.2g}",
+    }
+
+
+def trials_that_differ(found: pd.DataFrame, arm: str) -> tuple[int, int]:
+    """How many trials of an arm's searches end elsewhere than those fixed at 0, and of how many."""
+    own, fixed = (found[found["arm"] == a].set_index("seed")["accuracies"] for a in (arm, FIXED))
+    pairs = [
+        both
+        for seed in own.index.intersection(fixed.index)
+        for both in zip(own[seed], fixed[seed], strict=True)
+    ]
+    return sum(a != b for a, b in pairs), len(pairs)
 
 
 def published_gain(network: str) -> float:

@@ -76,7 +76,8 @@ def ratios(frame: pd.DataFrame) -> dict[str, tuple[list[float], float | None]]:
 
 
 def in_prose(frame: pd.DataFrame) -> dict[str, float | int]:
-    """The numbers in the prose about rows of :func:`measure`, by name."""
+    """The numbers in the prose about rows of :func:`measure` on a CPU, by name."""
+    frame = frame[[how["device"] == "cpu" for how in frame.get("provenance", ())]]
     goals = [goal for goal in table(frame)["goal"] if goal]
     found = {name: values for name, (values, _) in ratios(frame).items()}
 

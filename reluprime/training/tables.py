@@ -206,10 +206,10 @@ def outcome(effect: dict) -> str:
         return "no result"
     if effect["exact_zeros"] == 0:
         return NO_OCCASION
-    return decided(effect)
+    return tests_in_words(effect)
 
 
-def decided(tests: dict) -> str:
+def tests_in_words(tests: dict) -> str:
     """What p_equivalence and p_difference say at 5 %: equal, differs, both, or open (neither)."""
     words = []
     if tests["p_equivalence"] < RISK:

@@ -180,10 +180,11 @@ def curve_figure(table: pd.DataFrame) -> Figure:
     ]
     rows = max(1, -(-len(curves) // 3))
     figure, axes = plt.subplots(rows, 3, figsize=(WIDTH, 1.8 * rows), sharey=True, squeeze=False)
-    for panel in axes.flat[len(curves) :]:
-        panel.remove()
     if not curves:
-        figure.text(0.1, 0.5, "no curve is complete")
+        axes[0, 0].text(0, 0.5, "no curve to show")
+        axes[0, 0].set_axis_off()
+    for panel in axes.flat[max(1, len(curves)) :]:
+        panel.remove()
     for panel, ((name, precision), own) in zip(axes.flat, curves, strict=False):
         panel.plot(own["batches"], own["ours"], color="#444444", label="predicted")
         panel.fill_between(own["batches"], own["low"], own["high"], color="#444444", alpha=0.25)
@@ -218,7 +219,8 @@ def conv_volume_figure(shares: pd.DataFrame, published: pd.DataFrame) -> Figure:
         row[0].set_ylabel("share in the zone")
     for panel in axes[-1]:
         panel.set(xlabel="mini-batches of 100 images", xscale="log", ylim=(-0.03, 1.03))
-    _explain(axes[0, 0], sorted(set(shares["precision"]) | set(published["precision"])))
+    known = set(shares["precision"]) | set(published["precision"])
+    _explain(axes[0, 0], [precision for precision in PRECISION_COLOURS if precision in known])
     legend_below(figure, [axes[0, 0]], ncols=5)
     return taken_from_pyplot(figure)
 

@@ -62,6 +62,11 @@ def test_the_figure_itself_is_as_before(figure):
     assert figure.axes[1].get_ylabel() == ""
 
 
+def test_a_figure_without_panels_stays_as_it_is():
+    figure = taken_from_pyplot(plt.figure(figsize=(7.2, 3.0)))
+    assert narrow(figure).get_size_inches() == pytest.approx((7.2, 3.0))
+
+
 def test_a_bar_of_colours_stays_beside_its_panels():
     figure, axes = plt.subplots(1, 2, figsize=(7.2, 3.2), layout="constrained")
     image, _ = (panel.imshow([[0, 1]]) for panel in axes)

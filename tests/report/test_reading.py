@@ -84,6 +84,10 @@ def test_a_table_of_markdown_knows_its_columns():
     tables.label_written_tables(None, "page", "page.html", context, None)
     cells = BeautifulSoup(context["body"], "html.parser").find_all("td")
     assert [cell["data-label"] for cell in cells] == ["layer", "epilogue"]
+    headless = '<table class="table"><tbody><tr><th>a</th><td>b</td></tr></tbody></table>'
+    assert tables.label_cells(headless) == headless
+    stub = table.replace("<td>linear</td>", "<th>linear</th>")
+    assert 'data-label="epilogue"' in tables.label_cells(stub)
     assert context["body"].startswith("<p>before</p><table")
     assert context["body"].endswith("</table><p>after</p>")
 

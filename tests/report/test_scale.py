@@ -38,7 +38,16 @@ def test_each_parameter_that_is_another_is_named_with_both_values():
 
 def test_lists_of_one_length_are_compared_by_their_values():
     found = scale.differences("03_training_curves", pages.checked("03_training_curves", {}))
-    assert "mlp hidden sizes: 512, 512, 512 instead of 2048, 2048, 2048" in found
+    assert "mlp hidden sizes: 512, 512, 512 instead of 2,048, 2,048, 2,048" in found
+
+
+def test_bounds_by_precision_and_switches_are_in_words():
+    found = scale.differences("05_zero_calls", pages.checked("05_zero_calls", {}))
+    assert "zero epochs: fp32 20, bf16 5 instead of fp16 100, fp32 100" in found
+    doses = pages.checked("14_how_many_kinks", {"dose_batch_norm": True})
+    found = scale.differences("14_how_many_kinks", doses)
+    assert "dose batch norm: yes instead of no" in found
+    assert "dose s: 1 value instead of 2" in found
 
 
 def test_the_cost_counts_a_record_once_and_devices_apart():
@@ -60,4 +69,4 @@ def test_the_line_unfolds_into_the_differences():
 
 
 def test_a_page_without_records_says_so():
-    assert "nothing" in scale.line(PAGE, parameters(), [pd.DataFrame()])
+    assert scale.NOTHING in scale.line(PAGE, parameters(), [pd.DataFrame()])

@@ -70,6 +70,9 @@ def test_the_prose_has_the_released_ways_and_the_goals():
         "goals": 2,
         "goals_reached": 1,
     }
+    on_a_gpu = row(task="monte-carlo", device="cuda", ours=[1.0], released=[900.0])
+    both = speed_tables.in_prose(pd.DataFrame([*rows, on_a_gpu]))
+    assert (both["monte_carlo_times"], both["goals"]) == (14.0, 2)
     nothing = speed_tables.in_prose(pd.DataFrame())
     assert math.isnan(nothing["epoch_times"])
     assert nothing["goals"] == 0

@@ -111,6 +111,8 @@ def test_the_figures_show_points_and_curves(as_published):
     assert throughout.sum() == 3
     titles = [axes.get_title() for axes in figures.curve_figure(table).axes]
     assert len(titles) == len(set(titles)) == len(throughout) - 3
+    (nothing,) = figures.curve_figure(table[:0]).axes
+    assert [text.get_text() for text in nothing.texts] == ["no curve to show"]
 
 
 # ---- Table 1 by arithmetic ----
