@@ -152,14 +152,17 @@ def _released(drop: float) -> str:
 
 
 def _at_dose(pairs: pd.DataFrame, gradient_rule: str, dose: float) -> str:
-    """The points that runs at one s cost at a dose; outside those tried, what the nearest costs."""
+    """What s costs at a dose, in points: means over seeds, interpolated between two bands.
+
+    Outside the doses that were tried it is what the nearest costs.
+    """
     own = pairs[pairs["gradient_rule"] == gradient_rule]
-    lost = loss_at(own["dose"], -own["difference"], dose)
-    if not math.isnan(lost):
-        return training_tables.signed(-100 * lost)
     if own.empty:
         return "not tried"
     means = own.groupby("kink_width")[["dose", "difference"]].mean().sort_values("dose")
+    lost = loss_at(means["dose"], -means["difference"], dose)
+    if not math.isnan(lost):
+        return training_tables.signed(-100 * lost)
     nearest = means.iloc[0 if means["dose"].iloc[0] > dose else -1]
     return f"{training_tables.signed(100 * nearest['difference'])} at {nearest['dose']:,.0f}"
 

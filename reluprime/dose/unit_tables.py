@@ -97,7 +97,7 @@ def in_prose(evidence: Evidence) -> dict[str, str]:
     kinks_last_CONDITION: kinks of the last epoch, of those of the first, at one band, for s0, s1
     and norm (batch norm at s=1). dead_in_one: dead units of the last layer after one epoch, at the
     widest band that is drawn; ruined, "2 of 2": of its runs at chance those that have no unit of
-    that layer left. always_on: of s=-1, in all layers.
+    that layer left. always_on, dead_below: units of s=-1 after training, in all layers.
     """
     released = by_layer(evidence, cells_at("s=1"))
     norm = by_layer(evidence, cells_at("s=1, batch norm"))
@@ -112,8 +112,10 @@ def in_prose(evidence: Evidence) -> dict[str, str]:
     ruined = ends_of.loc[ends_of["stuck"], "dead_by_layer"]
     gone = sum(dead[-1] == MLP.hidden_sizes[-1] for dead in ruined)
     last = up[(up["s"] == -1) & (up["epoch"] == up["epoch"].max())]
+    ends_at = last.groupby("seed")[["always_on", "dead"]].sum()
     return {f"kinks_last_{name}": f"{_last_of_first(own):.0%}" for name, own in ends.items()} | {
         "dead_in_one": f"{first['dead'].mean():.0f}",
         "ruined": f"{gone} of {len(ruined)}",
-        "always_on": f"{last.groupby('seed')['always_on'].sum().mean():.0f}",
+        "always_on": f"{ends_at['always_on'].mean():.0f}",
+        "dead_below": f"{ends_at['dead'].mean():.0f}",
     }

@@ -49,7 +49,10 @@ class Arm(NamedTuple):
             for side in ("within", "between", "beyond")
             for _, own in getattr(self, side).groupby("kink_width")
         ]
-        dose = f"the paper's dose is {_few(self.a_step)} by step, {_few(self.in_all)} in all"
+        dose = (
+            f"the paper's dose, as kinks of ours, is at most {_few(self.a_step)} at as many a unit "
+            f"and step, and at most {_few(self.in_all)} at as many a unit"
+        )
         return "; ".join([*found, dose])
 
 
