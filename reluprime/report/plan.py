@@ -133,7 +133,7 @@ class Arithmetic:
 
 def _network(config: BaseModel) -> str:
     inner = getattr(config, "training", config)
-    name = getattr(inner, "architecture", "mlp")
+    name = getattr(inner, "architecture", getattr(config, "network", "mlp"))
     return f"{name} with batch norm" if getattr(inner, "batch_norm", False) else name
 
 

@@ -45,7 +45,7 @@ def zeros_by_layer(cells: pd.DataFrame) -> pd.DataFrame:
         layers = pd.DataFrame(group["zeros_by_layer"].tolist()).map(sum).sum()
         named = {name.replace("activation", "layer "): int(n) for name, n in layers.items()}
         rows.append({"precision": precision, "depth": depth} | named)
-    return pd.DataFrame(rows).astype(object).fillna("–")
+    return pd.DataFrame(rows, dtype=object).fillna("–")  # whole numbers stay whole
 
 
 def zero_rate_table(rates: pd.DataFrame) -> pd.DataFrame:
@@ -67,7 +67,7 @@ def zero_rate_table(rates: pd.DataFrame) -> pd.DataFrame:
                 "ReLU calls": f"{calls:.2e}",
                 "exact zeros": zeros,
                 "zeros a call": f"{zeros / calls:.2e} [{low:.2e}, {high:.2e}]",
-                f"networks with at least {MIN_ZEROS}": span,
+                f"zeros a call, of networks with at least {MIN_ZEROS} zeros": span,
             }
         )
     return pd.DataFrame(rows)

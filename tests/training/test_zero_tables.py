@@ -99,7 +99,7 @@ def test_the_table_of_zero_rates():
     assert row["networks"] == 4
     assert row["exact zeros"] == 100 + 150 + 200 + 300
     assert row["zeros a call"].startswith("1.87e-08 [")
-    assert row["networks with at least 10"] == "1.0e-08 to 3.0e-08 (4)"
+    assert row["zeros a call, of networks with at least 10 zeros"] == "1.0e-08 to 3.0e-08 (4)"
 
 
 def test_first_epochs_stand_beside_the_released_ones_of_the_same_networks():
@@ -125,6 +125,10 @@ def test_zeros_by_layer_adds_up_widths_and_rules():
     frame = pd.DataFrame(cells).assign(zeros_by_layer=layers)
     row = zeros_by_layer(frame).iloc[0]
     assert (row["depth"], row["layer 1"], row["layer 2"]) == (2, 4, 6)
+    deeper = [{**own, "activation3": [9]} for own in layers]
+    deep = frame.assign(hidden_sizes=[(16, 16, 16)] * 2, zeros_by_layer=deeper)
+    both = zeros_by_layer(pd.concat([frame, deep]))
+    assert both.astype(str)["layer 3"].tolist() == ["–", "18"]
 
 
 def test_the_zero_panels_show_counts():
