@@ -932,6 +932,19 @@ def test_nothing_is_wrong_with_the_committed_records():
     assert problems(records.Store("records"), STUDIES) == []
 
 
+def test_new_records_come_from_clean_commits():
+    """Those that do not are older than the sentence about them in book/rerun.md."""
+    made = [
+        json.loads(line)["provenance"]
+        for file in records.Store("records").path.glob("*.jsonl")
+        for line in file.read_text().splitlines()
+    ]
+    uncommitted = [how for how in made if how["commit"].endswith(provenance.UNCOMMITTED)]
+    assert max(how["utc"] for how in uncommitted) < "2026-11-26T16"
+    same = ("device_name", "threads", "torch", "torchvision", "numpy", "python")
+    assert len({tuple(how[name] for name in same) for how in uncommitted}) == 1
+
+
 def test_cells_are_computed_again_and_their_bits_compared(tmp_path, capsys):
     small = {"dataset": "mnist-5k", "hidden_sizes": (4,), "max_batches": 1, "n_networks": 1}
     grid = [records.config_class(estimate)(**small, seed=seed) for seed in (0, 1)]

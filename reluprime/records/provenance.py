@@ -14,6 +14,8 @@ from reluprime import __version__
 from reluprime.instruments import precision
 from reluprime.records.store import REPOSITORY
 
+UNCOMMITTED = "-dirty"  # at the end of a commit that the package differed from
+
 
 def describe(config: BaseModel, device: torch.device, wall_seconds: float) -> dict:
     """How a result came about: versions, hardware and numerics; no path and no host name."""
@@ -50,7 +52,7 @@ def _commit() -> str:
         changes = git(["git", "--no-optional-locks", "status", "--porcelain", "reluprime"]).stdout
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
-    return f"{head}-dirty" if changes else head
+    return f"{head}{UNCOMMITTED}" if changes else head
 
 
 def _archived_commit() -> str:

@@ -14,6 +14,7 @@ from reluprime.dose import claims as dose_claims
 from reluprime.evidence import registry
 from reluprime.evidence.claim import Claim, Evidence
 from reluprime.evidence.finding import NOT_TESTED, verdict
+from reluprime.records.provenance import UNCOMMITTED
 from reluprime.search import claims as search_claims
 from reluprime.training import claims as training_claims
 from reluprime.volume import claims as volume_claims
@@ -180,5 +181,10 @@ def rows(card: pd.DataFrame, *ids: str) -> pd.DataFrame:
 
 def in_prose(studies: Sequence[pd.DataFrame]) -> dict[str, int | str]:
     """The numbers in the prose about the scorecard, by name; studies: its records by study."""
-    devices = {p["device_name"] for own in studies if len(own) for p in own["provenance"]}
-    return {"n_claims": len(CLAIMS), "devices": " and ".join(sorted(devices))}
+    made = [how for own in studies if len(own) for how in own["provenance"]]
+    return {
+        "n_claims": len(CLAIMS),
+        "devices": " and ".join(sorted({how["device_name"] for how in made})),
+        "records": len(made),
+        "uncommitted": sum(how["commit"].endswith(UNCOMMITTED) for how in made),
+    }
