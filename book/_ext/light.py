@@ -32,6 +32,7 @@ FONT_RULES = re.compile(
     r"|@font-face\{[^}]*Font Awesome[^}]*\}"
 )
 UNSIZED = re.compile(r'<img (?![^>]* height=)[^>]*?src="(?P<source>[^":]+\.(?:png|svg))"')
+FOLD = '<summary><span class="toctree-toggle"'  # of the theme's list of pages, without a name
 ICON_NAME = re.compile(r"\bfa-([a-z-]+)")
 ADDED_BY_SCRIPTS = {"xmark"}  # icons that the theme's own scripts put on a page
 ICON = (
@@ -66,6 +67,7 @@ def lighter(page: str, to_static: str) -> str:
     if not re.search(r'class="[^"]*\bsd-', page):
         page = DESIGN.sub("", page)
     page = TWICE.sub(r"<title>\1</title>", page)
+    page = page.replace(FOLD, f'<summary aria-label="Pages below this one">{FOLD[9:]}')
     first, *others = re.split(r"(?=<img )", page)
     later = 0 if 'class="narrow"' in page else 1  # one of two forms is not shown, and not loaded
     lazy = [re.sub(r"<img (?!loading)", '<img loading="lazy" ', o) for o in others[later:]]
