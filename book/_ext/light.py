@@ -32,7 +32,9 @@ FONT_RULES = re.compile(
     r"|@font-face\{[^}]*Font Awesome[^}]*\}"
 )
 UNSIZED = re.compile(r'<img (?![^>]* height=)[^>]*?src="(?P<source>[^":]+\.(?:png|svg))"')
-FOLD = '<summary><span class="toctree-toggle"'  # of the theme's list of pages, without a name
+# What unfolds the pages below a page, in the theme's list.
+UNNAMED_FOLD = '<summary><span class="toctree-toggle"'
+NAMED_FOLD = '<summary aria-label="Pages below this one"><span class="toctree-toggle"'
 ICON_NAME = re.compile(r"\bfa-([a-z-]+)")
 ADDED_BY_SCRIPTS = {"xmark"}  # icons that the theme's own scripts put on a page
 ICON = (
@@ -67,7 +69,7 @@ def lighter(page: str, to_static: str) -> str:
     if not re.search(r'class="[^"]*\bsd-', page):
         page = DESIGN.sub("", page)
     page = TWICE.sub(r"<title>\1</title>", page)
-    page = page.replace(FOLD, f'<summary aria-label="Pages below this one">{FOLD[9:]}')
+    page = page.replace(UNNAMED_FOLD, NAMED_FOLD)
     first, *others = re.split(r"(?=<img )", page)
     later = 0 if 'class="narrow"' in page else 1  # one of two forms is not shown, and not loaded
     lazy = [re.sub(r"<img (?!loading)", '<img loading="lazy" ', o) for o in others[later:]]

@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 
 from reluprime.parameters import Parameters
+from reluprime.records import machine
 from reluprime.report import pages
 
 PAPER = "paper"  # the profile that has the papers' scale
@@ -42,23 +43,16 @@ def _plain(value: Any) -> str:
 
 
 def cost(frames: Iterable[pd.DataFrame]) -> str:
-    """What computing these records took, by device; a record in two frames counts once."""
+    """What computing these records took, by machine; a record in two frames counts once."""
     taken = {
-        key: (_device(how), how["wall_seconds"])
+        key: (machine(how), how["wall_seconds"])
         for frame in frames
         if len(frame)
         for key, how in zip(frame["key"], frame["provenance"], strict=True)
     }
-    by_device = pd.DataFrame(taken.values(), columns=["device", "seconds"]).groupby("device")
-    hours = by_device["seconds"].sum() / HOUR
-    return " and ".join(f"{_hours(own)} of {device}" for device, own in hours.items()) or NOTHING
-
-
-def _device(how: dict[str, Any]) -> str:
-    threads = how["threads"]
-    if how["device"] != "cpu":
-        return f"a GPU ({how['device_name']})"
-    return f"a CPU with {threads} thread{'s' * (threads != 1)}"
+    by_machine = pd.DataFrame(taken.values(), columns=["machine", "seconds"]).groupby("machine")
+    hours = by_machine["seconds"].sum() / HOUR
+    return " and ".join(f"{_hours(own)} ({name})" for name, own in hours.items()) or NOTHING
 
 
 def _hours(hours: float) -> str:

@@ -51,11 +51,10 @@ def test_bounds_by_precision_and_switches_are_in_words():
 
 
 def test_the_cost_counts_a_record_once_and_devices_apart():
-    cpu = records(("a", "cpu", "x", 1, 60.0), ("b", "cpu", "y", 1, 120.0), ("c", "cpu", "x", 2, 30))
+    cpu = records(("a", "cpu", "x", 1, 60.0), ("b", "cpu", "x", 1, 120.0), ("c", "cpu", "x", 2, 30))
     gpu = records(("d", "cuda", "H", 1, 7200.0))
     assert scale.cost([cpu, gpu, cpu.head(1), pd.DataFrame()]) == (
-        "3 minutes of a CPU with 1 thread and less than a minute of a CPU with 2 threads "
-        "and 2.0 hours of a GPU (H)"
+        "2.0 hours (H, 1 thread) and 3 minutes (x, 1 thread) and less than a minute (x, 2 threads)"
     )
 
 
@@ -64,7 +63,7 @@ def test_the_line_unfolds_into_the_differences():
     line = scale.line(PAGE, parameters(mobilenet_epochs=1), cells)
     assert "1 parameter is not as at the papers' scale" in line
     assert "<li>mobilenet epochs: 1 instead of 2</li>" in line
-    assert "10 minutes of a CPU" in line
+    assert "10 minutes (x, 1 thread)" in line
     assert "<details" not in scale.line(PAGE, parameters(), cells)
 
 
