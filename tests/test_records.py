@@ -756,7 +756,8 @@ def test_what_the_device_lacks_is_refused_before_anything_is_computed(toy, store
 
 def made_on(device, x, square, day=1):
     """A record as a device would write it, on a day of a past month."""
-    how = {"device": device, "utc": f"2026-01-{day:02d}T10:00:00+00:00"}
+    how = {"device": device, "device_name": f"a {device}"}
+    how |= {"utc": f"2026-01-{day:02d}T10:00:00+00:00"}
     key = records.cell_key(Toy(), ToyConfig(x=x), device)
     return record(x, {"square": square}) | {"key": key, "provenance": how}
 
@@ -782,10 +783,22 @@ def test_of_two_devices_the_newer_record_counts(toy, store, older, newer, turned
     found = [made_on(older, 3, 70, day=1), made_on(newer, 3, 90, day=2)]
     lines = [json.dumps(one) + "\n" for one in found]
     write(store, "".join(reversed(lines) if turned else lines))
-    frame = records.sweep(toy, configs(3, 4), store)
-    assert toy.calls == [4]
-    assert list(frame.square) == [90, 16]
-    assert list(records.table(toy, store).square) == [90, 16]
+    frame = records.sweep(toy, configs(3), store)
+    assert toy.calls == []
+    assert list(frame.square) == [90]
+    assert list(records.table(toy, store).square) == [90]
+
+
+@pytest.mark.parametrize("most", ["cpu", "cuda"])
+def test_what_is_compared_comes_from_one_machine(toy, store, most):
+    """A figure whose points were of two machines had a bump that neither of them has."""
+    (other,) = {"cpu", "cuda"} - {most}
+    found = [made_on(most, x, x) for x in (1, 2, 3)] + [made_on(other, x, 50, 2) for x in (2, 4)]
+    write(store, "".join(json.dumps(one) + "\n" for one in found))
+    frame = records.sweep(toy, configs(1, 2, 3, 4), store)
+    assert list(frame.square) == [1, 2, 3, 50]  # the last from where it is
+    assert toy.calls == []
+    assert list(records.sweep(toy, configs(2, 4), store).square) == [50, 50]
 
 
 @pytest.mark.parametrize("compute", ["missing", "never"])

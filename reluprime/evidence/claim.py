@@ -1,6 +1,6 @@
 """A claim of the papers, the cells that its rule reads, and how it is judged from them."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple, get_args
@@ -9,7 +9,7 @@ import pandas as pd
 from pydantic import BaseModel
 
 from reluprime import records
-from reluprime.evidence.finding import Condition, Finding
+from reluprime.evidence.finding import OPEN, Condition, Finding
 from reluprime.instruments.activations import GRADIENT_RULES
 from reluprime.instruments.arithmetic import Arithmetic
 
@@ -66,13 +66,18 @@ class Evidence:
         return records.frame(study, rows)
 
     def by_machine(self, cells: Iterable[Cell]) -> dict[str, "Evidence"]:
-        """What each machine has of these cells, that which made most of the records first."""
+        """What each machine has of these cells, that which made most of the records first.
+
+        Of two that made as many, the first to finish: one that catches up moves no number.
+        """
         found: dict[str, list[dict]] = {}
         for cell in cells:
             for record in self.of(cell.study, cell.config):
                 found.setdefault(records.machine(record["provenance"]), []).append(record)
-        most_first = sorted(found, key=lambda machine: (-len(found[machine]), machine))
-        return {machine: Evidence(found[machine]) for machine in most_first}
+        most_first = sorted(
+            found.items(), key=lambda of: (-len(of[1]), max(map(records.made, of[1])), of[0])
+        )
+        return {machine: Evidence(own) for machine, own in most_first}
 
     def on_one_machine(self, cells: Iterable[Cell]) -> "Evidence":
         """What the machine has that made most of these cells' records.
@@ -81,6 +86,11 @@ class Evidence:
         paired, pooled or compared between two.
         """
         return next(iter(self.by_machine(cells).values()), self)
+
+    def complete(self, cells: Sequence[Cell]) -> dict[str, "Evidence"]:
+        """Those of :meth:`by_machine` that lack no cell; all made-up evidence is of one."""
+        found = self.by_machine(cells) or {"": self}
+        return {machine: own for machine, own in found.items() if not own.missing(cells)}
 
     def due(self, cells: Iterable[Cell]) -> list[Cell]:
         """Those of the cells that the records found so far ask for."""
@@ -133,12 +143,19 @@ class Claim:
         return [cell for condition in self.conditions() for cell in self.grid(*condition)]
 
     def finding(self, evidence: Evidence, condition: Condition) -> Finding:
-        """What the evidence says; nothing as long as a cell is missing."""
+        """What the evidence says; nothing as long as a cell is missing.
+
+        Each machine that has all cells is judged by itself; where they disagree, it is open.
+        """
         cells = self.grid(*condition)
-        evidence = evidence.on_one_machine(cells)
-        missing = evidence.missing(cells)
-        if missing:
+        complete = evidence.complete(cells)
+        if not complete:
+            evidence = evidence.on_one_machine(cells)
             due = len(evidence.due(cells))
-            there = due - len(missing)
+            there = due - len(evidence.missing(cells))
             return Finding(None, f"{there} of {due} cells so far" if there else "")
-        return self.judge(evidence, *condition)
+        found = {machine: self.judge(own, *condition) for machine, own in complete.items()}
+        if len({finding.outcome for finding in found.values()}) == 1:
+            return next(iter(found.values()))
+        words = (f"{machine}: {own.outcome} ({own.value})" for machine, own in found.items())
+        return Finding(OPEN, "; ".join(words))

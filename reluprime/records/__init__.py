@@ -1,7 +1,7 @@
 """What was measured: results on disk, with how they came about."""
 
 from reluprime.records.keys import cell_key, config_class, study_name
-from reluprime.records.store import REPOSITORY, RecordsError, Store
+from reluprime.records.store import REPOSITORY, RecordsError, Store, made
 from reluprime.records.sweep import measure, sweep
 from reluprime.records.tables import frame, machine, origin, published, table
 
@@ -13,6 +13,7 @@ __all__ = [
     "config_class",
     "frame",
     "machine",
+    "made",
     "measure",
     "origin",
     "published",

@@ -16,7 +16,7 @@ from reluprime.instruments import precision
 from reluprime.records import cluster, provenance, scratch
 from reluprime.records.keys import cell_key, study_name
 from reluprime.records.store import Store, newest_by_cell
-from reluprime.records.tables import hashable
+from reluprime.records.tables import hashable, one_a_cell
 from reluprime.records.taken import taken
 
 COMPUTE = ("missing", "never", "always")
@@ -35,7 +35,8 @@ def sweep(
     """The results of a grid; each new cell is in `store` as soon as it is done.
 
     `compute`: "missing" computes the cells that `store` lacks, "never" none, "always" all anew.
-    A cell that `store` has from a CPU or a GPU is not missing; from both, the newer record counts.
+    A cell that `store` has from a CPU or a GPU is not missing. Of two machines that share a grid
+    the rows are of one, as far as it goes: see :func:`tables.one_a_cell`.
     Locally, what another process computes for `store` is waited for and not computed twice.
     No cell starts later than `max_seconds` after the call. `device`: by default CUDA if there is.
     `executor`: "local" computes one cell after the other in this process; "ray" as many at once
@@ -55,8 +56,8 @@ def sweep(
         raise ValueError(f"executor={executor!r} is unknown; choose one of {list(EXECUTORS)}")
     deadline = time.monotonic() + (math.inf if max_seconds is None else max_seconds)
     grid, name = _grid(study, configs), study_name(study)
-    records = newest_by_cell(store.read(name).values())
-    todo = {"missing": grid.keys() - records.keys(), "never": (), "always": grid}[compute]
+    known = newest_by_cell(store.read(name).values()).keys()
+    todo = {"missing": grid.keys() - known, "never": (), "always": grid}[compute]
     if todo:
         configs = [config for key, config in grid.items() if key in todo]
         store.check_writable(name)
@@ -69,8 +70,7 @@ def sweep(
         with closing(computed):
             for record in tqdm(computed, desc=name, total=len(configs)):
                 store.append(record)
-        records = newest_by_cell(store.read(name).values())
-    found = _frame(grid, records)
+    found = _frame(grid, one_a_cell(store.read(name).values(), grid))
     found.attrs["study"] = name
     if missing := found.attrs["missing"]:
         what = f"{missing} of {len(grid)} cells of {name} are missing in {store.path}"

@@ -1,11 +1,11 @@
 """Records as data frames, and where the rows are from."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 
 import pandas as pd
 
-from reluprime.records.keys import study_name
-from reluprime.records.store import REPOSITORY, Store, newest_by_cell
+from reluprime.records.keys import key_of, study_name
+from reluprime.records.store import REPOSITORY, Store, made, newest_by_cell
 
 
 def table(study: Callable, store: Store) -> pd.DataFrame:
@@ -25,6 +25,33 @@ def frame(study: Callable, records: Iterable[dict]) -> pd.DataFrame:
     found = pd.DataFrame(rows)
     found.attrs["study"] = study_name(study)
     return found
+
+
+def one_a_cell(found: Iterable[dict], keys: Collection[str]) -> dict[str, dict]:
+    """One record a cell, by its key on the CPU, for those of `keys` that have any.
+
+    Cells of one precision and arithmetic are compared with each other, and another machine gives
+    other bits: they are all from the machine that has most of them (of two, the newer), and from
+    another only where that one has none.
+    """
+    groups: dict[tuple, dict[str, dict[str, dict]]] = {}  # by precision and arithmetic, machine
+    for record in found:
+        config = record["config"]
+        key = key_of(record["study"], record["version"], config, "cpu")
+        if key in keys:
+            group = config.get("precision"), config.get("arithmetic", "native")
+            where = record["provenance"].get("device_name")
+            groups.setdefault(group, {}).setdefault(where, {})[key] = record
+    taken = {}
+    for machines in groups.values():
+        # The last that is put in counts: the machine that has most.
+        for own in sorted(machines.values(), key=_size_and_age):
+            taken |= own
+    return taken
+
+
+def _size_and_age(own: dict[str, dict]) -> tuple[int, str]:
+    return len(own), max(map(made, own.values()))
 
 
 def machine(provenance: dict) -> str:

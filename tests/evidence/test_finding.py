@@ -1,12 +1,14 @@
 """The verdict on a claim, over all tables of outcomes."""
 
+import dataclasses
 from itertools import product
 
 import pytest
 
 from reluprime import records
 from reluprime.evidence.claim import Cell, Evidence
-from reluprime.evidence.finding import all_must_hold, decided, verdict
+from reluprime.evidence.finding import Finding, all_must_hold, decided, verdict
+from reluprime.training.claims import R4
 from reluprime.training.config import TrainingConfig
 from reluprime.training.study import fit
 
@@ -98,6 +100,43 @@ def test_a_rule_holds_if_all_its_parts_do(parts, outcome):
 def test_nothing_is_shown_and_refuted_at_once():
     with pytest.raises(ValueError, match="cannot hold and fail"):
         decided(True, True)
+
+
+def test_a_machine_that_catches_up_moves_no_number():
+    """Where two have all cells, that which had them first comes first."""
+
+    def made(device, day):
+        how = {"device_name": device, "threads": 1, "utc": f"2026-01-{day:02d}T10:00:00+00:00"}
+        kind = "cuda" if device == "a GPU" else "cpu"
+        key = records.cell_key(fit, config, kind)
+        return {"key": key, "provenance": how, "config": {}, "result": {}}
+
+    config = TrainingConfig(dataset="mnist-5k")
+    both = Evidence([made("a CPU", 2), made("a GPU", 1)])
+    assert list(both.by_machine([Cell(fit, config)])) == ["a GPU, 1 thread", "a CPU, 1 thread"]
+
+
+@pytest.mark.parametrize(
+    ("accuracies", "outcome"), [((0.9, 0.9), "holds"), ((0.9, 0.1), "open"), ((0.1, 0.1), "fails")]
+)
+def test_a_claim_holds_on_each_machine_that_has_its_records(accuracies, outcome):
+    config = TrainingConfig(dataset="mnist-5k")
+    found = []
+    for device, accuracy in zip(("cpu", "cuda"), accuracies, strict=True):
+        how = {"device_name": f"a {device}", "threads": 1, "utc": "2026-01-01T10:00:00+00:00"}
+        key = records.cell_key(fit, config, device)
+        result = {"accuracy": accuracy}
+        found.append({"key": key, "provenance": how, "config": {}, "result": result})
+
+    def judge(evidence, *_):
+        (record,) = evidence.of(fit, config)
+        accuracy = record["result"]["accuracy"]
+        return Finding("holds" if accuracy > 0.5 else "fails", f"{accuracy}")
+
+    claim = dataclasses.replace(R4, grid=lambda *_: [Cell(fit, config)], judge=judge)
+    finding = claim.finding(Evidence(found), ("chain", "native"))
+    assert finding.outcome == outcome
+    assert ("a cuda, 1 thread: fails (0.1)" in finding.value) == (outcome == "open")
 
 
 def test_runs_of_different_threads_or_devices_are_not_paired():
