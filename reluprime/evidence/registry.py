@@ -88,15 +88,21 @@ def adds_to(old: dict, new: dict) -> bool:
     """Whether a registration leaves the rule of an earlier one as it was, and as old.
 
     It may name further thresholds, and answers on further examples; words, cells, and what the
-    earlier one held, must be the same.
+    earlier one held, must be the same. The first registrations did not yet hold what turns
+    outcomes into a verdict, nor what a cell waits for.
     """
-    same = all(old[name] == new[name] for name in ("rule", "published"))
+    in_full = old.keys() >= _TO_A_VERDICT
+    names = {"rule", "published"} | (_TO_A_VERDICT if in_full else set())
+    same = all(old[name] == new[name] for name in names)
     more = all(old[name].items() <= new[name].items() for name in ("thresholds", "examples"))
-    return same and more and _keys(old) == _keys(new)
+    return same and more and _keys(old, in_full) == _keys(new, in_full)
 
 
-def _keys(entry: dict) -> set[str]:
-    return {cell["key"] for cell in entry["cells"]}
+_TO_A_VERDICT = {"flaw", "inferred", "reduced"}
+
+
+def _keys(entry: dict, with_after: bool) -> set[tuple]:
+    return {(cell["key"], with_after and cell.get("after")) for cell in entry["cells"]}
 
 
 def of_condition(entries: Iterable[dict], claim: str, condition: Condition) -> list[dict]:

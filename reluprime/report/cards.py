@@ -36,7 +36,7 @@ def shown_arithmetic(claim: Claim, row: dict) -> str:
 def matrix(claims: Sequence[Claim], rows: Sequence[dict], scorecard: str = "") -> HTML:
     """A line a claim: its id, verdict and statement, and what each gradient rule gives.
 
-    A claim that is judged in several arithmetics names the one of its line.
+    A claim that is judged in another arithmetic than `native` names that of its line.
 
     rows: `scorecard.judged` of these claims. scorecard: the address of the page with the cards;
     empty on that page itself.
@@ -50,7 +50,7 @@ def matrix(claims: Sequence[Claim], rows: Sequence[dict], scorecard: str = "") -
 
 def _line(claim: Claim, row: dict, scorecard: str) -> str:
     arithmetic = shown_arithmetic(claim, row)
-    note = f" <small>({arithmetic})</small>" if len(claim.arithmetics) > 1 else ""
+    note = f" <small>({arithmetic})</small>" if claim.arithmetics != ("native",) else ""
     cells = {c["gradient_rule"]: c for c in row["by"] if c["arithmetic"] == arithmetic}
     found = {name: cells[rule]["outcome"] or NOT_TESTED for rule, name in RULES.items()}
     verdict = f'<td data-label="verdict">{badge(row["verdict"])}</td>'
@@ -124,7 +124,7 @@ def _on_published(claim: Claim) -> str:
 def _outcome(cell: dict, claim: Claim) -> str:
     word = cell["outcome"] or NOT_TESTED
     where = RULES[cell["gradient_rule"]]
-    if len(claim.arithmetics) > 1:
+    if claim.arithmetics != ("native",):
         where += f", {cell['arithmetic']}"
     value = f": {cell['value']}" if cell["value"] else ""
     return f"{badge(word, ICONS[word])} {html.escape(where + value)}"

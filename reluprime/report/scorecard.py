@@ -94,10 +94,12 @@ def _so_far(word: str, outcomes: dict, flaw: str | None) -> str:
 
 def _devices(claim: Claim, evidence: Evidence) -> set[str]:
     """The devices whose records the conditions of a claim are judged by."""
-    grids = [claim.grid(*condition) for condition in claim.conditions()]
-    own = [(grid, evidence.on_one_machine(grid)) for grid in grids]
-    found = (r for grid, of in own for c in grid for r in of.of(c.study, c.config))
-    return {record["provenance"]["device_name"] for record in found}
+    found = set()
+    for grid in (claim.grid(*condition) for condition in claim.conditions()):
+        for own in evidence.complete(grid).values() or [evidence.on_one_machine(grid)]:
+            made = (record for cell in grid for record in own.of(cell.study, cell.config))
+            found |= {record["provenance"]["device_name"] for record in made}
+    return found
 
 
 def all_judged(store: records.Store, claims: Sequence[Claim] = CLAIMS) -> list[dict]:
@@ -132,14 +134,14 @@ def scorecard(judgements: Sequence[dict]) -> pd.DataFrame:
 
 
 def _words(by: list[dict], gradient_rule: str, claim: Claim) -> str:
-    """A rule's outcomes, each with its arithmetic where there are several."""
+    """A rule's outcomes, each with its arithmetic but where `native` is the only one."""
     if claim.counts_zeros and gradient_rule == "injected" and _alike(by):
         return "the same: where a pre-activation is 0 does not depend on the rule"
     cells = [cell for cell in by if cell["gradient_rule"] == gradient_rule]
     texts = []
     for cell in cells:
         text = ": ".join(filter(None, (cell["outcome"] or NOT_TESTED, cell["value"])))
-        texts.append(f"{cell['arithmetic']} {text}" if len(claim.arithmetics) > 1 else text)
+        texts.append(text if claim.arithmetics == ("native",) else f"{cell['arithmetic']} {text}")
     return "; ".join(texts)
 
 

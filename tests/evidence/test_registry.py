@@ -104,6 +104,16 @@ def test_a_registration_that_only_adds_leaves_a_rule_its_age(path):
     assert not registry.adds_to(after, before)
     assert not registry.adds_to(before, after | {"rule": "Otherwise."})
     assert not registry.adds_to(before, after | {"cells": after["cells"][1:]})
+    at_once = [{n: v for n, v in cell.items() if n != "after"} for cell in after["cells"]]
+    for change in (
+        {"flaw": "impossible as published"},
+        {"inferred": "epilogue"},
+        {"reduced": not after["reduced"]},
+        {"cells": at_once},
+    ):
+        assert not registry.adds_to(before, after | change)
+        first = {n: v for n, v in before.items() if n not in ("flaw", "inferred", "reduced")}
+        assert registry.adds_to(first, after | change)  # which did not say it
 
 
 def test_code_and_device_are_no_part_of_a_rule(path):

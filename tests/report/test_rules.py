@@ -1,5 +1,6 @@
 """The rules of the claims: on made-up records, on the papers' data, and old mistakes."""
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -9,20 +10,19 @@ from reluprime.evidence import made_up
 from reluprime.evidence.claim import Cell, Evidence
 from reluprime.evidence.compute import cells_of
 from reluprime.evidence.registry import of_condition, read
+from reluprime.evidence.tests import sign_flip
 from reluprime.report import scorecard as claims
 from reluprime.training import arms, experiments
 from reluprime.training.arms import Arm
 from reluprime.training.claims import mnist as mnist_claims
 from reluprime.training.claims.zero_calls import proportional
 from reluprime.training.config import TrainingConfig
-from reluprime.volume.claims.examples import made_up_networks
-from reluprime.volume.claims.quartiles import medians_of
 from reluprime.volume.convolutional import conv_shares
-from reluprime.volume.experiments import networks_of, pair_networks
+from reluprime.volume.experiments import B21, M23, networks_of, pair_networks
 
 CONDITIONS = [(claim.id, c) for claim in claims.CLAIMS for c in claim.conditions()]
 # Where a rule has no test that could leave it open, or is about the absence of zeros.
-NEVER_OPEN = {"P2", "P4", "P6", "P7"}
+NEVER_OPEN = {"P2", "P4", "P6"}
 NO_OCCASION_IS_NO_ZEROS = {"P2", "P5", "P6", "P8", "P16", "R3"}
 NEVER_DECIDED = {"R6"}  # four repeats cannot pass a sign-flip test
 # Of native arithmetic a part was not computed, so the rest cannot hold.
@@ -217,36 +217,32 @@ def test_runs_that_met_no_zero_are_not_called_equal():
 
 def test_a_network_counts_once_in_p7():
     """One network with thousands of affected mini-batches outvoted all others."""
-    P7 = claims.BY_ID["P7"]
-
-    def affected(config, seed, rule):
-        return 235 if seed == 0 else int(seed % 3 == 0)  # 17 networks of 50
-
-    def example(cell):
-        result = made_up_networks(affected)(cell)
-        ends = pd.Series(result["affected_injected"]).cumsum()
-        values = [1.0] * ends[0] + [30.0] * (ends.iloc[-1] - ends[0])
-        return result | {"relative_difference_injected": values}
-
-    grid = [c for c in P7.grid(*INJECTED) if c.config.seed == 0 and c.config.relu_after_first]
-    grid = [c for c in grid if c.config.precision == "fp32"]
-    found = made_up.evidence(example, grid)
-    config = pair_networks("native")["paper", "fp32"]
-    of_networks = networks_of(found, config, "injected")
-    pooled = of_networks["relative_difference"].sum()
-    # One network has 235 of the values, so the pooled median is its own.
-    assert pd.Series(pooled).median() == 1.0
-    assert pd.Series(medians_of(of_networks)).median() == 30.0
+    P7, condition = claims.BY_ID["P7"], ("injected", "epilogue")
+    example = P7.examples["one network in a hundred has most of them"]
+    found = made_up.evidence(example, P7.grid(*condition))
+    networks = networks_of(found, pair_networks("epilogue")["paper", "fp32"], "injected")
+    assert np.median(networks["relative_difference"].sum()) == 1.0  # that of the pooled ones
+    assert P7.finding(found, condition).outcome == "holds"  # which asks for more than 20
 
 
-def test_the_trend_of_zeros_has_one_value_a_seed():
+def test_a_seed_counts_once_in_r7():
     """12 runs of 3 seeds counted as 12."""
     R7 = claims.BY_ID["R7"]
-    found = made_up.evidence(R7.examples["rarer"], R7.grid(*INJECTED))
-    trend = mnist_claims.trend_by_seed(
-        found, mnist_claims.fully_connected("bf16"), "injected", mnist_claims.M23_S
-    )
-    assert len(trend) == len(mnist_claims.TEN)
+    found = made_up.evidence(R7.examples["rarer in seven of ten seeds"], R7.grid(*INJECTED))
+    rarer = np.repeat([-1.0] * 7 + [1.0] * 3, len(mnist_claims.M23_S))
+    assert sign_flip(-rarer) < 0.05  # all runs
+    assert R7.finding(found, INJECTED).outcome == "open"
+
+
+@pytest.mark.parametrize("sweep", [B21, M23])
+def test_sizes_have_networks_of_their_own(sweep):
+    """The sets were nested, and the test over batch sizes compared networks with themselves."""
+    for arithmetic in ("native", "epilogue"):
+        known = {}
+        for cell in sweep.grid("injected", arithmetic):
+            config, sizes = cell.config, (cell.config.hidden_sizes, cell.config.batch_size)
+            for seed in range(config.seed, config.seed + config.n_networks):
+                assert known.setdefault((config.precision, seed), sizes) == sizes
 
 
 # ---- arms ----

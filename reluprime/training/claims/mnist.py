@@ -162,6 +162,10 @@ R7 = Claim(
         "now rarer, now not": made_up.trainings(
             no_loss, lambda c: (9, 9, 5, 5) if c.seed % 2 else (5, 5, 9, 9)
         ),
+        # Of 40 runs that would be enough.
+        "rarer in seven of ten seeds": made_up.trainings(
+            no_loss, lambda c: (9, 9, 5, 5) if c.seed % 10 < 7 else (5, 5, 9, 9)
+        ),
     }
     | COMMON,
 )
@@ -226,6 +230,9 @@ MOBILENET = Scale(
 )
 
 
+LEAST_ZEROS = 2  # R5: of all runs
+
+
 def _r5_grid(gradient_rule: str, _: str) -> list[Cell]:
     return MOBILENET.cells(gradient_rule, (1.0,))
 
@@ -233,7 +240,7 @@ def _r5_grid(gradient_rule: str, _: str) -> list[Cell]:
 def _r5(evidence: Evidence, gradient_rule: str, _: str) -> Finding:
     arm = arms.arm(evidence, MOBILENET, 1.0, gradient_rule)
     value = f"{arm.zeros * len(arm.values):.0f} zeros met; s=1: {arms.words(arm)}"
-    if arm.zeros * len(arm.values) <= 1:
+    if arm.zeros * len(arm.values) < LEAST_ZEROS:
         return Finding(NO_OCCASION, value)
     return Finding(arms.equal_or_lost(arm.values, [], MLP_MARGIN), value)
 
@@ -249,7 +256,7 @@ R5 = Claim(
         "within half a point over five seeds; fails where a sign-flip test finds a loss. With one "
         "exact zero in all, or none, there is no occasion."
     ),
-    thresholds=SEEDS | {"risk": RISK, "margin": MLP_MARGIN},
+    thresholds=SEEDS | {"risk": RISK, "margin": MLP_MARGIN, "least zeros in all": LEAST_ZEROS},
     grid=_r5_grid,
     judge=_r5,
     scale="2 epochs, full width, 5 seeds (M23: 1)",

@@ -46,8 +46,15 @@ def _p16(evidence: Evidence, gradient_rule: str, arithmetic: str) -> Finding:
         for network in CONV_NETWORKS:
             large = share(network, False, "fp32", LARGE)
             parts.append(decided(large["share"] >= SURELY, large["share"] < SURELY))
-            parts.append(_above(*(share(network, False, p, 1) for p in ("fp16", "fp32"))))
-        parts.append(_above(*(share("vgg11", norm, "fp16", 1) for norm in (False, True))))
+            half, single = (share(network, False, p, 1) for p in ("fp16", "fp32"))
+            parts.append(_above(half, single))
+            values.append(
+                f"{network} at fp32 after {LARGE} mini-batches {large['share']:.1%}, after the "
+                f"first {single['share']:.0%} and at fp16 {half['share']:.0%}"
+            )
+        plain, normed = (share("vgg11", norm, "fp16", 1) for norm in (False, True))
+        parts.append(_above(plain, normed))
+        values.append(f"vgg11 with batch norm at fp16 after the first {normed['share']:.0%}")
     return Finding(all_must_hold(parts), "; ".join(values))
 
 

@@ -2,11 +2,12 @@
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import chain
 
 import numpy as np
 import pandas as pd
 
-from reluprime.evidence.claim import ARITHMETICS, Claim, Evidence
+from reluprime.evidence.claim import ARITHMETICS, Cell, Claim, Evidence
 from reluprime.evidence.finding import (
     FAILS,
     HOLDS,
@@ -18,6 +19,7 @@ from reluprime.evidence.finding import (
 )
 from reluprime.evidence.intervals import quartiles
 from reluprime.evidence.tests import RISK, is_larger
+from reluprime.instruments.activations import GRADIENT_RULES
 from reluprime.volume.claims.examples import as_published, made_up_networks, no_records
 from reluprime.volume.experiments import grid_of, networks_of, pair_networks
 from reluprime.volume.networks import VolumeConfig
@@ -91,6 +93,20 @@ def _relative_as_published(config: VolumeConfig) -> Sequence[float]:
     return PUBLISHED_QUARTILES[config.precision]
 
 
+def _one_network_in_a_hundred(cell: Cell) -> dict:
+    """As published, but a few networks have most affected mini-batches and hardly move in them."""
+
+    def affected(config: VolumeConfig, seed: int, rule: str) -> int:
+        return 235 if seed % 100 == 0 else as_published(config, seed, rule)
+
+    found = made_up_networks(affected, _relative_as_published)(cell)
+    median = PUBLISHED_QUARTILES[cell.config.precision][1]
+    for rule in GRADIENT_RULES:
+        each = (n * [1.0 if n > 1 else float(median)] for n in found[f"affected_{rule}"])
+        found[f"relative_difference_{rule}"] = list(chain.from_iterable(each))
+    return found
+
+
 P7 = Claim(
     id="P7",
     statement="On affected mini-batches the gradient changes by more than 20 times its norm, and "
@@ -120,6 +136,10 @@ P7 = Claim(
         "as published": made_up_networks(as_published, _relative_as_published),
         "a thousandth": made_up_networks(as_published, lambda _: (0.02, 0.025, 0.05)),
         "no zeros": made_up_networks(lambda *_: 0),
+        "few networks": made_up_networks(
+            lambda _config, seed, _rule: int(seed % 20 == 0), _relative_as_published
+        ),
+        "one network in a hundred has most of them": _one_network_in_a_hundred,
         "no records": no_records,
     },
 )

@@ -36,10 +36,13 @@ def _none(shares: pd.DataFrame) -> str:
     return FAILS if shares["in_zone"].any() else HOLDS
 
 
-def _ends(shares: pd.DataFrame, by: str) -> str:
+_VARIED = ("depth", "width", "batch_size")
+
+
+def _each(shares: pd.DataFrame, by: str) -> str:
     own = _of(shares, by)
-    share = own["in_zone"] / own["networks"]
-    return f"{share.iloc[0]:.0%} to {share.iloc[-1]:.0%} with {by.replace('_', ' ')}"
+    each = [f"{share:.0%}" for share in own["in_zone"] / own["networks"]]
+    return f"{', '.join(each)} with {by.replace('_', ' ')}"
 
 
 def _trends(shares: dict[str, pd.DataFrame]) -> Finding:
@@ -51,7 +54,7 @@ def _trends(shares: dict[str, pd.DataFrame]) -> Finding:
         _same_over_batch_sizes(fp32),
         _none(shares["fp64"]),
     ]
-    value = "fp32: " + ", ".join(_ends(fp32, by) for by in ("depth", "width", "batch_size"))
+    value = "fp32: " + "; ".join(_each(fp32, by) for by in _VARIED)
     return Finding(all_must_hold(parts), value)
 
 
@@ -105,7 +108,8 @@ P8 = Claim(
     thresholds={"risk": RISK, "risk, batch sizes": 0.01, "rise": MARGIN},
     grid=B21.grid,
     judge=_p8,
-    scale="1000 networks at each size as published, 300 of native arithmetic, 50 at fp64",
+    scale="1000 networks at each size as published, 300 of native arithmetic, 50 at fp64; how far "
+    "from each published share, A1 says",
     arithmetics=("native", "epilogue"),  # at fp32, of which the claim is, "separate" is "epilogue"
     on_published=_p8_published,
     examples={
@@ -136,9 +140,8 @@ def _small_trends(shares: dict[str, pd.DataFrame]) -> Finding:
         _same_over_batch_sizes(shares["fp16"]),
         _none(shares["fp64"]),
     ]
-    value = f"fp16: at least {least:.0%} at each depth; fp32: " + ", ".join(
-        _ends(shares["fp32"], by) for by in ("depth", "width")
-    )
+    value = f"fp16: at least {least:.0%} at each depth; {_each(shares['fp16'], 'batch_size')}; "
+    value += "fp32: " + "; ".join(_each(shares["fp32"], by) for by in _VARIED)
     return Finding(all_must_hold(parts), value)
 
 

@@ -75,7 +75,8 @@ P5 = Claim(
     thresholds={"risk": RISK, "margin": MARGIN},
     grid=partial(grid_of, share_networks),
     judge=_p5,
-    scale="1000 networks as published; fewer where none (100) or all (100 to 300) are in the zone",
+    scale="1000 networks as published; fewer where none (100) or all (100 to 300) are in the zone; "
+    "at fp32 the shares of another machine are others (Which arithmetic made the published zeros?)",
     arithmetics=ARITHMETICS,
     examples={
         "as published": made_up_networks(as_published),
