@@ -7,8 +7,8 @@ import pandas as pd
 from scipy import stats
 
 from reluprime.evidence.claim import ARITHMETICS, Evidence
-from reluprime.volume.experiments import ALL_NETWORKS
-from reluprime.volume.predictions import curve_points, points, prediction_grid
+from reluprime.volume.experiments import ALL_NETWORKS, published_points
+from reluprime.volume.predictions import WORKS, curve_points, points
 
 ALL_TESTS_RISK = 0.01  # of all tests of an arithmetic together
 TESTS_AT_16_BITS = 60  # 30 released points of fully connected networks in each of two arithmetics
@@ -86,31 +86,26 @@ def met_at_16_bits(evidence: Evidence, gradient_rule: str) -> dict[tuple, bool]:
     return met
 
 
-def in_prose(evidence: Evidence) -> dict[str, int]:
-    """For the page: fp16_points, and fp16_met of them, under the constant."""
+def met_by_none(evidence: Evidence, gradient_rule: str) -> list[str]:
+    """The tests that each arithmetic misses whose networks all have records."""
+    met: dict[str, bool] = {}
+    for arithmetic in ARITHMETICS:
+        for row in all_tests(evidence, gradient_rule, arithmetic).to_dict("records"):
+            name = test_name(row)
+            met[name] = met.get(name, False) or row["met"] is not False
+    return [name for name, any_does in met.items() if not any_does]
+
+
+def in_prose(evidence: Evidence) -> dict[str, int | str]:
+    """For the page, under the constant: fp16_points, and fp16_met of them; met_by_none."""
     met = met_at_16_bits(evidence, "injected")
-    return {"fp16_points": len(met), "fp16_met": sum(met.values())}
-
-
-def zeros_ratio(points: pd.DataFrame) -> tuple[float, float, float]:
-    """Expected exact zeros a network, published over ours, and its interval (95 %).
-
-    points: rows of :func:`points`. Zeros are rare and independent: a share p of networks in the
-    zone means -log(1 - p) zeros a network. Sums over points; the interval from 1000 draws of both
-    counts with a fixed seed.
-    """
-    own = points[(points["published"] < 1) & (points["ours"] < 1)]
-    random = np.random.RandomState(0)
-    theirs, ours = (
-        -np.log1p(-np.minimum(random.binomial(n, p, (1000, len(own))) / n, 1 - 0.5 / n)).sum(1)
-        for n, p in (
-            (own["published_n"].to_numpy(), own["published"].to_numpy()),
-            (own["n"].to_numpy(), own["ours"].to_numpy()),
-        )
-    )
-    ratio = np.log1p(-own["published"]).sum() / np.log1p(-own["ours"]).sum()
-    low, high = np.quantile(theirs / ours, [0.025, 0.975])
-    return float(ratio), float(low), float(high)
+    missed = met_by_none(evidence, "injected")
+    return {
+        "fp16_points": len(met),
+        "fp16_met": sum(met.values()),
+        "n_met_by_none": len(missed),
+        "met_by_none": ", ".join(missed),
+    }
 
 
 def test_table(evidence: Evidence) -> pd.DataFrame:
@@ -138,50 +133,36 @@ def missed_table(evidence: Evidence) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["arithmetic", "missed", "p"])
 
 
-def ratio_table(evidence: Evidence) -> pd.DataFrame:
-    """:func:`zeros_ratio` of each work at fp32, by the machine of ours, for the page."""
-    rows = []
-    for machine, found in _points_by_machine(evidence).items():
-        for work, own in found[found["precision"] == "fp32"].groupby("work", sort=False):
-            of = {"ours on": machine, "work": work, "points": len(own)}
-            rows.append(of | {_PUBLISHED: _ratio(own)})
-    return pd.DataFrame(rows, columns=["ours on", "work", "points", _PUBLISHED])
-
-
-_PUBLISHED = "zeros at fp32, published / ours"
-
-
-def machine_table(evidence: Evidence) -> pd.DataFrame:
-    """Zeros of the same networks on two machines, by precision, for the page.
-
-    The two that have most records, and the points that both have. The networks are the same, which
-    the interval does not use: it is too wide rather than too narrow.
-    """
-    none = ("", pd.DataFrame())
-    (first, a), (second, b) = [*_points_by_machine(evidence).items(), none, none][:2]
-    rows, at = [], ["work", "panel", "size", "precision"]
-    if not b.empty:
-        both = b.merge(a[[*at, "ours", "n"]], on=at, suffixes=("_of_second", ""))
-        both = both.assign(published=both["ours_of_second"], published_n=both["n_of_second"])
-        for precision, own in both.groupby("precision", sort=False):
-            of = {"precision": precision, "points": len(own)}
-            rows.append(of | {"zeros, on": second, "over, on": first, "ratio": _ratio(own)})
-    return pd.DataFrame(rows, columns=["precision", "points", "zeros, on", "over, on", "ratio"])
-
-
-def _points_by_machine(evidence: Evidence) -> dict[str, pd.DataFrame]:
-    grid = prediction_grid("injected", "epilogue")
-    return {
-        machine: points(own, "injected", "epilogue")
-        for machine, own in evidence.by_machine(grid).items()
-    }
-
-
-def _ratio(points: pd.DataFrame) -> str:
-    ratio, low, high = zeros_ratio(points)
-    return f"{ratio:.2f} [{low:.2f}, {high:.2f}]"
-
-
 def test_name(row: dict) -> str:
     size = "" if row["size"] == "all" else f" {row['size']}"
     return f"{row['work']} {row['panel'].replace('_', ' ')}{size} at {row['precision']}"
+
+
+def batch_size_table(evidence: Evidence, work: str) -> pd.DataFrame:
+    """The panel of batch sizes of a work under the constant, for the page.
+
+    A row a precision for the published counts and for each arithmetic: the share at each size that
+    has all its networks, and p of a chi-squared test that these are one share (empty where all or
+    no networks are in the zone).
+    """
+    _, file, precisions = WORKS[work]
+    ours = {a: points(evidence, "injected", a) for a in ARITHMETICS}
+    rows = []
+    for precision in precisions:
+        theirs = published_points(file, int(precision[2:]))
+        theirs = theirs[theirs["by"] == "batch_size"]
+        rows.append(_panel_row(precision, "published", theirs[["size", "in_zone", "networks"]]))
+        for arithmetic, table in ours.items():
+            at = (table["work"] == work) & (table["panel"] == "batch_size")
+            own = table.loc[at & (table["precision"] == precision), ["size", "k", "n"]]
+            rows += [_panel_row(precision, arithmetic, own)] if len(own) else []
+    return pd.DataFrame(rows).fillna("")
+
+
+def _panel_row(precision: str, networks: str, counts: pd.DataFrame) -> dict:
+    """counts: columns of sizes, networks in the zone, and all networks."""
+    sizes, k, n = (counts[name].to_numpy() for name in counts)
+    table = np.array([k, n - k])
+    p = f"{stats.chi2_contingency(table).pvalue:.2g}" if table.any(axis=1).all() else ""
+    shares = {f"{size}": f"{share:.1%}" for size, share in zip(sizes, k / n, strict=True)}
+    return {"precision": precision, "networks of": networks, "p, one share": p} | shares

@@ -4,9 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from reluprime import records
 from reluprime.evidence import made_up
 from reluprime.evidence.claim import Evidence
-from reluprime.volume import agreement, figures, predictions
+from reluprime.volume import agreement, figures, machines, predictions
 from reluprime.volume import tables as volume_tables
 from reluprime.volume.claims import A1, P7
 from reluprime.volume.claims.quartiles import PUBLISHED_QUARTILES
@@ -95,7 +96,7 @@ def test_curves_keep_their_risk():
 def test_the_ratio_of_zeros():
     points = pd.DataFrame({"published": [0.3, 0.6], "published_n": 1000, "n": 1000})
     points["ours"] = 1 - np.sqrt(1 - points["published"])  # half of the zeros a network
-    ratio, low, high = agreement.zeros_ratio(points)
+    ratio, low, high = machines.zeros_ratio(points)
     assert ratio == pytest.approx(2)
     assert low < 2 < high < 2.5
 
@@ -149,8 +150,54 @@ def test_a_missed_test_is_named_and_counted(as_published):
     assert (counts["met"] + counts["missed"] + counts["0 or all in both"]).equals(counts["tests"])
 
 
+def test_what_no_arithmetic_meets():
+    """Of these records one arithmetic has all, and the others none."""
+    found = made_up.evidence(A1.examples["half of the zeros at fp32"], A1.grid(*EPILOGUE))
+    missed = list(agreement.missed_table(found)["missed"])
+    assert missed
+    assert agreement.met_by_none(found, "injected") == missed
+
+
+def test_the_panel_of_batch_sizes(as_published):
+    table = agreement.batch_size_table(as_published, "B21")
+    assert list(table.columns[-5:]) == ["16", "64", "256", "512", "1024"]
+    published, ours = table[table["precision"] == "fp32"].to_dict("records")
+    assert published["16"] == "43.9%"  # 439 of 1000
+    assert float(published["p, one share"]) < 1e-9
+    assert all(abs(float(ours[n][:-1]) - float(published[n][:-1])) < 1 for n in ("64", "1024"))
+    half = table[(table["precision"] == "fp16")].to_dict("records")
+    assert [row["p, one share"] for row in half] == ["", ""]  # all networks are in the zone
+
+
+def test_points_of_one_machine_stand_apart(as_published):
+    """A second machine has the points over depth alone."""
+    grid = A1.grid(*EPILOGUE)
+    found = [r for c in grid for r in as_published.of(c.study, c.config)]
+    sizes = {(256,) * depth for depth in predictions.B21.shapes["depth"]}
+    own = [r for r in found if tuple(r["config"].get("hidden_sizes") or ()) in sizes]
+    elsewhere = {"device": "cuda", "device_name": "another", "threads": 1}
+    for record in own:
+        cell = next(c for c in grid if c.config.model_dump(mode="json") == record["config"])
+        key = records.cell_key(cell.study, cell.config, "cuda")
+        how = record["provenance"] | elsewhere
+        found.append(record | {"key": key, "provenance": how})
+    table = machines.ratio_table(Evidence(found))
+    b21 = table[table["work"] == "B21"]
+    assert b21["points"].tolist() == [15, 11]  # 5 depths, of which 3 is width 256 and batches too
+    assert b21["points on each"].tolist() == [11, 11]
+    assert set(machines.machine_table(Evidence(found))["layers of"]) == {"256"}
+
+
 def test_tables_of_an_empty_store_are_empty():
     nothing = Evidence([])
-    for table in ("test_table", "missed_table", "ratio_table", "machine_table"):
-        assert getattr(agreement, table)(nothing).empty
-    assert agreement.in_prose(nothing) == {"fp16_points": 0, "fp16_met": 0}
+    for table in (
+        agreement.test_table,
+        agreement.missed_table,
+        machines.ratio_table,
+        machines.machine_table,
+    ):
+        assert table(nothing).empty
+    counts = {"fp16_points": 0, "fp16_met": 0, "n_met_by_none": 0}
+    assert agreement.in_prose(nothing) == counts | {"met_by_none": ""}
+    assert machines.in_prose(nothing) == {}
+    assert set(agreement.batch_size_table(nothing, "B21")["networks of"]) == {"published"}

@@ -1,0 +1,101 @@
+"""Exact zeros of the same random networks on two machines, and against the published ones."""
+
+import numpy as np
+import pandas as pd
+
+from reluprime.evidence.claim import Evidence
+from reluprime.volume.experiments import cells_of, in_zone, share_networks
+from reluprime.volume.predictions import points, prediction_grid
+
+
+def zeros_ratio(points: pd.DataFrame) -> tuple[float, float, float]:
+    """Expected exact zeros a network, published over ours, and its interval (95 %).
+
+    points: rows of :func:`points`. Zeros are rare and independent: a share p of networks in the
+    zone means -log(1 - p) zeros a network. Sums over points; the interval from 1000 draws of both
+    counts with a fixed seed.
+    """
+    own = points[(points["published"] < 1) & (points["ours"] < 1)]
+    random = np.random.RandomState(0)
+    theirs, ours = (
+        -np.log1p(-np.minimum(random.binomial(n, p, (1000, len(own))) / n, 1 - 0.5 / n)).sum(1)
+        for n, p in (
+            (own["published_n"].to_numpy(), own["published"].to_numpy()),
+            (own["n"].to_numpy(), own["ours"].to_numpy()),
+        )
+    )
+    ratio = np.log1p(-own["published"]).sum() / np.log1p(-own["ours"]).sum()
+    low, high = np.quantile(theirs / ours, [0.025, 0.975])
+    return float(ratio), float(low), float(high)
+
+
+def ratio_table(evidence: Evidence) -> pd.DataFrame:
+    """:func:`zeros_ratio` of each work at fp32, by the machine of ours, for the page.
+
+    Over all points that a machine has, and over those that each machine has.
+    """
+    by_machine = _points_by_machine(evidence)
+    columns = ["ours on", "work", "points", _PUBLISHED, "points on each", f"{_PUBLISHED}, there"]
+    if not by_machine:
+        return pd.DataFrame(columns=columns)
+    table = pd.concat([own.assign(machine=machine) for machine, own in by_machine.items()])
+    table = table[table["precision"] == "fp32"].reset_index(drop=True)
+    shared = table.groupby(_POINT)["machine"].transform("size") == len(by_machine)
+    rows = []
+    for (machine, work), own in table.groupby(["machine", "work"], sort=False):
+        there = own[shared[own.index]]
+        rows.append((machine, work, len(own), _ratio(own), len(there), _ratio(there)))
+    return pd.DataFrame(rows, columns=columns)
+
+
+_POINT = ["work", "panel", "size", "precision"]
+_PUBLISHED = "zeros at fp32, published / ours"
+
+
+def machine_table(evidence: Evidence) -> pd.DataFrame:
+    """Zeros of the same networks on two machines, by precision and width, for the page.
+
+    The two that have most records, and the points that both have. The networks are the same, which
+    the interval does not use: it is too wide rather than too narrow.
+    """
+    none = ("", pd.DataFrame())
+    (first, a), (second, b) = [*_points_by_machine(evidence).items(), none, none][:2]
+    columns = ["precision", "layers of", "points", "zeros, on", "over, on", "ratio"]
+    if b.empty:
+        return pd.DataFrame(columns=columns)
+    both = b.merge(a[[*_POINT, "ours", "n"]], on=_POINT, suffixes=("_of_second", ""))
+    both = both.assign(published=both["ours_of_second"], published_n=both["n_of_second"])
+    width = both["size"].where(both["panel"] == "width", both["work"].map({"B21": 256, "M23": 32}))
+    layers = np.where(width == 256, "256", "other widths")
+    rows = []
+    for (precision, of), own in both.groupby(["precision", layers], sort=False):
+        rows.append((precision, of, len(own), second, first, _ratio(own)))
+    return pd.DataFrame(rows, columns=columns)
+
+
+def in_prose(evidence: Evidence) -> dict[str, str]:
+    """Share in the zone of the networks that B21's notebook builds, at fp32 under the constant, on
+    each machine that has them: release_on_cpu and release_on_gpu, and the machines' names."""
+    config, found = share_networks("epilogue")["release", "fp32"], {}
+    for own in evidence.complete(cells_of(config)).values():
+        (record, *_) = (r for cell in cells_of(config) for r in own.of(cell.study, cell.config))
+        where = "gpu" if record["provenance"]["device"] == "cuda" else "cpu"
+        k, n = in_zone(own, config, "injected")
+        found |= {f"release_on_{where}": f"{k / n:.1%}"}
+        found |= {f"machine_{where}": record["provenance"]["device_name"]}
+    return found
+
+
+def _points_by_machine(evidence: Evidence) -> dict[str, pd.DataFrame]:
+    grid = prediction_grid("injected", "epilogue")
+    return {
+        machine: points(own, "injected", "epilogue")
+        for machine, own in evidence.by_machine(grid).items()
+    }
+
+
+def _ratio(points: pd.DataFrame) -> str:
+    if points.empty:
+        return ""
+    ratio, low, high = zeros_ratio(points)
+    return f"{ratio:.2f} [{low:.2f}, {high:.2f}]"
