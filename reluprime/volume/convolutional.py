@@ -1,6 +1,6 @@
 """Shares of convolutional networks in the zone by mini-batches seen (B21 Fig. 5, 16)."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import pandas as pd
 
@@ -71,7 +71,8 @@ def conv_table(cells: pd.DataFrame, counts: Sequence[int]) -> pd.DataFrame:
                 "batch norm": "yes" if condition["batch_norm"] else "no",
                 "precision": condition["precision"],
                 "networks": int(group["n_networks"].sum()),
-                "exact zeros": sum(sum(zeros.values()) for zeros in group["exact_zeros"]),
+                "exact zeros": _sum(group["exact_zeros"]),
+                "structural among them": _sum(group["structural_zeros"]),
             }
             | {
                 f"{share['gradient_rule']}, after {share['batches']}": (
@@ -81,3 +82,7 @@ def conv_table(cells: pd.DataFrame, counts: Sequence[int]) -> pd.DataFrame:
             }
         )
     return pd.DataFrame(rows).astype(object).fillna("–")
+
+
+def _sum(by_activation: Iterable[dict[str, int]]) -> int:
+    return sum(sum(zeros.values()) for zeros in by_activation)

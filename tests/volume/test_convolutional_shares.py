@@ -53,7 +53,10 @@ def test_conv_shares_count_networks_that_saw_enough_mini_batches():
 
 def test_the_table_of_convolutional_networks():
     cells = pd.DataFrame([conv_cell({0: 10, 3: 30, None: 60}, architecture="vgg11")])
-    row = conv_table(cells.assign(exact_zeros=[{"features.1": 7}]), [1, 6]).iloc[0]
+    row = conv_table(
+        cells.assign(exact_zeros=[{"features.1": 7}], structural_zeros=[{"features.1": 2}]), [1, 6]
+    ).iloc[0]
+    assert row["structural among them"] == 2
     assert (row["network"], row["batch norm"], row["networks"]) == ("vgg11", "no", 100)
     assert row["exact zeros"] == 7
     assert row["chain, after 1"] == "10% [5%, 18%]"

@@ -69,17 +69,23 @@ P9 = Claim(
 )
 
 
+RESNET_LONGER = Scale(BASE_RESNET.replace(epochs=20), range(1))  # shown, and not judged
+
+
 def _p10_grid(gradient_rule: str, _: str) -> list[Cell]:
     if gradient_rule == "chain":
         return RESNET.cells("chain", (1.0,)) + MLP.cells("chain", (1.0,))
     large = [c for scale in RESNET.large for c in scale.cells("injected", (1.0, 0.5))]
-    longer = Scale(BASE_RESNET.replace(epochs=20), range(1))
     return [
         *RESNET.small.cells("injected", (1.0, 0.5, 0.3, 0.2, 0.1)),
         *large,
-        *longer.cells("injected", (0.5,)),
+        *RESNET_LONGER.cells("injected", (0.5,)),
         *MLP.cells("injected", (1.0,)),
     ]
+
+
+def _longer(evidence: Evidence) -> Arm:
+    return arms.arm(evidence, RESNET_LONGER, 0.5, "injected")
 
 
 def _p10(evidence: Evidence, gradient_rule: str, _: str) -> Finding:
@@ -89,6 +95,8 @@ def _p10(evidence: Evidence, gradient_rule: str, _: str) -> Finding:
     mlp, mlp_large = MLP.arms(evidence, 1.0, gradient_rule)
     parts.append(_reacts_less(mlp, mlp_large, *found[1.0]))
     value = f"ResNet-18 {listed(found)}; MLP s=1: {arms.words(mlp)}"
+    if gradient_rule == "injected":
+        value += f"; ResNet-18 after 20 epochs, {listed({0.5: (_longer(evidence), [])})}"
     return Finding(all_must_hold(parts), value)
 
 
@@ -150,6 +158,7 @@ _imagenet = TrainingConfig(
     epochs=90,
     lr=0.1,
     weight_decay=1e-4,
+    schedule="constant",  # "a fixed learning rate"
 )
 
 IMAGENET = Scale(_imagenet, range(2))
