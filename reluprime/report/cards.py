@@ -127,4 +127,6 @@ def _outcome(cell: dict, claim: Claim) -> str:
     if claim.arithmetics != ("native",):
         where += f", {cell['arithmetic']}"
     value = f": {cell['value']}" if cell["value"] else ""
+    if claim.counts_zeros and cell["gradient_rule"] == "injected":
+        value += " (cannot differ: both rules see the same zeros)"
     return f"{badge(word, ICONS[word])} {html.escape(where + value)}"

@@ -58,6 +58,20 @@ def test_a_card_has_its_anchor_its_figure_and_escaped_values():
     assert claim.published.split()[0] in texts(html)
 
 
+def test_counts_of_zeros_are_not_said_to_hold_twice():
+    claim = BY_ID["P4"]
+    found = row("reproduced", chain_native=HOLDS, injected_native=HOLDS)
+    assert cards.cards([claim], [found]).data.count("cannot differ") == 1
+    assert "cannot differ" not in cards.cards([BY_ID["P9"]], [found]).data
+
+
+def test_a_line_names_an_arithmetic_that_is_not_pytorchs_own():
+    for name, arithmetic in (("P14", "epilogue"), ("P9", "native")):
+        found = {f"{rule}_{arithmetic}": HOLDS for rule in ("chain", "injected")}
+        line = cards.matrix([BY_ID[name]], [row("mixed", **found)]).data
+        assert (f"({arithmetic})" in line) == (name == "P14")
+
+
 def test_a_sentence_of_ours_has_no_verdict():
     claim = replace(BY_ID["P1"], source=cards.OURS)
     html = cards.cards([claim], [row("reproduced", chain_native=HOLDS, injected_native=FAILS)]).data
