@@ -6,10 +6,22 @@ from collections.abc import Iterable
 import numpy as np
 import pandas as pd
 
-from reluprime.dose.experiments import MITIGATIONS, MLP, SEEDS
-from reluprime.dose.tables import RELEASED, geometric, zeros_left
-from reluprime.dose.thresholds import POINT, thresholds
-from reluprime.evidence.claim import Evidence
+from reluprime.dose.claims.paper_dose import few
+from reluprime.dose.experiments import (
+    ADAM,
+    BATCH_NORM,
+    DROPOUT,
+    MITIGATIONS,
+    MLP,
+    SEEDS,
+    SIDES,
+    both_sides,
+    mlp_grid,
+)
+from reluprime.dose.runs import measured, rows_of
+from reluprime.dose.tables import RELEASED, geometric, with_interval, zeros_left
+from reluprime.dose.thresholds import POINT, loss_at, thresholds
+from reluprime.evidence.claim import Cell, Evidence
 from reluprime.evidence.intervals import clopper_pearson, t_margin
 from reluprime.training import tables as training_tables
 from reluprime.training.study import fit
@@ -95,9 +107,58 @@ def _times(middle: float, low: float, high: float) -> str:
     return f"{middle:.2g} [{', '.join(ends)}]" if math.isfinite(middle) else ""
 
 
-def in_prose(powers: pd.DataFrame, factors: pd.DataFrame) -> dict[str, str]:
-    """The numbers in the prose about scaling, by name: exponent_s, exponent_rate, harm_WAY."""
+WAYS = {"Adam": ADAM, "batch norm": BATCH_NORM, "dropout": DROPOUT}
+
+
+def way_cells() -> list[Cell]:
+    """Ways to train at s=1, 10 and 50 under the constant, as far as they are registered."""
+    return both_sides(WAYS.values(), (1.0, 10.0, 50.0), "injected")
+
+
+def by_s(evidence: Evidence) -> pd.DataFrame:
+    """What ways to train lose at small and large s, and SGD as released at the same dose.
+
+    A row an s and way, at the wider of its bands in `experiments.SIDES`. As released: each seed's
+    loss, interpolated over the logarithm of the dose; empty where a seed tried no such dose.
+    """
+    ways, released = (measured(evidence, c) for c in (way_cells(), mlp_grid("injected")))
+    rows = []
+    for s, at_s in ways.groupby("s"):
+        for name, config in WAYS.items():
+            own = rows_of(at_s, config, kink_width=SIDES[config][-1])
+            if own.empty:
+                continue
+            dose = own["dose"].mean()
+            rows.append(
+                {"s": f"{s:g}", "way to train": name, "dose": few(dose)}
+                | {"points against s=0": _mean(own["difference"]), "at chance": own["stuck"].sum()}
+                | {"SGD as released there": _at_dose(released[released["s"] == s], dose)}
+            )
+    return pd.DataFrame(rows)
+
+
+def _mean(differences: pd.Series) -> str:
+    return with_interval(differences.mean(), t_margin(differences.to_numpy(float)))
+
+
+def _at_dose(pairs: pd.DataFrame, dose: float) -> str:
+    """What one s costs at a dose, with its interval over seeds; empty outside the doses tried."""
+    seeds = pairs.groupby("seed")
+    lost = [-loss_at(own["dose"], -own["difference"], dose) for _, own in seeds]
+    return "" if np.isnan(lost).any() else _mean(pd.Series(lost, dtype=float))
+
+
+def in_prose(powers: pd.DataFrame, factors: pd.DataFrame, large: pd.DataFrame) -> dict[str, str]:
+    """The numbers in the prose about scaling, by name: exponent_s, exponent_rate, harm_WAY.
+
+    Of :func:`by_s` at s=50: points_WAY at dose_WAY, and released_WAY, what SGD loses there.
+    """
     words = powers.set_index("what is varied")["exponent of the dose that costs a point"]
     found = {"exponent_s": words.iloc[0], "exponent_rate": words["learning rate"]}
     harm = factors.set_index("way to train")["harm a kink, × as released"]
-    return found | {f"harm_{name.replace(' ', '_')}": value for name, value in harm.items()}
+    found |= {f"harm_{name.replace(' ', '_')}": value for name, value in harm.items()}
+    names = {"points": "points against s=0", "dose": "dose", "released": "SGD as released there"}
+    for row in large[large["s"] == "50"].to_dict("records"):
+        way = row["way to train"].replace(" ", "_")
+        found |= {f"{name}_{way}": row[column] for name, column in names.items()}
+    return found

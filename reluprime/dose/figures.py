@@ -35,7 +35,7 @@ def _count(value: float, _) -> str:
     return f"{value:,g}"
 
 
-def _log_doses(axes: Axes, label: str = "dose: kinks that the run at s=0 meets") -> None:
+def _log_doses(axes: Axes, label: str = "dose: kinks that the same run meets at s=0") -> None:
     axes.set_xscale("log")
     axes.xaxis.set_major_formatter(FuncFormatter(_count))
     axes.xaxis.set_minor_locator(NullLocator())
@@ -108,7 +108,7 @@ def answer_figure(by_network: dict[str, pd.DataFrame]) -> Figure:
                 last = (line["dose"].iloc[-1], points.iloc[-1])
                 ends.append((NAMES[network], *last, RULE_COLOURS[rule]))
     _label_ends(axes, ends, 4.5)
-    _log_doses(axes, "kinks that a training meets (logarithmic)")
+    _log_doses(axes)
     axes.set_xlim(right=5e9)
     axes.set(ylim=(-66, 11), ylabel="test accuracy against s=0, in points")
     words = {"fontsize": 10.5, "va": "bottom", "fontweight": "bold"}

@@ -6,12 +6,10 @@ import numpy as np
 import pandas as pd
 import torch
 
-from reluprime.dose.experiments import NETWORKS
-from reluprime.dose.thresholds import loss_at
 from reluprime.evidence.finding import matches
 from reluprime.evidence.intervals import clopper_pearson, poisson_interval
 from reluprime.instruments import models
-from reluprime.instruments.activations import GRADIENT_RULES, ReLU
+from reluprime.instruments.activations import ReLU
 from reluprime.instruments.watch import UnitRanges, relu_calls
 from reluprime.records import Store, published, table
 from reluprime.training import tables as training_tables
@@ -34,8 +32,8 @@ PAPER_EPOCHS, PAPER_BATCH = 200, 128
 def rates(store: Store) -> pd.DataFrame:
     """Exact zeros an input of a ReLU, in our trainings at s=0 and fp32 without batch norm.
 
-    A row a network and optimizer: zeros, calls, runs, rate, low, high (Poisson, 95 %). Widths and
-    numbers of epochs differ from the papers'.
+    A row a network and optimizer: machines, zeros, calls, runs, rate, low, high (Poisson, 95 %).
+    Widths and numbers of epochs differ from the papers'; runs of several machines are pooled.
     """
     runs = training_tables.runs(table(fit, store))
     plain = {"precision": "fp32", "arithmetic": "native", "s": 0, "batch_norm": False}
@@ -47,9 +45,10 @@ def rates(store: Store) -> pd.DataFrame:
         rows.append(
             {"architecture": network, "optimizer": optimizer, "runs": len(own), "zeros": zeros}
             | {"calls": calls, "rate": zeros / calls, "low": low, "high": high}
+            | {"machines": " and ".join(sorted({m.partition(",")[0] for m in own["machine"]}))}
         )
     columns = ["architecture", "optimizer", "runs", "zeros", "calls", "rate", "low", "high"]
-    return pd.DataFrame(rows, columns=columns)
+    return pd.DataFrame(rows, columns=[*columns, "machines"])
 
 
 def at_full_width(architecture: str) -> TrainingConfig:
@@ -104,69 +103,6 @@ def half_precision_factor() -> tuple[float, float]:
     return half / single, high / (1 - high)
 
 
-def paper_table(doses: pd.DataFrame, found: pd.DataFrame) -> pd.DataFrame:
-    """The papers' doses in words; found: rows of :func:`rates`."""
-    rows = []
-    for row in doses.to_dict("records"):
-        at = matches(found, {n: row[n] for n in ("architecture", "optimizer")})
-        rate = found[at].iloc[0]
-        rows.append(
-            {"training": row["training"], "zeros counted": f"{rate['zeros']:,.0f}"}
-            | {"runs": rate["runs"], "inputs of ReLUs": f"{rate['calls']:.1e}"}
-            | {"dose": f"{row['dose']:,.0f} [{row['low']:,.0f}, {row['high']:,.0f}]"}
-            | {"a step": f"{row['a_step']:.2g}", "a unit": f"{row['a_unit']:.2g}"}
-        )
-    return pd.DataFrame(rows)
-
-
-# The values of s at which a network of ours has curves; with Adam it has none.
-COMPARED = {
-    "MLP 3x2048, MNIST, SGD": (1.0, 10.0, 50.0),
-    "VGG11, CIFAR-10, SGD": (0.1, 1.0),
-    "ResNet-18, CIFAR-10, SGD": (1.0,),
-}
-
-
-def drop_table(doses: pd.DataFrame, pairs: dict[str, pd.DataFrame]) -> pd.DataFrame:
-    """The published drops, and what our smaller network loses at as many kinks a unit.
-
-    pairs: by network. A row a training and s; nothing is extrapolated.
-    """
-    rows = []
-    for row in doses[doses["training"].isin(COMPARED)].to_dict("records"):
-        base, _ = NETWORKS[row["architecture"]]
-        dose = row["a_unit"] * size(base)[1]
-        for s in COMPARED[row["training"]]:
-            own = pairs[row["architecture"]]
-            own = own[own["s"] == s]
-            rows.append(
-                {"training": row["training"], "s": f"{s:g}", "dose of ours": f"{dose:,.0f}"}
-                | {"published": _released(published_drop(row["architecture"], row["optimizer"], s))}
-                | {f"ours, {rule}": _at_dose(own, rule, dose) for rule in GRADIENT_RULES}
-            )
-    return pd.DataFrame(rows)
-
-
-def _released(drop: float) -> str:
-    return "not released" if math.isnan(drop) else training_tables.signed(100 * drop)
-
-
-def _at_dose(pairs: pd.DataFrame, gradient_rule: str, dose: float) -> str:
-    """What s costs at a dose, in points: means over seeds, interpolated between two bands.
-
-    Outside the doses that were tried it is what the nearest costs.
-    """
-    own = pairs[pairs["gradient_rule"] == gradient_rule]
-    if own.empty:
-        return "not tried"
-    means = own.groupby("kink_width")[["dose", "difference"]].mean().sort_values("dose")
-    lost = loss_at(means["dose"], -means["difference"], dose)
-    if not math.isnan(lost):
-        return training_tables.signed(-100 * lost)
-    nearest = means.iloc[0 if means["dose"].iloc[0] > dose else -1]
-    return f"{training_tables.signed(100 * nearest['difference'])} at {nearest['dose']:,.0f}"
-
-
 def published_drop(architecture: str, optimizer: str, s: float) -> float:
     """B21's mean at s less its mean at s=0; NaN where there is none."""
     dataset = "mnist" if architecture == "mlp" else "cifar10"
@@ -175,41 +111,3 @@ def published_drop(architecture: str, optimizer: str, s: float) -> float:
     )
     at = released.loc[released["s"] == s, "difference"]
     return float(at.iloc[0]) if len(at) else math.nan
-
-
-def precision_table(store: Store) -> pd.DataFrame:
-    """How many times the zeros of fp32 a lower precision meets: B21's Fig. 6, and our trainings.
-
-    Ours: runs at s=0 that differ in precision and arithmetic alone, with SGD on MNIST.
-    """
-    ratio, high = half_precision_factor()
-    rows = [
-        {"precision": "fp16", "networks": "B21's Fig. 6, published", "arithmetic": "a GPU's"}
-        | {"zeros, × those of fp32": f"{ratio:,.1f} [{ratio**2 / high:,.1f}, {high:,.1f}]"}
-    ]
-    runs = training_tables.runs(table(fit, store))
-    plain = {"s": 0, "architecture": "mlp", "optimizer": "sgd", "batch_norm": False, "dropout": 0}
-    runs = runs[matches(runs, plain | {"kink_width": 0, "dataset": "mnist", "lr": 0.01})]
-    runs = runs[matches(runs, {"batch_size": 128, "clip_norm": None, "weight_decay": 5e-4})]
-    for (sizes, epochs), own in runs.groupby([runs["hidden_sizes"].map(tuple), "epochs"]):
-        means = own.groupby(["precision", "arithmetic"])["exact_zeros"].mean()
-        single = means.get(("fp32", "native"), 0.0)
-        rows += [
-            {"precision": precision, "networks": f"{'-'.join(map(str, sizes))}, {epochs} epochs"}
-            | {"arithmetic": arithmetic, "zeros, × those of fp32": f"{mean / single:,.1f}"}
-            for (precision, arithmetic), mean in means.items()
-            if single and precision in ("fp16", "bf16")
-        ]
-    return pd.DataFrame(rows)
-
-
-def in_prose(found: pd.DataFrame) -> dict[str, str]:
-    """The rates in the prose, zeros an input at fp32: published_rate of Fig. 6, our_rate (MLP).
-
-    found: rows of :func:`rates`.
-    """
-    counts = published("paper_zero_calls.csv")
-    last = counts[(counts["epochs"] == counts["epochs"].max()) & (counts["precision"] == 32)]
-    words = {"published_rate": f"{last['cum_zeros'].sum() / last['cum_relu'].sum():.1e}"}
-    ours = found[matches(found, {"architecture": "mlp", "optimizer": "sgd"})]
-    return words | ({"our_rate": f"{ours['rate'].iloc[0]:.1e}"} if len(ours) else {})

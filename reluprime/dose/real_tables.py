@@ -30,18 +30,24 @@ def stand_in_table(evidence: Evidence) -> pd.DataFrame:
         if found.empty:
             continue
         for (precision, s), own in found.groupby(["real_precision", "s"]):
-            apart = -own["difference"] - own["at_equal_dose"]
+            apart = own["difference"] + own["at_equal_dose"]
             banded = own["at_equal_dose"].mean()
             rows.append(
                 {"rule": rule, "precision": precision, "s": f"{s:g}", "runs": len(own)}
                 | {"real zeros (dose)": f"{own['dose'].mean():,.0f}"}
                 | {"met": f"{own['kinks'].mean():,.0f}"}
-                | {"points against s=0": training_tables.signed(100 * own["difference"].mean())}
+                | {"points against s=0": _mean(own["difference"])}
                 | {"band at that dose": training_tables.signed(-100 * banded)}
-                | {"apart, by run": ", ".join(training_tables.signed(-100 * a) for a in apart)}
+                | {"real less band": _mean(apart)}
+                | {"by run": ", ".join(training_tables.signed(100 * a) for a in apart)}
                 | {"units that died": f"{(own['dead_units'] - own['dead_at_0']).mean():,.0f}"}
             )
     return pd.DataFrame(rows)
+
+
+def _mean(differences: pd.Series) -> str:
+    """The mean of differences of accuracies over seeds, in points, with its 95 % t-interval."""
+    return with_interval(differences.mean(), t_margin(differences.to_numpy(float)))
 
 
 def real_grid(network: str) -> list[Cell]:
@@ -73,7 +79,6 @@ def convolutional_table(evidence: Evidence) -> pd.DataFrame:
 
 
 def _row(network: str, kinks: str, own: pd.DataFrame, by_layer: np.ndarray) -> dict:
-    half = t_margin(own["difference"].to_numpy()) if len(own) > 1 else np.nan
     each = -100 * own["difference"].sum() / own["dose"].sum()
     return {
         "network": network,
@@ -82,7 +87,7 @@ def _row(network: str, kinks: str, own: pd.DataFrame, by_layer: np.ndarray) -> d
         "dose": f"{own['dose'].mean():,.0f}",
         "doses of the runs": f"{own['dose'].min():,.0f} to {own['dose'].max():,.0f}",
         "exact zeros among them": f"{own['real_dose'].sum() / own['dose'].sum():.0%}",
-        "points against s=0": with_interval(own["difference"].mean(), half),
+        "points against s=0": _mean(own["difference"]),
         "points lost a kink": f"{each:.2g}",
         "in the layer with most": f"{by_layer.max() / by_layer.sum():.0%} in "
         f"activation {by_layer.argmax() + 1}",
@@ -100,7 +105,8 @@ def _by_layer(evidence: Evidence, cells: list[Cell], width: float) -> np.ndarray
 def in_prose(table: pd.DataFrame) -> dict[str, str]:
     """The numbers in the prose about :func:`convolutional_table`, by name; of VGG11.
 
-    real_a_kink and band_a_kink (the narrowest): points lost a kink; real_runs.
+    real_a_kink and band_a_kink (the narrowest): points lost a kink; real_runs; real_points, of
+    the runs whose zeros are real.
     """
     own = table[table["network"] == "vgg11"]
     is_real = own["kinks"].str.startswith("real")
@@ -108,4 +114,20 @@ def in_prose(table: pd.DataFrame) -> dict[str, str]:
         return {}
     real, band = own[is_real].iloc[0], own[~is_real].iloc[0]
     found = {"real_a_kink": real["points lost a kink"], "real_runs": str(real["runs"])}
+    found |= {"real_points": real["points against s=0"]}
     return found | {"band_a_kink": band["points lost a kink"]}
+
+
+def stand_in_in_prose(table: pd.DataFrame) -> dict[str, str]:
+    """The least and the most of "real less band" of :func:`stand_in_table` under the constant.
+
+    Of the rows whose interval is within a point either way; with precision and s.
+    """
+    own = table[table["rule"] == "injected"] if len(table) else table
+    numbers = [[float(n) for n in words.split(" ± ")] for words in own.get("real less band", [])]
+    told = sorted((mean, place) for place, (mean, half) in enumerate(numbers) if half < 1)
+    found = {}
+    for name, (_, place) in zip(("real_least", "real_most"), told[:1] + told[-1:], strict=False):
+        row = own.iloc[place]
+        found[name] = f"{row['real less band']} points ({row['precision']}, s={row['s']})"
+    return found

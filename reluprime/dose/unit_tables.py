@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from reluprime.dose.experiments import MITIGATIONS, MLP, SEEDS, bands
+from reluprime.dose.experiments import MITIGATIONS, MLP, SEEDS, bands, mlp_grid
 from reluprime.dose.runs import kinks_of, measured, pairs, runs
 from reluprime.evidence.claim import Cell, Evidence
 from reluprime.evidence.intervals import t_margin
@@ -91,31 +91,45 @@ def _after_training(layers: pd.DataFrame, name: str) -> str:
     return ", ".join(f"{mean:.0f}" for mean in last.groupby("layer")[name].mean())
 
 
+def without_a_layer(pairs: pd.DataFrame) -> dict[str, str]:
+    """Of the runs at chance those with a layer that has no unit left, by s: "2 of 2".
+
+    pairs: rows of `runs.pairs` of one network.
+    """
+    stuck = pairs[pairs["stuck"]]
+    sizes = zip(stuck["hidden_sizes"], stuck["dead_by_layer"], strict=True)
+    gone = [any(dead == size for dead, size in zip(*both, strict=True)) for both in sizes]
+    by_s = stuck.assign(gone=gone).groupby("s")["gone"]
+    return {f"{s:g}": f"{own.sum()} of {len(own)}" for s, own in by_s}
+
+
 def in_prose(evidence: Evidence) -> dict[str, str]:
     """The numbers in the prose about units, by name.
 
     kinks_last_CONDITION: kinks of the last epoch, of those of the first, at one band, for s0, s1
     and norm (batch norm at s=1). dead_in_one: dead units of the last layer after one epoch, at the
-    widest band that is drawn; ruined, "2 of 2": of its runs at chance those that have no unit of
-    that layer left. always_on, dead_below: units of s=-1 after training, in all layers.
+    widest band that is drawn. ruined_S: :func:`without_a_layer`, over all bands under the constant.
+    always_on, dead_below: units of s=-1 after training, in all layers.
     """
     released = by_layer(evidence, cells_at("s=1"))
     norm = by_layer(evidence, cells_at("s=1, batch norm"))
     up = by_layer(evidence, cells_at("s=-1"))
-    cells = bands(MLP, SHOWN[-1:], (1.0,), "injected")
-    widest, ends_of = by_layer(evidence, cells), measured(evidence, cells)
+    widest = by_layer(evidence, bands(MLP, SHOWN[-1:], (1.0,), "injected"))
     if any(own.empty for own in (released, norm, up, widest)):
         return {}
     ends = {"s0": released[released["s"] == 0], "s1": released[released["s"] == 1]}
     ends["norm"] = norm[norm["s"] == 1]
     first = widest[(widest["s"] == 1) & (widest["epoch"] == 1) & (widest["layer"] == 3)]
-    ruined = ends_of.loc[ends_of["stuck"], "dead_by_layer"]
-    gone = sum(dead[-1] == MLP.hidden_sizes[-1] for dead in ruined)
+    ruined = without_a_layer(measured(evidence, mlp_grid("injected")))
     last = up[(up["s"] == -1) & (up["epoch"] == up["epoch"].max())]
     ends_at = last.groupby("seed")[["always_on", "dead"]].sum()
-    return {f"kinks_last_{name}": f"{_last_of_first(own):.0%}" for name, own in ends.items()} | {
-        "dead_in_one": f"{first['dead'].mean():.0f}",
-        "ruined": f"{gone} of {len(ruined)}",
-        "always_on": f"{ends_at['always_on'].mean():.0f}",
-        "dead_below": f"{ends_at['dead'].mean():.0f}",
-    }
+    words = {f"kinks_last_{name}": f"{_last_of_first(own):.0%}" for name, own in ends.items()}
+    return (
+        words
+        | {f"ruined_{s}": found for s, found in ruined.items()}
+        | {
+            "dead_in_one": f"{first['dead'].mean():.0f}",
+            "always_on": f"{ends_at['always_on'].mean():.0f}",
+            "dead_below": f"{ends_at['dead'].mean():.0f}",
+        }
+    )

@@ -10,7 +10,14 @@ import pytest
 
 from reluprime import records
 from reluprime.dose import claims as dose_claims
-from reluprime.dose import experiments, factor_tables, papers, real_tables, unit_tables
+from reluprime.dose import (
+    experiments,
+    factor_tables,
+    paper_tables,
+    papers,
+    real_tables,
+    unit_tables,
+)
 from reluprime.dose import figures as dose_figures
 from reluprime.dose import tables as dose_tables
 from reluprime.dose.grids import Doses
@@ -19,6 +26,8 @@ from reluprime.evidence.claim import Cell, Evidence
 from reluprime.records import Store
 from reluprime.training import study as training
 from reluprime.training.config import TrainingConfig
+from reluprime.training.zeros import ZeroCountConfig
+from reluprime.training.zeros import count as count_zeros
 
 EXAMPLES = dose_claims.D1.examples
 NONE = Evidence([])
@@ -118,9 +127,26 @@ def test_real_zeros_stand_beside_the_band():
     row = table[
         (table["precision"] == "fp16") & (table["s"] == "1") & (table["rule"] == "injected")
     ]
-    assert row["points against s=0"].tolist() == ["-7.00"]
+    assert row["points against s=0"].tolist() == ["-7.00 ± 0.10"]
     assert row["band at that dose"].tolist() == ["-2.00"]
-    assert row["apart, by run"].item().split(", ") == ["-5.00"] * 5
+    assert row["real less band"].tolist() == ["-5.00 ± 0.00"]
+    assert row["by run"].item().split(", ") == ["-5.00"] * 5
+
+
+def test_real_less_band_is_told_where_its_interval_is_narrow():
+    rows = [
+        ("injected", "bf16", "1", "-8.00 ± 80.00"),
+        ("injected", "bf16", "0.1", "+0.45 ± 0.20"),
+        ("injected", "fp16", "1", "-0.24 ± 0.40"),
+        ("injected", "fp16", "0.1", "+0.02 ± 0.10"),
+        ("chain", "fp16", "1", "-0.90 ± 0.05"),
+    ]
+    table = pd.DataFrame(rows, columns=["rule", "precision", "s", "real less band"])
+    assert real_tables.stand_in_in_prose(table) == {
+        "real_least": "-0.24 ± 0.40 points (fp16, s=1)",
+        "real_most": "+0.45 ± 0.20 points (bf16, s=0.1)",
+    }
+    assert real_tables.stand_in_in_prose(real_tables.stand_in_table(NONE)) == {}
 
 
 def test_what_a_band_costs_by_itself():
@@ -199,6 +225,61 @@ def test_a_ratio_of_counts_has_its_interval(a, b, expected):
     assert factor_tables.ratio(a, b) == pytest.approx(expected, abs=0.02)
 
 
+def lost(of_dose):
+    """Trainings that meet 1e8 kinks times the width of the band, and lose of_dose(dose, config)."""
+
+    def result(cell):
+        config = cell.config
+        dose = round(1e8 * config.kink_width)
+        return made_up.trainings(lambda c: of_dose(dose, c), lambda c: dose // 4, 0.0)(cell)
+
+    return result
+
+
+def test_ways_to_train_stand_beside_sgd_at_their_dose():
+    """SGD loses s / 10 points for each factor of ten of the width from 1e-8 on; the ways lose 2."""
+
+    def of_dose(dose, config):
+        if config.batch_norm or config.optimizer == "adam" or config.dropout:
+            return 0.02
+        return 0.01 * config.s / 10 * math.log10(max(dose, 1))
+
+    cells = [*factor_tables.way_cells(), *experiments.mlp_grid("injected")]
+    large = factor_tables.by_s(made_up.evidence(lost(of_dose), cells)).set_index(
+        ["s", "way to train"]
+    )
+    assert large.loc[("10", "Adam"), "dose"] == "100"
+    assert large.loc[("10", "Adam"), "points against s=0"] == "-2.00 ± 0.00"
+    assert large.loc[("10", "Adam"), "SGD as released there"] == "-2.00 ± 0.00"
+    assert large.loc[("1", "Adam"), "SGD as released there"] == "-0.20 ± 0.00"
+    assert large.loc[("50", "batch norm"), "dose"] == "28"  # whole kinks of four epochs
+    assert large.loc[("50", "batch norm"), "SGD as released there"] == "-7.39 ± 0.00"
+    words = factor_tables.in_prose(*few_words(), large.reset_index())
+    assert words["points_Adam"] == "-2.00 ± 0.00"
+    assert words["released_batch_norm"] == "-7.39 ± 0.00"
+    assert words["dose_batch_norm"] == "28"
+    assert words["harm_batch_norm"] == "2 [1, 3]"
+
+
+def test_sgd_has_no_loss_where_no_seed_tried_the_dose():
+    """Half of the way from 1 to 100 on the logarithm is 10."""
+    own = {"seed": [0, 0, 1, 1], "dose": [1, 100, 4, 25], "difference": [0.0, -0.2] * 2}
+    assert factor_tables._at_dose(pd.DataFrame(own), 10) == "-10.00 ± 0.00"
+    assert factor_tables._at_dose(pd.DataFrame(own), 2) == ""
+    assert factor_tables._at_dose(pd.DataFrame(own), 50) == ""
+
+
+def few_words():
+    powers = pd.DataFrame(
+        {
+            "what is varied": ["s, 0.1 to 1", "learning rate"],
+            "exponent of the dose that costs a point": ["-1", "-2"],
+        }
+    )
+    harm = {"way to train": ["batch norm"], "harm a kink, × as released": ["2 [1, 3]"]}
+    return powers, pd.DataFrame(harm)
+
+
 # ---- units ----
 
 
@@ -222,6 +303,17 @@ def test_conditions_are_compared_at_one_band():
     assert table.loc["s=1", "in the last epoch, of the first"] == "100%"
     assert table.loc["s=1", "dead, by layer"] == "250"
     assert unit_tables.in_prose(NONE) == {}
+
+
+def test_a_layer_without_units_is_one_of_its_own_size():
+    rows = [
+        (1.0, True, (4, 4), (0, 4)),
+        (1.0, True, (4, 8), (3, 4)),  # four dead of eight are no dead layer
+        (1.0, False, (4, 4), (4, 4)),
+        (50.0, True, (4, 4), (4, 0)),
+    ]
+    table = pd.DataFrame(rows, columns=["s", "stuck", "hidden_sizes", "dead_by_layer"])
+    assert unit_tables.without_a_layer(table) == {"1": "1 of 2", "50": "1 of 1"}
 
 
 # ---- real zeros of convolutional networks ----
@@ -250,6 +342,7 @@ def test_real_zeros_of_convolutional_networks_stand_before_the_bands():
     assert vgg.loc["real zeros, 6 epochs", "in the layer with most"] == "75% in activation 2"
     assert vgg.loc["band of 1e-08", "exact zeros among them"] == "50%"
     words = real_tables.in_prose(vgg.reset_index())
+    assert words.pop("real_points").startswith("-0.40 ± ")
     assert words == {"real_a_kink": "0.01", "band_a_kink": "0.01", "real_runs": "5"}
     resnet = table[table["network"] == "resnet18"].set_index("kinks")
     assert -0.7 < float(resnet.loc["real zeros, 5 epochs", "bands at that dose"]) < -0.3
@@ -260,16 +353,46 @@ def test_real_zeros_of_convolutional_networks_stand_before_the_bands():
 
 def test_lower_precisions_are_counted_against_fp32(tmp_path):
     store = Store(tmp_path)
-    for precision, zeros in (("fp32", 2), ("bf16", 30)):
-        trained(store, zeros, precision=precision, dataset="mnist", lr=0.01)
+    plain = {"dataset": "mnist", "lr": 0.01}
+    trained(store, 2, precision="fp32", **plain)
+    trained(store, 30, precision="bf16", arithmetic="separate", **plain)
+    trained(store, 30, precision="bf16", arithmetic="separate", seed=1, **plain)
     trained(store, 300, precision="bf16", dataset="mnist", lr=0.1)
-    published, ours = papers.precision_table(store).to_dict("records")
-    assert published["zeros, × those of fp32"].startswith("28.8 [")
-    assert ours["zeros, × those of fp32"] == "15.0"
+    published, ours = paper_tables.precision_table(store).to_dict("records")
+    times = "zeros, × those of fp32"
+    assert published[times] == "29 [25, 33]"
+    assert ours["that of fp32"] == "native"
+    # 120 zeros of two runs against 4 of one, so 60 against 4 in as many inputs.
+    assert ours[times].startswith("15 [")
+    low, high = (float(end) for end in ours[times][4:-1].split(", "))
+    assert (low, high) == pytest.approx((5.7, 56), rel=0.02)  # the ratio of 120 to 4, halved
+
+
+def counted(store, zeros_by_epoch, precision, epochs, rule="chain"):
+    """A record of `zeros.count` of one network, with a million inputs of ReLUs an epoch."""
+    own = {"precision": precision, "arithmetic": "epilogue", "gradient_rule": rule}
+    config = ZeroCountConfig(hidden_sizes=(16,), epochs=epochs, s=1.0, **own)
+    cumulative = [sum(zeros_by_epoch[: e + 1]) for e in range(epochs)]
+    calls = [10**6 * (e + 1) for e in range(epochs)]
+    result = {"cumulative_zeros": [cumulative], "cumulative_calls": [calls]}
+    result |= {"zeros_by_layer": {"activation": [cumulative[-1]]}, "final_accuracy": [0.9]}
+    result |= {"diverged_epoch": [None]}
+    store.append(made_up._record(Cell(count_zeros, config), result))
+
+
+def test_networks_of_fig_6_are_counted_over_equal_epochs_in_one_arithmetic(tmp_path):
+    store = Store(tmp_path)
+    counted(store, [3, 2, 50, 50], "fp32", epochs=4)
+    counted(store, [40, 60], "fp16", epochs=2)
+    counted(store, [500, 500], "fp16", epochs=2, rule="injected")
+    _, ours = paper_tables.precision_table(store).to_dict("records")
+    assert (ours["arithmetic"], ours["that of fp32"]) == ("epilogue", "epilogue")
+    assert ours["networks"] == "1 of Fig. 6, 2 epochs"
+    assert ours["zeros, × those of fp32"].startswith("20 [")  # 100 against 5
 
 
 def test_the_rate_of_fig_6_stands_beside_ours():
-    found = papers.in_prose(papers.rates(Store("records")))
+    found = paper_tables.in_prose(papers.rates(Store("records")))
     assert found["published_rate"] == "2.9e-09"
     assert 1e-9 < float(found["our_rate"]) < 1e-8
 
@@ -304,6 +427,7 @@ def test_rates_are_of_plain_runs_at_s_0_alone(tmp_path):
     assert (row["zeros"], row["calls"], row["runs"]) == (16, 4e6, 2)
     assert row["rate"] == 16 / 4e6
     assert row["low"] < row["rate"] < row["high"]
+    assert row["machines"] == "made up"
 
 
 def test_a_paper_s_dose_is_its_rate_times_its_inputs():
@@ -319,18 +443,28 @@ def test_published_drops_stand_beside_the_doses():
     found = pd.DataFrame(
         [
             {"architecture": a, "optimizer": "sgd", "runs": 1, "zeros": 9, "calls": 1e9}
-            | {"rate": 9e-9, "low": 4e-9, "high": 2e-8}
+            | {"rate": 9e-9, "low": 4e-9, "high": 2e-8, "machines": "a CPU"}
             for a in ("mlp", "resnet18")
         ]
     )
     pairs = {name: dose_tables.of_network(evidence(), name) for name in ("mlp", "resnet18")}
     doses = papers.paper_doses(found)
-    assert papers.paper_table(doses, found)["zeros counted"].tolist() == ["9", "9"]
-    table = papers.drop_table(doses, pairs).set_index(["training", "s"])
+    assert paper_tables.paper_table(doses, found)["zeros counted"].tolist() == ["9", "9"]
+    table = paper_tables.drop_table(doses, pairs).set_index(["training", "s"])
     assert set(table.loc["MLP 3x2048, MNIST, SGD", "published"]) == {"not released"}
     assert table.loc["MLP 3x2048, MNIST, SGD"].index.tolist() == ["1", "10", "50"]
+    in_all, a_step = 9e-9 * 60_000 * 200 * 768, 9e-9 * 60_000 * 5 * 768
+    mlp = table.loc[("MLP 3x2048, MNIST, SGD", "1")]
+    assert mlp["dose of ours, as many a unit"] == f"{in_all:.0f}"
+    assert mlp["as many a unit and step"] == f"{a_step:.1f}"
+    assert mlp["ours there, injected"] == "-0.06 ± 0.10 at 4.0"  # the least that was met
     resnet = table.loc[("ResNet-18, CIFAR-10, SGD", "1")]
     assert float(resnet["published"]) < -75
+    words = paper_tables.drops_in_prose(table.reset_index(), pairs["resnet18"], NONE)
+    assert words["step_mlp_1"] == "-0.06 ± 0.10 at 4.0"
+    assert words["unit_resnet18_1"] == resnet["ours, injected"]
+    assert (words["published_from"], words["resnet_from"]) == ("90", "90")
+    assert words["open"] == "0 of 6"
     assert doses["published"].tolist()[1] == pytest.approx(float(resnet["published"]) / 100, 1e-3)
 
 

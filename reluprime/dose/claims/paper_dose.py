@@ -50,8 +50,8 @@ class Arm(NamedTuple):
             for _, own in getattr(self, side).groupby("kink_width")
         ]
         dose = (
-            f"the paper's dose, as kinks of ours, is at most {_few(self.a_step)} at as many a unit "
-            f"and step, and at most {_few(self.in_all)} at as many a unit"
+            f"the paper's dose, as kinks of ours, is at most {few(self.a_step)} at as many a unit "
+            f"and step, and at most {few(self.in_all)} at as many a unit"
         )
         return "; ".join([*found, dose])
 
@@ -60,10 +60,11 @@ def points_at(own: pd.DataFrame) -> str:
     """The mean difference in points with its 95 % interval, at the mean dose, in words."""
     mean, half = 100 * own["difference"].mean(), 100 * t_margin(own["difference"].to_numpy())
     stuck = f", {own['stuck'].sum()} of {len(own)} at chance" if own["stuck"].any() else ""
-    return f"{mean:+.2f} ± {half:.2f} points at {_few(own['dose'].mean())} kinks{stuck}"
+    return f"{mean:+.2f} ± {half:.2f} points at {few(own['dose'].mean())} kinks{stuck}"
 
 
-def _few(count: float) -> str:
+def few(count: float) -> str:
+    """A count or a mean count in words, with a decimal below ten."""
     return f"{count:,.1f}" if count < 10 else f"{count:,.0f}"
 
 
