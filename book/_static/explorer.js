@@ -4,13 +4,14 @@
 {
   const WORDS = { chain: "derivative", injected: "constant", none: "s = 0" };
   const form = document.getElementById("explorer"), svg = form.querySelector("svg");
-  const lists = ["network", "precision", "arithmetic", "s"].map((name) => [name, form.elements[name]]);
+  const lists = ["network", "precision", "arithmetic", "kink", "s"].map((name) => [name, form.elements[name]]);
   const rules = [form.elements.chain, form.elements.injected];
   const LEFT = 52, RIGHT = 590, TOP = 24, BOTTOM = 280;
-  const START = { network: /fully connected 200.*50 epochs/, precision: /bf16/, s: /^1$/ };
+  const START = { network: /fully connected 200.*50 epochs/, precision: /bf16/, kink: /^exact$/, s: /^1$/ };
 
   const isBase = (run) => run.rule === "none";
   const fits = (run, upTo) => lists.slice(0, upTo).every(([name, list]) => String(run[name]) === list.value || (name === "s" && isBase(run)));
+  const wide = (kink) => parseFloat(kink.replace(/[^0-9]*/, "")) || 0;
   const percent = (x) => `${(100 * x).toFixed(1)} %`;
   const small = (x) => (x === 0 ? "0" : x >= 0.01 && x < 1e4 ? String(Number(x.toPrecision(2))) : x.toExponential(0).replace(/e([-+])(\d+)/, (_, sign, n) => ` × 10${sign === "-" ? "⁻" : ""}${[...n].map((d) => "⁰¹²³⁴⁵⁶⁷⁸⁹"[d]).join("")}`));
 
@@ -20,6 +21,7 @@
       const [name, list] = lists[i];
       const left = [...new Set(RUNS.filter((run) => !isBase(run) && fits(run, i)).map((run) => String(run[name])))];
       if (name === "s") left.sort((a, b) => a - b);
+      if (name === "kink") left.sort((a, b) => wide(a) - wide(b));
       const kept = left.includes(list.value) ? list.value : left.find((value) => START[name]?.test(value)) ?? left[0];
       list.replaceChildren(...left.map((value) => new Option(value.replace("-", name === "s" ? "−" : "-"), value)));
       list.value = kept;
@@ -73,7 +75,7 @@
       const label = own[0].measure === "test accuracy" ? percent : small;
       const end = ends.length ? `at the end ${label(ends[0])}${ends.length > 1 ? ` to ${label(ends.at(-1))}` : ""}` : "no result";
       const without = ends.length && ends.length < own.length ? `, ${own.length - ends.length} without a result` : "";
-      return `${WORDS[rule]}: ${own.length} run${own.length > 1 ? "s" : ""}, ${met} of which met an exact zero; ${end}${without}.`;
+      return `${WORDS[rule]}: ${own.length} run${own.length > 1 ? "s" : ""}, ${met} of which met a kink; ${end}${without}.`;
     }).filter(Boolean).join(" ");
   }
 

@@ -1,15 +1,16 @@
 """The recorded runs as the book's explorer shows them: a curve each, and where it met a zero.
 
-Every run that trains with a true kink is there: trainings with their test accuracy by epoch, and
-the paired runs of the first experiment with their distance to the s=0 network by step.
+Trainings with their test accuracy by epoch, with the true kink and with a widened one, and the
+paired runs of the first experiment with their distance to the s=0 network by step.
 """
 
 import numpy as np
+import pandas as pd
 
 from reluprime import records
 from reluprime.bifurcation import study as bifurcation
+from reluprime.dose.runs import runs
 from reluprime.training import study as training
-from reluprime.training.tables import runs
 
 POINTS = 120  # of a curve at most
 NAMES = {"mlp": "fully connected", "vgg11": "VGG11", "mobilenet_v3_small": "MobileNetV3-small"}
@@ -18,46 +19,57 @@ DATASETS = {"mnist": "MNIST", "fashion-mnist": "FashionMNIST", "cifar10": "CIFAR
 DATASETS |= {"svhn": "SVHN"}
 SITES = {"first": "s in the first activation alone", "none": "s in no activation"}
 ACCURACY, DISTANCE = "test accuracy", "distance to s=0"
+EXACT = "exact"  # the kink of an activation as it is; else the width of a band around it
 DIGITS = 4  # significant, of a number on a curve
 
 
 def data(store: records.Store) -> list[dict]:
     """All curves, sorted, with what a reader chooses them by.
 
-    Each has network, precision, arithmetic, s, rule (chain, injected or, at s=0, none), seed,
-    measure (ACCURACY by epoch, or DISTANCE by step), x, y (None where a network is no longer
-    finite), zeros (exact zeros that it met; None where they were not counted by run) and event
-    (the x of the first; None where there is none).
+    Each has network, precision, arithmetic, kink (EXACT, or "widened to" a width), s, rule (chain,
+    injected or, at s=0, none), seed, measure (ACCURACY by epoch, or DISTANCE by step), x, y (None
+    where a network is no longer finite), kinks (those that it met; None where they were not
+    counted by run) and event (the x of the first; None where there is none).
     """
     found = [*_trainings(store), *_pairs(store)]
-    names = ("network", "precision", "arithmetic", "s", "rule", "seed")
+    names = ("network", "precision", "arithmetic", "kink", "s", "rule", "seed")
     return sorted(found, key=lambda curve: [curve[name] for name in names])
 
 
 def _trainings(store: records.Store) -> list[dict]:
     table = runs(records.table(training.fit, store))
-    real = table[(table["kink_width"] == 0) & table["clip_norm"].isna()]
-    real = real.assign(network=[_network(run) for run in real.to_dict("records")])
-    compared = set(real[real["s"] != 0]["network"])  # else there is nothing to see
+    names = [(_network(run), _kink(run)) for run in table.to_dict("records")]
+    table[["network", "kink"]] = pd.DataFrame(names, columns=["network", "kink"], index=table.index)
+    compared = {*zip(*table.loc[table["s"] != 0, ["network", "kink"]].to_numpy().T, strict=True)}
     curves = []
-    for run in real[real["network"].isin(compared)].to_dict("records"):
-        met = [epoch for epoch, zeros in enumerate(run["zeros_by_epoch"], 1) if zeros]
+    for run in table.to_dict("records"):
+        if (run["network"], run["kink"]) not in compared:
+            continue  # there is nothing to see
+        met = [epoch for epoch, kinks in enumerate(run["kinks_by_epoch"], 1) if kinks]
         curves.append(
             {
                 "network": run["network"],
                 "precision": run["precision"],
                 "arithmetic": run["arithmetic"],
+                "kink": run["kink"],
                 "s": run["s"],
                 "rule": run["gradient_rule"] if run["s"] else "none",
                 "seed": run["seed"],
                 "measure": ACCURACY,
                 "x": list(range(1, len(run["accuracies"]) + 1)),
                 "y": [_short(value) for value in run["accuracies"]],
-                "zeros": sum(run["zeros_by_epoch"]),
+                "kinks": sum(run["kinks_by_epoch"]),
                 "event": met[0] if met else None,
             }
         )
     return curves
+
+
+def _kink(run: dict) -> str:
+    if not run["kink_width"]:
+        return EXACT
+    where = f" in layer {run['kink_layer']:.0f} alone" if run["kink_layer"] > 0 else ""
+    return f"widened to {run['kink_width']:g}{where}"
 
 
 def _network(run: dict) -> str:
@@ -76,6 +88,8 @@ def _network(run: dict) -> str:
         "no weight decay": not run["weight_decay"],
         "batch norm": run["batch_norm"],
         f"dropout {run['dropout']:g}": run["dropout"],
+        f"gradients clipped to norm {run['clip_norm']}": run["clip_norm"] > 0,
+        f"mini-batches of {run['batch_size']}": run["batch_size"] != 128,
         SITES.get(sites): sites in SITES,
         f"{run['epochs']} epoch{'s' * (run['epochs'] > 1)}": True,
     }
@@ -95,13 +109,14 @@ def _pairs(store: records.Store) -> list[dict]:
                     "network": _pair_network(pair),
                     "precision": pair["precision"],
                     "arithmetic": "native",
+                    "kink": EXACT,
                     "s": variant["s"],
                     "rule": variant["gradient_rule"],
                     "seed": pair["seed"],
                     "measure": DISTANCE,
                     "x": steps,
                     "y": [_short(distance[step]) for step in steps],
-                    "zeros": None,
+                    "kinks": None,
                     "event": event,
                 }
             )

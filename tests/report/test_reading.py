@@ -146,8 +146,23 @@ def test_the_explorer_has_runs_to_compare_and_their_events():
         assert len(curve["x"]) == len(curve["y"]) > 0
         assert curve["event"] is None or curve["event"] in curve["x"]
         assert (curve["rule"] == "none") == (curve["s"] == 0)
-        if curve["zeros"] is not None:
-            assert (curve["event"] is None) == (curve["zeros"] == 0)
+        if curve["kinks"] is not None:
+            assert (curve["event"] is None) == (curve["kinks"] == 0)
+
+
+def test_the_explorer_has_the_runs_with_a_widened_kink():
+    """A ruined run meets fewer kinks than the run at s=0 with the same band, or none."""
+    own = [
+        curve
+        for curve in explorer.data(records.Store("records"))
+        if curve["network"] == "fully connected 256 256 256, MNIST, SGD at 0.01, 5 epochs"
+        and curve["kink"] == "widened to 0.0001"
+    ]
+    assert {(curve["s"], curve["rule"]) for curve in own} >= {(0, "none"), (1, "injected")}
+    met = {(curve["s"], curve["rule"]): curve["kinks"] for curve in own}
+    assert 10_000 < met[0, "none"] < 30_000
+    assert met[1, "injected"] < met[0, "none"]
+    assert all(curve["event"] == 1 for curve in own)
 
 
 def test_an_explored_distance_is_that_of_its_record():
