@@ -16,6 +16,7 @@ from tries import children_seconds, quiet, stored, timeless, written
 
 from reluprime import records
 from reluprime.cli import main
+from reluprime.records.merge import merge
 from reluprime.records.store import REPOSITORY, record_digest
 from reluprime.records.verify import problems
 from reluprime.report import pages, plan, scorecard
@@ -109,16 +110,31 @@ def _judge_records(tally, store, name, own, spoilt, number):
         planned, _ = quiet(lambda: plan.cost([], store, 1.0))
         said += "".join(f"\n{word}" for word in (judged, planned) if "Traceback" in word)
     verified, _ = quiet(lambda: problems(store, STUDIES))
+    merged = _merged(store.file(name), own[0], store)
     if found - true:
         tally.count("silent", f"{name}: an edited result is read")
     elif kept - found and not any(b"\n" in line[:-1] for line in own):
         tally.count("lost", f"{name}: a good line is not read: {said}")
     elif "Traceback" in said + verified:
         tally.count("unnamed", said + verified)
+    elif merged:
+        tally.count("lost", f"{name}: merging {merged}")
     elif found == true:
         tally.count("harmless")
     else:
         tally.refusal(said, (f"{name}.jsonl, line",), seconds, "records")
+
+
+def _merged(file, line, store) -> str:
+    """What merging does to a file but to give a record from before digests its own, "" if naught.
+
+    It is the good `line`, without its digest, at the end.
+    """
+    before, bare = file.read_bytes(), json.loads(line)
+    del bare["digest"]
+    file.write_bytes(before + json.dumps(bare).encode() + b"\n")
+    said, _ = quiet(merge, store, store)
+    return said if "Traceback" in said else "changes lines" * (file.read_bytes() != before + line)
 
 
 # Values of the wrong kind or far out of range, by the kind of a parameter's usual value.
