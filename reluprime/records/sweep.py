@@ -56,9 +56,7 @@ def sweep(
     deadline = time.monotonic() + (math.inf if max_seconds is None else max_seconds)
     grid, name = _grid(study, configs), study_name(study)
     records = newest_by_cell(store.read(name).values())
-    todo = {"missing": grid.keys() - records.keys(), "never": (), "always": grid}[compute]
-    if todo:
-        configs = [config for key, config in grid.items() if key in todo]
+    if configs := _to_compute(grid, records, compute):
         store.check_writable(name)
         may_start = lambda: time.monotonic() < deadline  # noqa: E731
         if executor == "local" and compute == "missing":
@@ -76,6 +74,18 @@ def sweep(
         what = f"{missing} of {len(grid)} cells of {name} are missing in {store.path}"
         warnings.warn(f"{what}; sweep again with compute='missing' to get them", stacklevel=2)
     return found
+
+
+def check_sweep(study: Callable, configs: Iterable[BaseModel], store: Store, compute: str) -> None:
+    """Raise ValueError where :func:`sweep` would, locally, before it computes anything."""
+    grid, records = _grid(study, configs), store.read(study_name(study))
+    _able(study, _to_compute(grid, newest_by_cell(records.values()), compute), None)
+
+
+def _to_compute(grid: dict, records: dict, compute: str) -> list[BaseModel]:
+    """Of a grid by key, which configs `compute` asks for."""
+    todo = {"missing": grid.keys() - records.keys(), "never": (), "always": grid}[compute]
+    return [config for key, config in grid.items() if key in todo]
 
 
 def _grid(study: Callable, configs: Iterable[BaseModel]) -> dict[str, BaseModel]:

@@ -156,6 +156,8 @@ def _wrong_values():
             for value in WRONG[type(usual)]:
                 if not (value is None and type(None) in get_args(field.annotation)):
                     yield page, name, value
+            if isinstance(usual, list) and usual and "hidden_sizes" not in name:
+                yield page, name, [*usual, usual[0]]
             yield page, f"{name}s_", usual
 
 
