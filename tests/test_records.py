@@ -10,7 +10,7 @@ import sys
 import tempfile
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from pathlib import Path
 
@@ -28,6 +28,7 @@ from reluprime.records import provenance
 from reluprime.records.keys import key_of
 from reluprime.records.merge import merge
 from reluprime.records.store import record_digest
+from reluprime.records.taken import taken
 from reluprime.records.verify import problems
 from reluprime.report.studies import STUDIES
 from reluprime.volume import estimate
@@ -406,6 +407,25 @@ def test_append_waits_for_the_lock(store):
         assert store.file(NAME).read_text().endswith("another process")
     thread.join(timeout=60)
     assert squares(store) == {1: 1, 2: 4}
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["let go", "taken again"])
+def test_a_cell_that_another_lets_go_of_in_the_meantime_is_taken_by_one(store, monkeypatch, again):
+    """The file that was locked then is no more the one that others open."""
+    flock, other, third = fcntl.flock, ExitStack(), ExitStack()
+    other.enter_context(taken(store, "key"))
+
+    def let_go_before(file, how):
+        monkeypatch.setattr(fcntl, "flock", flock)
+        other.close()
+        if again:
+            assert third.enter_context(taken(store, "key"))
+        flock(file, how)
+
+    monkeypatch.setattr(fcntl, "flock", let_go_before)
+    with third, taken(store, "key") as own, taken(store, "key") as late:
+        assert (own, late) == (not again, False)
+    assert not list((store.path / ".taken").iterdir())
 
 
 # A store that cannot be used
