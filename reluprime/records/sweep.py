@@ -40,7 +40,8 @@ def sweep(
     No cell starts later than `max_seconds` after the call. `device`: by default CUDA if there is.
     `executor`: "local" computes one cell after the other in this process; "ray" as many at once
     as the cluster at RAY_ADDRESS (or else this machine) has room for, a cell again elsewhere if
-    its worker or node dies; this process alone writes to `store`.
+    its worker or node dies; this process alone writes to `store`, and what it cannot write
+    is to be computed anew.
 
     Returns one row a cell that `store` has in the end, in the order of `configs`. Columns: the
     config's fields (lists as tuples), the result's, `key`, `provenance`. ``attrs["missing"]``
@@ -141,6 +142,10 @@ def _one_by_one(study, configs, device, may_start: Callable[[], bool]) -> Iterat
 
 
 def _on_cluster(study, configs, device, may_start: Callable[[], bool]) -> Iterator[dict]:
+    """Checkpoints go when a worker is done, which may be out of reach of this process.
+
+    So a cell whose record this process cannot write, as on a full disk, is computed again.
+    """
     return cluster.run(measure, [(study, c, device) for c in configs], device, may_start)
 
 
