@@ -178,7 +178,10 @@ def _trust(options: argparse.Namespace, store) -> int:
     from reluprime import records
     from reluprime.trust import tables
     from reluprime.trust.grids import Trust
+    from reluprime.trust.study import CAMPAIGN
 
+    if not CAMPAIGN.is_file():
+        raise ValueError(f"it is among the tests, and {CAMPAIGN} is missing: run it in a clone")
     asked = Trust(families=options.only) if options.only else Trust()
     ((study, grid),) = asked.grids().values()
     grid.sort(key=lambda config: config.family not in ("commands", "page killed"))  # the longest

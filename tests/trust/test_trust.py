@@ -102,6 +102,15 @@ def test_the_command_fails_where_anything_went_wrong(lost, tmp_path, monkeypatch
     assert ("a finished cell" in capsys.readouterr().out) == bool(lost)
 
 
+def test_the_command_says_where_the_tests_are_missing(tmp_path, monkeypatch, capsys):
+    """As in an installed wheel."""
+    monkeypatch.setattr(study, "CAMPAIGN", tmp_path / "campaign.py")
+    assert main(["bench", "trust", "--store", str(tmp_path / "store")]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("reluprime bench: it is among the tests, and")
+    assert not (tmp_path / "store").exists()
+
+
 @pytest.mark.parametrize(
     ("said", "seconds", "kind"),
     [
