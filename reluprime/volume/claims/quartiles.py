@@ -78,10 +78,10 @@ def _pooled_quartile(index: int, lists: Sequence[np.ndarray]) -> float:
     return float(np.quantile(np.concatenate(lists), (0.25, 0.5, 0.75)[index]))
 
 
-def _interval(statistic: Callable, values: Sequence, resamples: int = 500) -> tuple[float, float]:
-    """Percentile interval (95 %) of a statistic over networks, with a fixed seed."""
+def _interval(statistic: Callable, values: Sequence) -> tuple[float, float]:
+    """Percentile interval (95 %) of a statistic over networks: 500 resamples, a fixed seed."""
     random = np.random.RandomState(0)
-    drawn = (random.randint(len(values), size=len(values)) for _ in range(resamples))
+    drawn = (random.randint(len(values), size=len(values)) for _ in range(500))
     found = [statistic([values[i] for i in indices]) for indices in drawn]
     low, high = np.quantile(found, [RISK / 2, 1 - RISK / 2])
     return float(low), float(high)
