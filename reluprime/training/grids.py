@@ -27,10 +27,10 @@ from reluprime.parameters import (
 )
 from reluprime.training import zeros
 from reluprime.training.config import TrainingConfig, conditions
+from reluprime.training.experiments import ADAM
 from reluprime.training.study import fit
 from reluprime.training.zeros import ZeroCountConfig
 
-ADAM = {"optimizer": "adam", "momentum": 0.0, "weight_decay": 0.0}
 M23_ADAM = ADAM | {"lr": 1e-3, "schedule": "constant"}
 PLAIN_SGD = {"momentum": 0.0, "weight_decay": 0.0, "lr": 0.1, "schedule": "constant"}
 

@@ -21,11 +21,11 @@ from reluprime.evidence.tests import RISK, is_larger
 from reluprime.volume.claims.examples import as_published, made_up_networks, no_records
 from reluprime.volume.experiments import grid_of, networks_of, pair_networks
 from reluprime.volume.networks import VolumeConfig
+from reluprime.volume.table_1 import PUBLISHED_QUARTILES
 
 LEAST_AFFECTED = 30  # P7: networks with an affected mini-batch, for intervals of quartiles
 QUARTILE = 0.1  # P7: relative distance up to which quartiles agree
 ABOVE = 20.0  # P7: "above 20"
-PUBLISHED_QUARTILES = {"fp16": (98, 117, 137), "fp32": (19, 25, 47)}
 
 
 def _p7(evidence: Evidence, gradient_rule: str, arithmetic: str) -> Finding:
