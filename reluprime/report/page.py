@@ -61,7 +61,8 @@ class Page:
     def sweep(self) -> dict[str, pd.DataFrame]:
         """Compute what the store lacks of the page's sweeps; their frames by name.
 
-        See `records.sweep`, and the page's `grids` for the names.
+        See `records.sweep`, and the page's `grids` for the names. Raises ValueError before
+        anything is computed, where a cell that is to be computed cannot be on this device.
         """
         end = time.monotonic() + self.parameters.max_seconds
         found = self._swept(self._grids, end)
