@@ -59,7 +59,7 @@ cluster: .venv  ## the tests with Ray, in a network namespace that has nothing e
 	OMP_NUM_THREADS=1 unshare -n sh -c 'ip link set lo up && exec $(BIN)/python -m pytest tests/test_cluster.py'
 
 gpu: .venv  ## on a GPU: the tests that others skip, zeros, speeds, statistics against a CPU's
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests -k cuda
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests -m cuda
 	$(BIN)/reluprime bench zeros --store $(BUILD)/gpu
 	$(BIN)/reluprime bench speed --store $(BUILD)/gpu
 	$(BIN)/reluprime bench sweep --store $(BUILD)/gpu

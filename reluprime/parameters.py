@@ -10,15 +10,29 @@ from reluprime.config import Config
 from reluprime.instruments.precision import Precision
 
 T = TypeVar("T")
+
+
+def _distinct(values: list) -> list:
+    """No cell is computed twice."""
+    if twice := [value for n, value in enumerate(values) if value in values[:n]]:
+        raise ValueError(f"{' and '.join(map(str, dict.fromkeys(twice)))} must be there only once")
+    return values
+
+
 # Bounds are far beyond what a page could compute, and keep a slip from filling the memory.
-AtLeastOne = Annotated[list[T], Field(min_length=1, max_length=200)]
+Distinct = Annotated[list[T], Field(max_length=200), AfterValidator(_distinct)]
+AtLeastOne = Annotated[list[T], Field(min_length=1, max_length=200), AfterValidator(_distinct)]
 Number = Annotated[int, Field(ge=1, le=2_000_000)]
 Repeats = Annotated[int, Field(ge=1, le=1_000)]  # of a whole grid: seeds, epochs, trials
 Size = Annotated[int, Field(ge=1, le=100_000)]
-Sizes = AtLeastOne[Size]  # of hidden layers, or numbers of them
+Sizes = AtLeastOne[Size]  # each with cells of its own
+HiddenSizes = Annotated[list[Size], Field(min_length=1, max_length=200)]  # of one network
 Precisions = AtLeastOne[Precision]
 ByPrecision = dict[Precision, Number]
 Width = Annotated[float, Field(gt=0, le=64)]
+# What fp16 can hold.
+Derivative = Annotated[float, Field(ge=-10_000, le=10_000)]
+KinkWidth = Annotated[float, Field(ge=0, le=10_000)]
 
 # What to compute by the name of a sweep: a study, and the configs to call it with.
 Grids = dict[str, tuple[Callable, list[BaseModel]]]
@@ -35,7 +49,7 @@ def including(*needed: Any) -> AfterValidator:
     return AfterValidator(check)
 
 
-DerivativesAtZero = Annotated[list[float], including(0)]  # each s is compared with s=0
+DerivativesAtZero = Annotated[AtLeastOne[Derivative], including(0)]  # each s is compared with s=0
 
 
 class Parameters(Config):

@@ -2,9 +2,16 @@ import os
 from pathlib import Path
 
 import pytest
+import torch
 
 from reluprime.training import loop
 from reluprime.training import study as training
+
+
+def pytest_runtest_setup(item):
+    """What is marked so, and nothing else, is skipped where there is no GPU: see `make gpu`."""
+    if item.get_closest_marker("cuda") and not torch.cuda.is_available():
+        pytest.skip("needs CUDA")
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import pytest
 
 from reluprime.cli import main
 from reluprime.cli.options import MINE
-from reluprime.records import Store
+from reluprime.records import Store, cell_key
 from reluprime.report import plan
 from reluprime.volume import study as volume
 
@@ -50,7 +50,7 @@ def test_the_module_is_the_command():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["compute", "P99"], "P99 is neither a file nor one of P1, "),
+        (["compute", "P99"], "P99 is no file and none of P1, "),
         (["compute", "P1", "--arithmetic", "exact"], "choose from native, epilogue, separate"),
         (["compute", "P1", "--store", __file__, "--max-seconds", "1"], "Not a directory"),
         (["bench", "speed", "--only", "mlp-255"], "no task mlp-255; choose from"),
@@ -96,6 +96,21 @@ def test_a_plan_is_printed_for_machines_and_kept_as_a_file(tmp_path, capsys):
     rows = json.loads(capsys.readouterr().out)
     assert {row["page"] for row in rows} == {"02"}
     assert sum(int(row["missing"].split()[0]) for row in rows) == len(plan.read(file))
+
+
+def test_the_orders_of_sums_can_be_computed_again(tmp_path, monkeypatch):
+    asked = {}
+
+    def computed(cells, store, max_seconds, workers):
+        asked.update(cells=cells, folder=store.path, max_seconds=max_seconds, workers=workers)
+
+    monkeypatch.setattr("reluprime.evidence.compute.compute", computed)
+    arguments = ["compute", "orders", "--store", str(tmp_path), "--workers", "2"]
+    assert main([*arguments, "--max-seconds", "9"]) == 0
+    cells = asked.pop("cells")
+    assert asked == {"folder": tmp_path, "max_seconds": 9, "workers": 2}
+    keys = {cell_key(cell.study, cell.config) for cell in cells}
+    assert keys >= Store("records").read("orders.shares").keys() > set()
 
 
 def test_a_rule_that_is_registered_is_not_registered_again(capsys):

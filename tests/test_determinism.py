@@ -6,14 +6,8 @@ import subprocess
 import sys
 
 import pytest
-import torch
 
-DEVICES = [
-    "cpu",
-    pytest.param(
-        "cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
-    ),
-]
+DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.cuda)]
 
 PROGRAM = """
 import json, os, sys

@@ -3,6 +3,7 @@
 import ast
 import html
 import json
+import math
 import re
 import shlex
 import subprocess
@@ -15,19 +16,22 @@ import numpy as np
 import pandas as pd
 import papermill
 import pytest
+import torch
 import yaml
 from PIL import Image
 
 from reluprime import records
 from reluprime.cli import main
 from reluprime.evidence.panels import NARROW
-from reluprime.instruments import data
+from reluprime.instruments import data, precision
 from reluprime.report import pages, run
 from reluprime.report import scorecard as claims
 from reluprime.report.page import Link, Page, as_html
 from reluprime.report.pages import AS_REPORT, EVERY_PAGE, NOTEBOOKS, PAGES, PROFILES, RUN
 from reluprime.volume.study import estimate
 
+# A value for each list of a page that is empty in the report.
+EMPTY = {"families": ["data"], "precisions_vgg": ["fp64"], "normalised": ["vgg11"]}
 SCALES = sorted(path.stem for path in PROFILES.glob("*.yaml"))
 paths = pytest.mark.parametrize("path", [NOTEBOOKS / f"{name}.ipynb" for name in PAGES], ids=PAGES)
 
@@ -111,6 +115,8 @@ def test_good_parameters_pass_among_what_ipython_adds():
         ("04_mitigation", {"seeds_at_most": {"fp16": 0}}, "seeds_at_most.fp16=0"),
         ("04_mitigation", {"precisions_mlp": ["fp8"]}, "precisions_mlp.0='fp8'"),
         ("04_mitigation", {"dropouts": [1.5]}, "dropouts.0=1.5"),
+        ("04_mitigation", {"dropouts": [0.0]}, "dropouts.0=0.0"),
+        ("04_mitigation", {"precisions_vgg": ["fp32"]}, "precisions_vgg.0='fp32'"),
         ("04_mitigation", {"adam_datasets": ["imagenet"]}, "adam_datasets.0='imagenet'"),
         ("05_zero_calls", {"zero_epochs": {"fp32": 0}}, "zero_epochs.fp32=0"),
         ("05_zero_calls", {"zero_epochs": {"fp32": 10**6}}, "zero_epochs.fp32=1000000"),
@@ -131,6 +137,9 @@ def test_good_parameters_pass_among_what_ipython_adds():
         ("12_beyond_relu", {"relu6_hidden_sizes": []}, "relu6_hidden_sizes=[]"),
         ("14_how_many_kinks", {"dose_network": "lenet"}, "dose_network='lenet'"),
         ("14_how_many_kinks", {"dose_optimizer": "lion"}, "dose_optimizer='lion'"),
+        ("14_how_many_kinks", {"dose_widths": [1e308]}, "dose_widths.0=1e+308"),
+        ("14_how_many_kinks", {"dose_widths": [math.inf]}, "dose_widths.0=inf"),
+        ("14_how_many_kinks", {"dose_s": [1e308]}, "dose_s.0=1e+308"),
         ("15_your_network", {"your_networks": ["resnet_18"]}, "your_networks.0='resnet_18'"),
         ("15_your_network", {"your_precisions": ["half"]}, "your_precisions.0='half'"),
     ],
@@ -138,6 +147,40 @@ def test_good_parameters_pass_among_what_ipython_adds():
 def test_a_wrong_parameter_is_named(name, wrong, message):
     with pytest.raises(ValueError, match=re.escape(message)):
         Page(name, defaults(name) | wrong)
+
+
+@pytest.mark.parametrize(
+    ("page", "name"),
+    [
+        (page, name)
+        for page, kind in PAGES.items()
+        for name, value in kind()
+        if isinstance(value, list) and "hidden_sizes" not in name
+    ],
+)
+def test_a_value_that_is_there_twice_is_named(page, name):
+    accepted = getattr(PAGES[page](), name) or EMPTY[name]
+    with pytest.raises(ValueError, match=rf"{name}=.* {accepted[0]}\S* must be there"):
+        Page(page, defaults(page) | {name: [*accepted, accepted[0]]})
+
+
+def test_hidden_layers_may_have_the_same_size_and_a_network_be_in_both_lists():
+    Page("12_beyond_relu", defaults("12_beyond_relu") | {"relu6_hidden_sizes": [64, 64]})
+    kind = PAGES["15_your_network"]
+    once = kind(your_networks=["vgg11"], smooth_networks=[]).grids()
+    assert kind(your_networks=["vgg11"], smooth_networks=["vgg11"]).grids() == once
+
+
+def test_what_the_device_lacks_is_refused_before_another_study_is_computed(tmp_path, monkeypatch):
+    monkeypatch.setattr(precision, "best_device", lambda: torch.device("cpu"))
+    name, few = "12_beyond_relu", {"zero_dataset": "mnist-5k", "kink_networks": 1}
+    values = defaults(name) | few | {"store": str(tmp_path / "records")}
+    values["pool_precisions"] = ["fp32", "tf32"]
+    with pytest.raises(ValueError, match="precision='tf32' needs an NVIDIA GPU"):
+        Page(name, values).sweep()
+    assert not (tmp_path / "records").exists()
+    with pytest.warns(UserWarning, match="missing"):
+        Page(name, values | {"compute": "never"}).sweep()
 
 
 def test_values_that_do_not_fit_together_are_refused_before_anything_is_computed():

@@ -10,7 +10,7 @@ import sys
 import tempfile
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from pathlib import Path
 
@@ -28,6 +28,7 @@ from reluprime.records import provenance
 from reluprime.records.keys import key_of
 from reluprime.records.merge import merge
 from reluprime.records.store import record_digest
+from reluprime.records.taken import taken
 from reluprime.records.verify import problems
 from reluprime.report.studies import STUDIES
 from reluprime.volume import estimate
@@ -250,18 +251,27 @@ def test_what_is_not_json_leaves_the_file_alone(store):
     assert store.file(NAME).read_text() == line(1)
 
 
-def test_a_full_disk_is_an_error(store):
+@contextmanager
+def no_file_above(size):
+    """As a full disk: what would make a file longer than `size` bytes is refused."""
     resource = pytest.importorskip("resource")
-    write(store, line(1))
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (len(line(1)) + 9, limits[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
     try:
-        with pytest.raises(records.RecordsError, match=r"toy\.jsonl .*disk space"):
-            store.append(record(2))
+        yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         signal.signal(signal.SIGXFSZ, handler)
+
+
+@pytest.mark.parametrize(("room", "what"), [(9, "only part of a record"), (0, "cannot write")])
+def test_a_full_disk_is_an_error(store, room, what):
+    write(store, line(1))
+    with no_file_above(len(line(1)) + room), pytest.raises(records.RecordsError) as caught:
+        store.append(record(2))
+    for words in (what, f"{NAME}.jsonl", "free some disk space, and run it again"):
+        assert words in str(caught.value)
     store.append(record(3))
     assert squares(store) == {1: 1, 3: 9}
 
@@ -397,6 +407,25 @@ def test_append_waits_for_the_lock(store):
         assert store.file(NAME).read_text().endswith("another process")
     thread.join(timeout=60)
     assert squares(store) == {1: 1, 2: 4}
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["let go", "taken again"])
+def test_a_cell_that_another_lets_go_of_in_the_meantime_is_taken_by_one(store, monkeypatch, again):
+    """The file that was locked then is no more the one that others open."""
+    flock, other, third = fcntl.flock, ExitStack(), ExitStack()
+    other.enter_context(taken(store, "key"))
+
+    def let_go_before(file, how):
+        monkeypatch.setattr(fcntl, "flock", flock)
+        other.close()
+        if again:
+            assert third.enter_context(taken(store, "key"))
+        flock(file, how)
+
+    monkeypatch.setattr(fcntl, "flock", let_go_before)
+    with third, taken(store, "key") as own, taken(store, "key") as late:
+        assert (own, late) == (not again, False)
+    assert not list((store.path / ".taken").iterdir())
 
 
 # A store that cannot be used
@@ -923,6 +952,28 @@ def test_merging_gives_a_digest_to_lines_without_one_and_changes_no_other(store,
     with pytest.warns(UserWarning, match="left out"):
         merge(store, store)
     assert store.file(NAME).read_text() == line(1) + "no record\n" + line(2) + line(3)[:9]
+    assert [path.name for path in store.path.iterdir()] == [f"{NAME}.jsonl"]
+
+
+def test_merging_counts_lines_as_reading_does(store):
+    write(store, "")
+    spoilt = b"a\rb\x0b\xe2\x80\xa8c\r\n"  # one line to us, and several to `splitlines`
+    bare = json.dumps(record(3)).encode() + b"\n"
+    store.file(NAME).write_bytes(spoilt + line(1).encode() + bare + line(2).encode())
+    with pytest.warns(UserWarning, match="line 1 is left out"):
+        merge(store, store)
+    assert store.file(NAME).read_bytes() == spoilt + (line(1) + line(3) + line(2)).encode()
+
+
+def test_merging_on_a_full_disk_leaves_the_file_alone(store):
+    text = line(1) + json.dumps(record(2)) + "\n"
+    write(store, text)
+    with (
+        no_file_above(len(text)),
+        pytest.raises(records.RecordsError, match=rf"{NAME}\.jsonl: .*disk space.* merge again"),
+    ):
+        merge(store, store)
+    assert store.file(NAME).read_text() == text
     assert [path.name for path in store.path.iterdir()] == [f"{NAME}.jsonl"]
 
 

@@ -11,7 +11,14 @@ from reluprime.bifurcation import (
     weight_plane,
 )
 from reluprime.config import DatasetName
-from reluprime.parameters import AtLeastOne, Grids, Precisions, Repeats, Sizes, SweepParameters
+from reluprime.parameters import (
+    AtLeastOne,
+    Grids,
+    HiddenSizes,
+    Precisions,
+    Repeats,
+    SweepParameters,
+)
 
 RELU6 = {"activation": "relu6", "hidden_sizes": (4000, 256)}  # B21 Fig. 8
 
@@ -79,7 +86,7 @@ class Distances(SweepParameters):
     """Page 08, first part: paired runs with Adam (M23 Fig. 1)."""
 
     distance_dataset: DatasetName = "mnist"
-    distance_hidden_sizes: Sizes = [2000]
+    distance_hidden_sizes: HiddenSizes = [2000]
     distance_precisions: Precisions = ["fp32", "bf16", "fp16"]
     distance_seeds: Repeats = 3
 

@@ -37,7 +37,7 @@ VARIANTS: dict[str, dict] = {
 
 MITIGATIONS: dict[str, dict] = {
     "no momentum": {"momentum": 0.0, "lr": 0.1},  # the same step once momentum has built up
-    "Adam": {"optimizer": "adam", "momentum": 0.0, "weight_decay": 0.0, "lr": 1e-3},
+    "Adam": experiments.ADAM | {"lr": 1e-3},
     "batch norm": {"batch_norm": True},
     "dropout": {"dropout": 0.5},
     "clipped gradients": {"clip_norm": 1.0},
@@ -155,7 +155,6 @@ BATCH_NORM, ADAM, DROPOUT = (
     MLP.replace(**MITIGATIONS[name]) for name in ("batch norm", "Adam", "dropout")
 )
 SIDES = {MLP: (1e-8, 1e-6), BATCH_NORM: (3e-9, 3e-7), ADAM: (1e-8, 1e-6), DROPOUT: (1e-8, 1e-6)}
-DROPOUT_S = (1.0, 50.0)
 
 
 def both_sides(

@@ -42,13 +42,13 @@ def _log_doses(axes: Axes, label: str = "dose: kinks that the same run meets at 
     axes.set_xlabel(label)
 
 
-def _line(axes: Axes, curve: pd.DataFrame, rule: str, label: str, style: str = "-") -> None:
+def _line(axes: Axes, curve: pd.DataFrame, rule: str, label: str) -> None:
     """Mean points against the dose, and the range of the runs."""
     own = curve[curve["dose"] > 0].sort_values("dose")
     if own.empty:
         return
     colour = RULE_COLOURS[rule]
-    axes.plot(own["dose"], 100 * own["difference"], style, marker=RULE_MARKERS[rule], color=colour)
+    axes.plot(own["dose"], 100 * own["difference"], "-", marker=RULE_MARKERS[rule], color=colour)
     axes.fill_between(own["dose"], 100 * own["least"], 100 * own["most"], color=colour, alpha=0.15)
     last = own.iloc[-1]
     axes.annotate(

@@ -2,12 +2,19 @@
 
 from typing import Literal
 
-from pydantic import NonNegativeFloat
-
 from reluprime.config import DatasetName
 from reluprime.dose.experiments import MITIGATIONS, NETWORKS, bands
 from reluprime.instruments.activations import GradientRule
-from reluprime.parameters import Grids, Parameters, Repeats, Sizes, SweepParameters
+from reluprime.parameters import (
+    Derivative,
+    Distinct,
+    Grids,
+    HiddenSizes,
+    KinkWidth,
+    Parameters,
+    Repeats,
+    SweepParameters,
+)
 from reluprime.training.study import fit
 
 
@@ -17,12 +24,12 @@ class Doses(SweepParameters):
     registered_store: str = "records"
     dose_network: Literal["mlp", "vgg11", "resnet18"] = "mlp"
     dose_dataset: DatasetName = "mnist"
-    dose_hidden_sizes: Sizes = [256, 256, 256]
+    dose_hidden_sizes: HiddenSizes = [256, 256, 256]
     dose_epochs: Repeats = 5
     dose_seeds: Repeats = 5
-    dose_widths: list[NonNegativeFloat] = [1e-07, 1e-06, 1e-05]
-    dose_s: list[float] = [1.0]
-    dose_gradient_rules: list[GradientRule] = ["injected"]
+    dose_widths: Distinct[KinkWidth] = [1e-07, 1e-06, 1e-05]
+    dose_s: Distinct[Derivative] = [1.0]
+    dose_gradient_rules: Distinct[GradientRule] = ["injected"]
     dose_optimizer: Literal["sgd", "adam"] = "sgd"
     dose_batch_norm: bool = False
 

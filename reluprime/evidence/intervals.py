@@ -1,4 +1,4 @@
-"""Intervals of proportions, means and counts, exact where there is an exact one."""
+"""Intervals of proportions, means and counts at RISK, exact where there is an exact one."""
 
 import math
 from collections.abc import Sequence
@@ -9,14 +9,14 @@ from scipy import stats
 from reluprime.evidence.tests import RISK
 
 
-def hoeffding_margin(n: int, risk: float = RISK) -> float:
+def hoeffding_margin(n: int) -> float:
     """Half width of a proportion's interval from n independent draws (B21, Appendix C)."""
-    return math.sqrt(math.log(2 / risk) / (2 * n))
+    return math.sqrt(math.log(2 / RISK) / (2 * n))
 
 
-def mcdiarmid_margin(n_networks: int, n_batches: int, risk: float = RISK) -> float:
+def mcdiarmid_margin(n_networks: int, n_batches: int) -> float:
     """Half width for the share of (network, mini-batch) pairs (B21, Appendix C)."""
-    return math.sqrt((1 / n_networks + 1 / n_batches) * math.log(2 / risk) / 2)
+    return math.sqrt((1 / n_networks + 1 / n_batches) * math.log(2 / RISK) / 2)
 
 
 def clopper_pearson(k: int, n: int, risk: float = RISK) -> tuple[float, float]:
@@ -25,26 +25,26 @@ def clopper_pearson(k: int, n: int, risk: float = RISK) -> tuple[float, float]:
     return float(interval.low), float(interval.high)
 
 
-def t_margin(values: np.ndarray, risk: float = RISK) -> float:
+def t_margin(values: np.ndarray) -> float:
     """Half width of the t-interval of the mean of at least two values."""
-    return float(stats.sem(values) * stats.t.ppf(1 - risk / 2, len(values) - 1))
+    return float(stats.sem(values) * stats.t.ppf(1 - RISK / 2, len(values) - 1))
 
 
-def bootstrap_mean(values: Sequence[float], risk: float = RISK) -> tuple[float, float]:
+def bootstrap_mean(values: Sequence[float]) -> tuple[float, float]:
     """Percentile interval of the mean (10,000 resamples, fixed seed); a point if all are equal."""
     values = np.asarray(values, dtype=float)
     if np.ptp(values) == 0:
         return float(values[0]), float(values[0])
     random = np.random.RandomState(0)
     means = random.choice(values, (10_000, len(values))).mean(1)
-    low, high = np.quantile(means, [risk / 2, 1 - risk / 2])
+    low, high = np.quantile(means, [RISK / 2, 1 - RISK / 2])
     return float(low), float(high)
 
 
-def poisson_interval(counts: np.ndarray, risk: float = RISK) -> tuple[np.ndarray, np.ndarray]:
+def poisson_interval(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Exact interval of a Poisson mean for each observed count."""
-    low = np.where(counts > 0, stats.chi2.ppf(risk / 2, 2 * np.maximum(counts, 0.5)) / 2, 0.0)
-    return low, stats.chi2.ppf(1 - risk / 2, 2 * (counts + 1)) / 2
+    low = np.where(counts > 0, stats.chi2.ppf(RISK / 2, 2 * np.maximum(counts, 0.5)) / 2, 0.0)
+    return low, stats.chi2.ppf(1 - RISK / 2, 2 * (counts + 1)) / 2
 
 
 def quartiles(values: Sequence[float]) -> tuple[float, float, float]:

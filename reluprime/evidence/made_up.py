@@ -54,7 +54,6 @@ def wobble(seed: int, size: float) -> float:
 def trainings(
     loss: Callable[..., float],
     zeros: Callable[..., float] = lambda config: 9,
-    noise: float = 0.001,
     epochs: int = 4,
     diverges: Callable[..., bool] = lambda config: False,
 ) -> Example:
@@ -68,7 +67,7 @@ def trainings(
         config = cell.config
         accuracy = 0.9 + wobble(config.seed, 0.002)
         if config.s:
-            accuracy += wobble(config.seed + 1, noise) - loss(config)
+            accuracy += wobble(config.seed + 1, 0.001) - loss(config)
         met = zeros(config)
         by_epoch = [met] * epochs if isinstance(met, int) else list(met)
         ends = diverges(config)

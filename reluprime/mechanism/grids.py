@@ -14,6 +14,7 @@ from reluprime.mechanism.study import ForwardZerosConfig, LinearZerosConfig, for
 from reluprime.parameters import (
     AtLeastOne,
     Grids,
+    HiddenSizes,
     Number,
     Precisions,
     Sizes,
@@ -209,7 +210,7 @@ class BeyondReLU(SweepParameters):
     norm_dataset: DatasetName = "cifar10"
     pool_precisions: Precisions = ["fp32", "bf16"]
     pool_images: Number = 1000
-    relu6_hidden_sizes: Sizes = [512, 512, 512]
+    relu6_hidden_sizes: HiddenSizes = [512, 512, 512]
 
     def grids(self) -> Grids:
         """Sweeps `counts` of kinks, ties in `pools`, and trainings with `relu6`."""

@@ -8,7 +8,15 @@ from torchvision import models as torchvision_models
 from reluprime.config import DatasetName
 from reluprime.instruments.arithmetic import Arithmetic
 from reluprime.network.study import NetworkCheckConfig, check_network
-from reluprime.parameters import AtLeastOne, Grids, Number, Repeats, SweepParameters, Width
+from reluprime.parameters import (
+    AtLeastOne,
+    Distinct,
+    Grids,
+    Number,
+    Repeats,
+    SweepParameters,
+    Width,
+)
 from reluprime.training.config import TrainingConfig
 
 
@@ -25,8 +33,8 @@ Autocast = Literal["fp64", "fp32", "bf16", "fp16", "bf16-autocast", "fp16-autoca
 class YourNetwork(SweepParameters):
     """Page 15: networks of torchvision, and a trained ResNet-18 with batch norm."""
 
-    your_networks: list[Network] = ["resnet18", "vgg11", "mobilenet_v3_small"]
-    smooth_networks: list[Network] = ["convnext_tiny", "vit_b_16"]
+    your_networks: Distinct[Network] = ["resnet18", "vgg11", "mobilenet_v3_small"]
+    smooth_networks: Distinct[Network] = ["convnext_tiny", "vit_b_16"]
     your_precisions: AtLeastOne[Autocast] = ["fp32", "bf16-autocast", "bf16"]
     your_arithmetics: AtLeastOne[Arithmetic] = ["native", "epilogue"]
     your_image_size: Number = 64
@@ -52,7 +60,7 @@ class YourNetwork(SweepParameters):
             width=self.trained_width,
             epochs=self.trained_for,
         )
-        names = self.your_networks + self.smooth_networks
+        names = dict.fromkeys(self.your_networks + self.smooth_networks)  # one may be in both
         initialised = [{"network": n, "image_size": self.your_image_size} for n in names]
         return {
             "initialised": (check_network, self._cells(initialised)),

@@ -2,7 +2,7 @@
 
 from reluprime.records.keys import cell_key, config_class, study_name
 from reluprime.records.store import REPOSITORY, RecordsError, Store, made
-from reluprime.records.sweep import measure, sweep
+from reluprime.records.sweep import check_sweep, measure, sweep
 from reluprime.records.tables import frame, machine, origin, published, table
 
 __all__ = [
@@ -10,6 +10,7 @@ __all__ = [
     "RecordsError",
     "Store",
     "cell_key",
+    "check_sweep",
     "config_class",
     "frame",
     "machine",

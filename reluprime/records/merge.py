@@ -3,9 +3,10 @@
 import fcntl
 import json
 import os
+from contextlib import suppress
 
 from reluprime.records.keys import digest
-from reluprime.records.store import Store, record_digest
+from reluprime.records.store import RecordsError, Store, record_digest
 
 
 def merge(source: Store, target: Store) -> dict[str, list[dict]]:
@@ -42,11 +43,17 @@ def _seal(store: Store, name: str) -> None:
         return
     path = store.file(name)
     part = path.with_suffix(".part")  # a kill leaves the old file or the new one
-    with path.open("rb") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        whole = file.read().splitlines(keepends=True)
-        for number, record in unsealed.items():
-            sealed = record | {"digest": record_digest(record)}
-            whole[number - 1] = json.dumps(sealed).encode() + b"\n"
-        part.write_bytes(b"".join(whole))
-        os.replace(part, path)
+    try:
+        with path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            whole = file.read().split(b"\n")  # as `lines` counts: a spoilt line may hold a \r
+            for number, record in unsealed.items():
+                sealed = record | {"digest": record_digest(record)}
+                whole[number - 1] = json.dumps(sealed).encode()
+            part.write_bytes(b"\n".join(whole))
+            os.replace(part, path)
+    except OSError as error:
+        with suppress(OSError):
+            part.unlink()
+        advice = "free some disk space or correct its permissions, and merge again"
+        raise RecordsError(f"cannot write {path}: {error.strerror}; {advice}") from error

@@ -27,6 +27,7 @@ FIELDS = {
     "result": dict,
     "provenance": dict,
 }
+_AGAIN = "free some disk space, and run it again"
 
 
 class RecordsError(OSError):
@@ -111,10 +112,10 @@ class Store:
                 whole = file.write(line) == len(line)
                 os.fsync(file.fileno())
             except OSError as error:
-                raise RecordsError(f"cannot write {file.name}: {error.strerror}") from error
+                what = f"cannot write {file.name}: {error.strerror}"
+                raise RecordsError(f"{what}; {_AGAIN}") from error
         if not whole:
-            path = self.file(name)
-            raise RecordsError(f"{path} took only part of a record: free some disk space")
+            raise RecordsError(f"{self.file(name)} took only part of a record; {_AGAIN}")
 
     def _locked(self, name: str) -> io.FileIO:
         """A study's file, for this process alone until it is closed."""

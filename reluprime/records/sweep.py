@@ -41,7 +41,8 @@ def sweep(
     No cell starts later than `max_seconds` after the call. `device`: by default CUDA if there is.
     `executor`: "local" computes one cell after the other in this process; "ray" as many at once
     as the cluster at RAY_ADDRESS (or else this machine) has room for, a cell again elsewhere if
-    its worker or node dies; this process alone writes to `store`.
+    its worker or node dies; this process alone writes to `store`, and what it cannot write
+    is to be computed anew.
 
     Returns one row a cell that `store` has in the end, in the order of `configs`. Columns: the
     config's fields (lists as tuples), the result's, `key`, `provenance`. ``attrs["missing"]``
@@ -56,10 +57,8 @@ def sweep(
         raise ValueError(f"executor={executor!r} is unknown; choose one of {list(EXECUTORS)}")
     deadline = time.monotonic() + (math.inf if max_seconds is None else max_seconds)
     grid, name = _grid(study, configs), study_name(study)
-    known = newest_by_cell(store.read(name).values()).keys()
-    todo = {"missing": grid.keys() - known, "never": (), "always": grid}[compute]
-    if todo:
-        configs = [config for key, config in grid.items() if key in todo]
+    known = newest_by_cell(store.read(name).values())
+    if configs := _to_compute(grid, known, compute):
         store.check_writable(name)
         may_start = lambda: time.monotonic() < deadline  # noqa: E731
         if executor == "local" and compute == "missing":
@@ -76,6 +75,18 @@ def sweep(
         what = f"{missing} of {len(grid)} cells of {name} are missing in {store.path}"
         warnings.warn(f"{what}; sweep again with compute='missing' to get them", stacklevel=2)
     return found
+
+
+def check_sweep(study: Callable, configs: Iterable[BaseModel], store: Store, compute: str) -> None:
+    """Raise ValueError where :func:`sweep` would, locally, before it computes anything."""
+    grid, records = _grid(study, configs), store.read(study_name(study))
+    _able(study, _to_compute(grid, newest_by_cell(records.values()), compute), None)
+
+
+def _to_compute(grid: dict, records: dict, compute: str) -> list[BaseModel]:
+    """Of a grid by key, which configs `compute` asks for."""
+    todo = {"missing": grid.keys() - records.keys(), "never": (), "always": grid}[compute]
+    return [config for key, config in grid.items() if key in todo]
 
 
 def _grid(study: Callable, configs: Iterable[BaseModel]) -> dict[str, BaseModel]:
@@ -131,6 +142,10 @@ def _one_by_one(study, configs, device, may_start: Callable[[], bool]) -> Iterat
 
 
 def _on_cluster(study, configs, device, may_start: Callable[[], bool]) -> Iterator[dict]:
+    """Checkpoints go when a worker is done, which may be out of reach of this process.
+
+    So a cell whose record this process cannot write, as on a full disk, is computed again.
+    """
     return cluster.run(measure, [(study, c, device) for c in configs], device, may_start)
 
 

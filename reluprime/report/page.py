@@ -61,7 +61,8 @@ class Page:
     def sweep(self) -> dict[str, pd.DataFrame]:
         """Compute what the store lacks of the page's sweeps; their frames by name.
 
-        See `records.sweep`, and the page's `grids` for the names.
+        See `records.sweep`, and the page's `grids` for the names. Raises ValueError before
+        anything is computed, where a cell that is to be computed cannot be on this device.
         """
         end = time.monotonic() + self.parameters.max_seconds
         found = self._swept(self._grids, end)
@@ -69,10 +70,14 @@ class Page:
 
     def _swept(self, grids: Grids, end: float) -> dict[str, pd.DataFrame]:
         """All grids of a study are computed in one sweep, and then read by name."""
-        for study in dict.fromkeys(study for study, _ in grids.values()):
-            everything = [c for other, grid in grids.values() if other is study for c in grid]
+        compute, by_study = self.parameters.compute, {}
+        for study, grid in grids.values():
+            by_study.setdefault(study, []).extend(grid)
+        for study, configs in by_study.items():  # all before the first is computed
+            records.check_sweep(study, configs, self.store, compute)
+        for study, configs in by_study.items():
             left = max(0.0, end - time.monotonic())
-            records.sweep(study, everything, self.store, self.parameters.compute, left)
+            records.sweep(study, configs, self.store, compute, left)
         found = {}
         for name, (study, grid) in grids.items():
             found[name] = records.sweep(study, grid, self.store, "never")

@@ -31,7 +31,6 @@ from reluprime.report.studies import STUDIES
 from reluprime.search import study as tuning
 from reluprime.training.config import TrainingConfig
 
-DEVICES = ("cpu", "cuda")  # a record of either is enough
 TFLOPS = 30.0  # assumed of a large GPU, fp32 without TF32
 
 
@@ -60,7 +59,7 @@ def cells(
     found: dict[str, Cell] = {}
     for page, values in pages.values(profile, changes, only).items():
         for study, config in _asked(pages.checked(page, values), store):
-            keys = [records.cell_key(study, config, device) for device in DEVICES]
+            keys = [records.cell_key(study, config, device) for device in claim.DEVICES]
             known = any(key in stored(study) for key in keys)
             found.setdefault(keys[0], Cell(page, study, config, known))
     return sorted(found.values(), key=_order)

@@ -6,11 +6,12 @@ from reluprime.config import DatasetName
 from reluprime.instruments.activations import GRADIENT_RULES
 from reluprime.parameters import (
     AtLeastOne,
+    Derivative,
     DerivativesAtZero,
     Grids,
+    HiddenSizes,
     Number,
     Repeats,
-    Sizes,
     SweepParameters,
     Width,
 )
@@ -40,7 +41,7 @@ class TrainingCurves(Curves):
 
     needed_first = ("searches",)
 
-    search_s: AtLeastOne[float] = [0, 1, 50]
+    search_s: AtLeastOne[Derivative] = [0, 1, 50]
     search_trials: Repeats = 4
     search_epochs: Repeats = 1
     tuned_seeds: Repeats = 1
@@ -68,7 +69,7 @@ class TrainingCurves(Curves):
 class SmallSearches(SmallTrainings):
     """Page 08, second and third part: M23's trainings, and its fully connected search."""
 
-    fc_search_hidden_sizes: Sizes = [2000]
+    fc_search_hidden_sizes: HiddenSizes = [2000]
     fc_search_images: Number = 5000
     fc_search_epochs: Repeats = 10
     fc_search_trials: Repeats = 10

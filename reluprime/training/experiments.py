@@ -31,6 +31,7 @@ BASE_RESNET = TrainingConfig(
     architecture="resnet18", dataset="cifar10", width=0.25, epochs=5, lr=0.01, augment=True
 )
 
+DROPOUT_S = (1.0, 50.0)  # at which runs with dropout are beside those without
 ADAM = {"optimizer": "adam", "momentum": 0.0, "weight_decay": 0.0}
 
 

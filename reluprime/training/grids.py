@@ -11,9 +11,12 @@ from reluprime.instruments.arithmetic import Arithmetic
 from reluprime.instruments.models import Initialisation
 from reluprime.instruments.precision import Precision
 from reluprime.parameters import (
+    AtLeastOne,
     ByPrecision,
     DerivativesAtZero,
+    Distinct,
     Grids,
+    HiddenSizes,
     Number,
     Precisions,
     Repeats,
@@ -24,19 +27,21 @@ from reluprime.parameters import (
 )
 from reluprime.training import zeros
 from reluprime.training.config import TrainingConfig, conditions
+from reluprime.training.experiments import ADAM
 from reluprime.training.study import fit
 from reluprime.training.zeros import ZeroCountConfig
 
-ADAM = {"optimizer": "adam", "momentum": 0.0, "weight_decay": 0.0}
 M23_ADAM = ADAM | {"lr": 1e-3, "schedule": "constant"}
 PLAIN_SGD = {"momentum": 0.0, "weight_decay": 0.0, "lr": 0.1, "schedule": "constant"}
+
+OtherPrecision = Literal["fp64", "tf32", "bf16", "fp16"]  # fp32 is that of the other conditions
 
 
 class Networks(SweepParameters):
     """The networks that pages 03 and 04 train (B21 4.1)."""
 
     mlp_dataset: DatasetName = "mnist"
-    mlp_hidden_sizes: Sizes = [512, 512, 512]
+    mlp_hidden_sizes: HiddenSizes = [512, 512, 512]
     mlp_epochs: Repeats = 5
     mlp_seeds: Repeats = 5
     conv_dataset: DatasetName = "cifar10"
@@ -106,15 +111,15 @@ class Mitigation(Networks):
     """Page 04: batch norm, Adam, dropout and precision (B21 Fig. 4, 11 to 15)."""
 
     mitigation_s: DerivativesAtZero = [0, 1, 50]
-    dropouts: list[Annotated[float, Field(ge=0, lt=1)]] = [0.5]
-    precisions_mlp: list[Precision] = ["fp64", "bf16"]
+    dropouts: Distinct[Annotated[float, Field(gt=0, lt=1)]] = [0.5]
+    precisions_mlp: Distinct[OtherPrecision] = ["fp64", "bf16"]
     epochs_at_most: ByPrecision = {"fp16": 1}
     seeds_at_most: ByPrecision = {"fp64": 2, "fp16": 1}
     conv_mitigation_s: DerivativesAtZero = [0, 1]
     conv_mitigation_seeds: Repeats = 1
-    precisions_vgg: list[Precision] = []
-    normalised: list[Literal["vgg11", "resnet18"]] = []
-    adam_datasets: Annotated[list[DatasetName], Field(min_length=1)] = ["cifar10"]
+    precisions_vgg: Distinct[OtherPrecision] = []
+    normalised: Distinct[Literal["vgg11", "resnet18"]] = []
+    adam_datasets: AtLeastOne[DatasetName] = ["cifar10"]
 
     def grids(self) -> Grids:
         """A sweep for each condition of :meth:`fully_connected` and :meth:`convolutional`."""
@@ -239,7 +244,7 @@ class SmallTrainings(SweepParameters):
     """Page 08, second part: M23's fully connected network and its ResNet (M23 Fig. 2, 3, 5)."""
 
     fc_dataset: DatasetName = "mnist"
-    fc_hidden_sizes: Sizes = [200, 200, 200]
+    fc_hidden_sizes: HiddenSizes = [200, 200, 200]
     fc_epochs: Repeats = 50
     fc_s: DerivativesAtZero = [0, -0.5, 0.5, 0.8, 1]
     fc_precisions: Annotated[Precisions, including("fp32", "bf16")] = ["fp32", "bf16", "fp16"]

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from reluprime.parameters import Grids, Number, SweepParameters
+from reluprime.parameters import Distinct, Grids, Number, SweepParameters
 from reluprime.trust.study import Family, TrustConfig, campaign
 
 # Tries of each family at full scale; a whole campaign stays within half an hour on two cores.
@@ -35,7 +35,7 @@ class Trust(SweepParameters):
     """Page 16: what was tried, and what held."""
 
     compute: Literal["missing", "never", "always"] = "never"  # `make trust` does
-    families: list[Family] = []  # empty: all
+    families: Distinct[Family] = []  # empty: all
     tries_at_most: Number = 2000
     trust_seed: Annotated[int, Field(ge=0, le=1_000_000)] = 0
 

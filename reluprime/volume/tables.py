@@ -10,9 +10,10 @@ from reluprime.evidence.intervals import quartiles
 from reluprime.evidence.tests import RISK
 from reluprime.instruments.activations import GRADIENT_RULES
 from reluprime.records import Store
-from reluprime.volume.claims.quartiles import PUBLISHED_QUARTILES, QUARTILE
+from reluprime.volume.claims.quartiles import QUARTILE
 from reluprime.volume.experiments import cells_of, networks_of, pair_networks
 from reluprime.volume.networks import VolumeConfig
+from reluprime.volume.table_1 import PUBLISHED_QUARTILES
 
 RESAMPLES = 200  # of networks, for the interval of a quartile
 NORMS = {

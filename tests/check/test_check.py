@@ -249,7 +249,7 @@ def test_a_gpu_is_looked_at_with_and_without_reduced_precision_reductions():
     )
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+@pytest.mark.cuda
 def test_on_a_gpu():
     report = check(Planted().cuda(), [(INPUT, TARGET)] * 2, precision=["fp32", "bf16"])
     assert report.gradients["depends"].all()

@@ -30,12 +30,7 @@ from reluprime.instruments.activations import (
 from reluprime.instruments.watch import count_kinks
 
 DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16]
-DEVICES = [
-    "cpu",
-    pytest.param(
-        "cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
-    ),
-]
+DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.cuda)]
 INTEGERS = {8: torch.int64, 4: torch.int32, 2: torch.int16}
 INF, NAN = math.inf, math.nan
 

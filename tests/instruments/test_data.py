@@ -441,7 +441,7 @@ def test_unit_images_equals_to_tensor():
     assert torch.equal(unit_images(image, torch.float32), transforms.ToTensor()(pil))
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+@pytest.mark.cuda
 def test_unit_images_is_the_same_on_cuda():
     on_cuda = unit_images(EVERY_BYTE.cuda(), torch.float32).cpu()
     assert torch.equal(on_cuda, unit_images(EVERY_BYTE, torch.float32))

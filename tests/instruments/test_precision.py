@@ -7,12 +7,7 @@ from reluprime.instruments.precision import DTYPES, describe, numerics, require
 
 CPU = torch.device("cpu")
 CUDA = torch.device("cuda")  # a name: flags can be set without such a device
-DEVICES = [
-    "cpu",
-    pytest.param(
-        "cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
-    ),
-]
+DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.cuda)]
 
 
 def flags():
@@ -127,7 +122,7 @@ def test_nested_blocks(before):
     assert flags() == before
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+@pytest.mark.cuda
 def test_tf32_multiplies_with_fewer_bits_and_fp32_does_not():
     a = torch.full((64, 64), 1 + 2.0**-20, device="cuda")
     found = {}
@@ -188,7 +183,7 @@ def test_describe_says_whether_partial_sums_are_rounded(reduced, before):
     assert flags() == before
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+@pytest.mark.cuda
 def test_describe_tf32(before):
     found = describe("tf32", torch.device("cuda"))
     assert found["dtype"] == "float32"

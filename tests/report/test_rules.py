@@ -52,7 +52,9 @@ def test_a_rule_passes_fails_and_stays_undecided(claim, condition, registered):
 
 def test_ids_are_those_of_the_papers():
     wanted = [f"P{n}" for n in range(1, 18)] + [f"R{n}" for n in range(1, 8)]
-    assert [claim.id for claim in claims.CLAIMS] == wanted
+    found = [claim.id for claim in claims.CLAIMS]
+    assert [name for name in found if name[0] in "PR"] == wanted
+    assert len({*found}) == len(found)
 
 
 @pytest.mark.parametrize("claim", claims.CLAIMS, ids=lambda claim: claim.id)

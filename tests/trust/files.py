@@ -44,7 +44,7 @@ def wrong_data(tally, seed, tries, folder):
 
 
 def _bomb(path):
-    """A PNG whose header says 60,000 by 60,000 pixels."""
+    """A PNG whose header says 60,000 by 6,000 pixels."""
     Image.new("1", (60_000, 6_000)).save(path)
 
 

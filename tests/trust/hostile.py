@@ -12,10 +12,11 @@ import warnings
 from typing import get_args
 
 from kills import CELLS, once
-from tries import children_seconds, quiet, stored, timeless, written
+from tries import changed, children_seconds, quiet, stored, timeless, written
 
 from reluprime import records
 from reluprime.cli import main
+from reluprime.records.merge import merge
 from reluprime.records.store import REPOSITORY, record_digest
 from reluprime.records.verify import problems
 from reluprime.report import pages, plan, scorecard
@@ -109,16 +110,31 @@ def _judge_records(tally, store, name, own, spoilt, number):
         planned, _ = quiet(lambda: plan.cost([], store, 1.0))
         said += "".join(f"\n{word}" for word in (judged, planned) if "Traceback" in word)
     verified, _ = quiet(lambda: problems(store, STUDIES))
+    merged = _merged(store.file(name), own[0], store)
     if found - true:
         tally.count("silent", f"{name}: an edited result is read")
     elif kept - found and not any(b"\n" in line[:-1] for line in own):
         tally.count("lost", f"{name}: a good line is not read: {said}")
     elif "Traceback" in said + verified:
         tally.count("unnamed", said + verified)
+    elif merged:
+        tally.count("lost", f"{name}: merging {merged}")
     elif found == true:
         tally.count("harmless")
     else:
         tally.refusal(said, (f"{name}.jsonl, line",), seconds, "records")
+
+
+def _merged(file, line, store) -> str:
+    """What merging does to a file but to give a record from before digests its own, "" if naught.
+
+    It is the good `line`, without its digest, at the end.
+    """
+    before, bare = file.read_bytes(), json.loads(line)
+    del bare["digest"]
+    file.write_bytes(before + json.dumps(bare).encode() + b"\n")
+    said, _ = quiet(merge, store, store)
+    return said if "Traceback" in said else "changes lines" * (file.read_bytes() != before + line)
 
 
 # Values of the wrong kind or far out of range, by the kind of a parameter's usual value.
@@ -140,6 +156,8 @@ def _wrong_values():
             for value in WRONG[type(usual)]:
                 if not (value is None and type(None) in get_args(field.annotation)):
                     yield page, name, value
+            if isinstance(usual, list) and usual and "hidden_sizes" not in name:
+                yield page, name, [*usual, usual[0]]
             yield page, f"{name}s_", usual
 
 
@@ -177,6 +195,12 @@ def wrong_commands(tally, seed, tries, folder):
         (["check", "torchvision:resnet18", "--shape", "3,x"], "--shape"),
         (["check", "torchvision:resnet18", "--batches", "0"], "--batches"),
     ]
+    home = folder / "home"
+    home.mkdir()
+    how = {"cwd": REPOSITORY, "capture_output": True, "text": True, "timeout": 300}
+    how["env"] = os.environ | {"HOME": str(home), "TMPDIR": str(home)}
+    own = [sys.executable, "-m", "reluprime"]
+    subprocess.run([*own, "compute", "P99"], **how)  # leaves the caches of libraries there
     for number in range(tries):
         if number < len(options):
             words, culprit = options[number]
@@ -185,14 +209,14 @@ def wrong_commands(tally, seed, tries, folder):
             yaml = json.dumps(value).replace("NaN", ".nan").replace("Infinity", ".inf")
             words = ["run", str(folder / "out"), "--page", page, "-p", name, yaml]
             culprit = name
-        command = [sys.executable, "-m", "reluprime", *words]
         before, began = written(folder), children_seconds()
-        done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=300)
+        done = subprocess.run([*own, *words], **how)
         seconds = children_seconds() - began
+        paths = changed(before, written(folder))
         if done.returncode == 0:
             tally.count("silent", f"{words} was taken")
-        elif written(folder) != before:
-            tally.count("outside", f"{words} left files")
+        elif paths:
+            tally.count("outside", f"{words} wrote {paths}")
         else:
             tally.refusal(done.stderr, (culprit,), seconds, str(words))
 

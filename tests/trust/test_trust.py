@@ -1,6 +1,7 @@
 """The campaign of `make trust` with another seed and few tries: nothing may go wrong in it."""
 
 import json
+import os
 import subprocess
 import tempfile
 from pathlib import Path
@@ -9,7 +10,7 @@ from types import SimpleNamespace
 import pandas as pd
 import pytest
 from campaign import FAMILIES
-from tries import Tally, child, ended
+from tries import Tally, changed, child, ended, written
 
 from reluprime.cli import main
 from reluprime.records import Store
@@ -53,6 +54,22 @@ def test_every_family_has_its_tries():
     assert sum(n for family, n in TRIES.items() if family.endswith("killed")) >= 200
 
 
+@pytest.mark.parametrize("place", [".", "records", "_build/mine/deep", "folder"])
+def test_what_is_written_elsewhere_is_seen(place, tmp_path, monkeypatch):
+    monkeypatch.setattr("tries.REPOSITORY", tmp_path / "repository")
+    monkeypatch.setattr("tries.PLACES", ("_build/mine", "records"))
+    path = tmp_path / ("folder" if place == "folder" else f"repository/{place}") / "file"
+    for parent in (tmp_path / "repository", path.parent):
+        parent.mkdir(parents=True, exist_ok=True)
+    before = written(tmp_path / "folder")
+    assert changed(before, written(tmp_path / "folder")) == ""
+    path.write_text("")
+    once = written(tmp_path / "folder")
+    assert changed(before, once) == str(path)
+    os.utime(path, (0, 0))
+    assert changed(once, written(tmp_path / "folder")) == str(path)
+
+
 def test_the_study_counts_what_its_process_says():
     found = campaign(TrustConfig(family="pickles", tries=3))
     assert found["tried"] == found["refused"] == 3
@@ -83,6 +100,15 @@ def test_the_command_fails_where_anything_went_wrong(lost, tmp_path, monkeypatch
     assert main(command) == lost
     assert len(Store(tmp_path).read("trust.campaign")) == 2
     assert ("a finished cell" in capsys.readouterr().out) == bool(lost)
+
+
+def test_the_command_says_where_the_tests_are_missing(tmp_path, monkeypatch, capsys):
+    """As in an installed wheel."""
+    monkeypatch.setattr(study, "CAMPAIGN", tmp_path / "campaign.py")
+    assert main(["bench", "trust", "--store", str(tmp_path / "store")]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("reluprime bench: it is among the tests, and")
+    assert not (tmp_path / "store").exists()
 
 
 @pytest.mark.parametrize(

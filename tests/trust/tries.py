@@ -10,11 +10,13 @@ import threading
 import time
 import traceback
 import warnings
+from itertools import chain
 from pathlib import Path
 
 from tqdm import tqdm
 
 from reluprime import records
+from reluprime.records import REPOSITORY
 
 MOST_SECONDS = 10.0  # of a refusal, on a processor: the machine may do other things as well
 HANGS = 120  # seconds after which a call is given up
@@ -22,6 +24,9 @@ HANGS = 120  # seconds after which a call is given up
 # may come while the thread that watches bars has it.
 tqdm.set_lock(threading.RLock())
 tqdm.monitor_interval = 0
+# Where a command may write by mistake; two families are tried at a time, for `bench trust`.
+PLACES = ("_build/mine", "book", "notebooks", "records", "reluprime", "tests")
+APART = {"__pycache__", ".taken", "trust.campaign.jsonl"}
 KINDS = ("tried", "harmless", "refused", "unnamed", "late", "lost", "silent", "outside")
 
 
@@ -128,9 +133,23 @@ def compare(tally: Tally, before: dict, after: dict, unbroken: dict, what: str) 
         tally.count("harmless")
 
 
-def written(folder: Path) -> set[str]:
-    """Every file in a folder."""
-    return {str(path.relative_to(folder)) for path in folder.rglob("*")}
+def written(*folders: Path) -> dict[str, int]:
+    """When each file of the repository and of some folders was written; 0 of a folder.
+
+    Without what is built, but for a reader's own records, and what the campaign itself writes.
+    """
+    places = (*folders, *(REPOSITORY / name for name in PLACES))
+    paths = chain(REPOSITORY.iterdir(), *(place.rglob("*") for place in places))
+    return {
+        str(path): 0 if path.is_dir() else path.lstat().st_mtime_ns
+        for path in paths
+        if APART.isdisjoint(path.parts)
+    }
+
+
+def changed(before: dict[str, int], after: dict[str, int]) -> str:
+    """The first of what was written, or removed, between two looks; "" if nothing was."""
+    return ", ".join(sorted({path for path, _ in before.items() ^ after.items()})[:3])
 
 
 def children_seconds() -> float:
@@ -172,5 +191,8 @@ def main(families: dict) -> None:
     folder = Path(folder)
     os.environ["RELUPRIME_CHECKPOINTS"] = str(folder / "checkpoints")
     tally = Tally(folder)
+    before = written()
     families[family](tally, int(seed), int(tries), folder)
+    if paths := changed(before, written()):
+        tally.count("outside", paths)
     print(json.dumps(tally.result()))

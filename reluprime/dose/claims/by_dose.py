@@ -20,7 +20,6 @@ from reluprime.dose.experiments import (
     ADAM,
     BATCH_NORM,
     DROPOUT,
-    DROPOUT_S,
     MLP,
     RESNET,
     VGG,
@@ -34,7 +33,13 @@ from reluprime.evidence.tests import RISK
 from reluprime.training import arms
 from reluprime.training.claims import P9, P10, P12, P13, P14, P15
 from reluprime.training.config import TrainingConfig
-from reluprime.training.experiments import CIFAR_MARGIN, LARGE_S, MLP_MARGIN, NEAR_CHANCE
+from reluprime.training.experiments import (
+    CIFAR_MARGIN,
+    DROPOUT_S,
+    LARGE_S,
+    MLP_MARGIN,
+    NEAR_CHANCE,
+)
 
 DOSE = (
     "The paper's dose: at the rate of zeros of our runs at s=0 without a band (upper end of the "

@@ -41,20 +41,20 @@ def runs_without_a_value() -> pd.DataFrame:
     return own[columns].astype({"runs_complete": int, "rows_missing_metric": int})
 
 
-def mean_without_diverged(diverged: int, runs: int = 10) -> pd.DataFrame:
-    """The mean of runs that reach 80 % or diverge, with diverged runs dropped or at chance."""
+def mean_without_diverged(diverged: int) -> pd.DataFrame:
+    """The mean of ten runs that reach 80 % or diverge, those dropped or at chance."""
+    runs = 10
     values = pd.Series([0.8] * (runs - diverged) + [float("nan")] * diverged)
     means = {"dropped": values.mean(), "at chance": values.fillna(0.1).mean()}
     return pd.DataFrame([{"runs": runs, "diverged": diverged} | means])
 
 
-def gain_by_selection(
-    accuracy: float = 0.9, images: int = 10_000, candidates: int = 20
-) -> pd.DataFrame:
+def gain_by_selection() -> pd.DataFrame:
     """How much the best of equally good candidates gains on the images that select it.
 
     Mean over 10,000 draws from a fixed seed.
     """
+    accuracy, images, candidates = 0.9, 10_000, 20
     random = np.random.RandomState(0)
     best = random.binomial(images, accuracy, (10_000, candidates)).max(1) / images
     gain = {"accuracy of each": f"{accuracy:.0%}", "of the best": f"{best.mean():.2%}"}

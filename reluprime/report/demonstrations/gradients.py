@@ -77,19 +77,19 @@ def one_planted_zero(s: float = 1.0) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def sums_of_a_permutation(size: int = 5) -> pd.DataFrame:
+def sums_of_a_permutation() -> pd.DataFrame:
     """Two weight tensors of the same numbers in another order, by two distances."""
-    a = torch.arange(float(size))
+    a = torch.arange(5.0)
     b = a.flip(0)
     sums = float((a.sum() - b.sum()).abs())
     return pd.DataFrame([{"L1 distance": float((a - b).abs().sum()), "|sum - sum|": sums}])
 
 
-def displacement_by_one_gradient(momentum: float, steps: int = 100) -> float:
+def displacement_by_one_gradient(momentum: float) -> float:
     """How far SGD moves a weight, in units of lr times gradient, that has a gradient once."""
     weight = nn.Parameter(torch.zeros(1, dtype=torch.float64))
     optimizer = torch.optim.SGD([weight], lr=1.0, momentum=momentum)
-    for step in range(steps):
+    for step in range(100):  # until the momentum is spent
         weight.grad = torch.full_like(weight, float(step == 0))
         optimizer.step()
     return -float(weight.detach())
@@ -103,8 +103,9 @@ def momentum() -> pd.DataFrame:
     )
 
 
-def angle_of_directions(size: int = 100_000) -> pd.DataFrame:
+def angle_of_directions() -> pd.DataFrame:
     """The cosine between two random directions in weight space, by how they are drawn."""
+    size = 100_000
     generator = torch.Generator().manual_seed(0)
     draws = {
         "uniform on [0, 1]": partial(torch.rand, 2, size, generator=generator),

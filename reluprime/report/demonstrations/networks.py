@@ -65,8 +65,9 @@ def relus_of_three_hidden_layers() -> pd.DataFrame:
     )
 
 
-def largest_initial_weights(inputs: int = 784) -> pd.DataFrame:
+def largest_initial_weights() -> pd.DataFrame:
     """PyTorch's default initialisation of a linear layer, and the one that B21 3.2 writes."""
+    inputs = 784
     torch_, written = (
         mlp((inputs, 256, 10), ReLU, seed=0, initialisation=i).linear1
         for i in ("torch", "kaiming-uniform")

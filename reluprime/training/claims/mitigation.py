@@ -13,6 +13,7 @@ from reluprime.training.config import TrainingConfig
 from reluprime.training.experiments import (
     BASE_VGG,
     CIFAR_MARGIN,
+    DROPOUT_S,
     LARGE_S,
     LONGER,
     MLP,
@@ -157,8 +158,6 @@ P14 = Claim(
     }
     | COMMON,
 )
-
-DROPOUT_S = (1.0, 50.0)
 
 
 def _p15_grid(gradient_rule: str, _: str) -> list[Cell]:

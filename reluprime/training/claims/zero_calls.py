@@ -14,7 +14,7 @@ from reluprime.training import zeros
 from reluprime.training.zeros import ZeroCountConfig
 
 DEPTHS, WIDTHS = (1, 3, 5, 6), (16, 64, 256, 512)
-MIN_ZEROS = 10  # in all networks together, for a regression
+LEAST_ZEROS = 10  # in all networks together, for a regression
 # Of each precision; B21's 16 bits are fp16, which is slow natively.
 EPOCHS = {"native": {"fp32": 20, "bf16": 5}, "epilogue": {"fp32": 20, "fp16": 5}}
 # "Roughly proportional": twice as many calls meet between 1.6 and 2.8 times as many zeros.
@@ -48,7 +48,7 @@ def proportional(counts: pd.DataFrame) -> Finding:
     counts: columns zeros and calls, a row a network, those without zeros too. The slope's interval
     (95 %, widened by the scatter beyond Poisson's) must lie within SLOPES; fails outside.
     """
-    if counts["zeros"].sum() < MIN_ZEROS:
+    if counts["zeros"].sum() < LEAST_ZEROS:
         return Finding(NO_OCCASION, f"{counts['zeros'].sum()} zeros")
     log_calls = sm.add_constant(np.log(counts["calls"].astype(float)))
     model = sm.GLM(counts["zeros"], log_calls, family=sm.families.Poisson())
@@ -115,7 +115,7 @@ P17 = Claim(
         "risk": RISK,
         "least slope": SLOPES[0],
         "largest slope": SLOPES[1],
-        "least zeros": MIN_ZEROS,
+        "least zeros": LEAST_ZEROS,
     },
     grid=_grid,
     judge=_p17,

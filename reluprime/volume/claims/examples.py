@@ -11,7 +11,6 @@ from reluprime.volume.zone import ZoneConfig
 def made_up_networks(
     affected: Callable[[VolumeConfig, int, str], int],
     relative: Callable[[VolumeConfig], Sequence[float]] = lambda _: (19.0, 25.0, 47.0),
-    n_batches: int = 235,
 ) -> Example:
     """Monte Carlo cells.
 
@@ -20,7 +19,8 @@ def made_up_networks(
     """
 
     def result(cell: Cell) -> dict:
-        config, found = cell.config, {"n_batches": n_batches}
+        config, n_batches = cell.config, 235
+        found = {"n_batches": n_batches}
         seeds = range(config.seed, config.seed + config.n_networks)
         for rule in ("chain", "injected"):
             counts = [min(affected(config, seed, rule), n_batches) for seed in seeds]

@@ -23,11 +23,11 @@ from reluprime.instruments.activations import GRADIENT_RULES
 from reluprime.volume.claims.examples import as_published, made_up_networks, no_records
 from reluprime.volume.experiments import grid_of, networks_of, pair_networks
 from reluprime.volume.networks import VolumeConfig
+from reluprime.volume.table_1 import PUBLISHED_QUARTILES
 
 LEAST_AFFECTED = 30  # P7: networks with an affected mini-batch, for intervals of quartiles
 QUARTILE = 0.1  # P7: relative distance up to which quartiles agree
 ABOVE = 20.0  # P7: "above 20"
-PUBLISHED_QUARTILES = {"fp16": (98, 117, 137), "fp32": (19, 25, 47)}
 
 
 def _p7(evidence: Evidence, gradient_rule: str, arithmetic: str) -> Finding:
@@ -80,10 +80,10 @@ def _pooled_quartile(index: int, lists: Sequence[np.ndarray]) -> float:
     return float(np.quantile(np.concatenate(lists), (0.25, 0.5, 0.75)[index]))
 
 
-def _interval(statistic: Callable, values: Sequence, resamples: int = 500) -> tuple[float, float]:
-    """Percentile interval (95 %) of a statistic over networks, with a fixed seed."""
+def _interval(statistic: Callable, values: Sequence) -> tuple[float, float]:
+    """Percentile interval (95 %) of a statistic over networks: 500 resamples, a fixed seed."""
     random = np.random.RandomState(0)
-    drawn = (random.randint(len(values), size=len(values)) for _ in range(resamples))
+    drawn = (random.randint(len(values), size=len(values)) for _ in range(500))
     found = [statistic([values[i] for i in indices]) for indices in drawn]
     low, high = np.quantile(found, [RISK / 2, 1 - RISK / 2])
     return float(low), float(high)
