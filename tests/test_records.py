@@ -208,6 +208,7 @@ def test_a_file_of_nothing_but_a_torn_line(store):
         ('{"key": "0123456789abcdef"}', "not a record"),
         (line(3).replace('"square": 9', '"square": 8').strip(), "digest does not match"),
         (line(3).replace('"provenance": {', '"provenance": {"threads": 2').strip(), "digest does"),
+        (line(3).replace('"digest"', '"diges"').strip(), "it has ..diges"),
         (line(3).replace('"x": 3', '"x": 4').strip(), "key does not match"),
         (line(3).replace('"version": 1', '"version": 2').strip(), "key does not match"),
         (line(3).replace("toy", "joy").strip(), "key does not match"),

@@ -169,6 +169,8 @@ def _parse(line: bytes, name: str) -> dict | ValueError:
 
 def _mismatch(record: dict, name: str) -> str:
     """What in a record does not fit the rest of it, "" if all does."""
+    if others := record.keys() - FIELDS.keys() - {"digest"}:  # a spoilt "digest" would be ignored
+        return f"it has {sorted(others)}, which is no field of a record"
     if not isinstance(record["provenance"].get("utc", ""), str):
         return "its utc is no text"
     if record["key"] != key_of(*_cell(record), record["provenance"].get("device", "cpu")):
