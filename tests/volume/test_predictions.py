@@ -186,6 +186,8 @@ def test_points_of_one_machine_stand_apart(as_published):
     assert b21["points"].tolist() == [15, 11]  # 5 depths, of which 3 is width 256 and batches too
     assert b21["points on each"].tolist() == [11, 11]
     assert set(machines.machine_table(Evidence(found))["layers of"]) == {"256"}
+    words = machines.in_prose(Evidence(found))
+    assert words == {"release_on_cpu": "34.1%", "release_on_gpu": "34.1%"}  # the same counts
 
 
 def test_tables_of_an_empty_store_are_empty():
@@ -199,5 +201,6 @@ def test_tables_of_an_empty_store_are_empty():
         assert table(nothing).empty
     counts = {"fp16_points": 0, "fp16_met": 0, "n_met_by_none": 0}
     assert agreement.in_prose(nothing) == counts | {"met_by_none": ""}
-    assert machines.in_prose(nothing) == {}
+    none = {"release_on_cpu": "none computed", "release_on_gpu": "none computed"}
+    assert machines.in_prose(nothing) == none
     assert set(agreement.batch_size_table(nothing, "B21")["networks of"]) == {"published"}
