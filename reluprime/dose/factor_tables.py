@@ -19,7 +19,7 @@ from reluprime.dose.experiments import (
     mlp_grid,
 )
 from reluprime.dose.runs import measured, rows_of
-from reluprime.dose.tables import RELEASED, geometric, with_interval, zeros_left
+from reluprime.dose.tables import RELEASED, geometric, mean_points, zeros_left
 from reluprime.dose.thresholds import POINT, loss_at, thresholds
 from reluprime.evidence.claim import Cell, Evidence
 from reluprime.evidence.intervals import clopper_pearson, t_margin
@@ -131,21 +131,20 @@ def by_s(evidence: Evidence) -> pd.DataFrame:
             dose = own["dose"].mean()
             rows.append(
                 {"s": f"{s:g}", "way to train": name, "dose": few(dose)}
-                | {"points against s=0": _mean(own["difference"]), "at chance": own["stuck"].sum()}
+                | {
+                    "points against s=0": mean_points(own["difference"]),
+                    "at chance": own["stuck"].sum(),
+                }
                 | {"SGD as released there": _at_dose(released[released["s"] == s], dose)}
             )
     return pd.DataFrame(rows)
-
-
-def _mean(differences: pd.Series) -> str:
-    return with_interval(differences.mean(), t_margin(differences.to_numpy(float)))
 
 
 def _at_dose(pairs: pd.DataFrame, dose: float) -> str:
     """What one s costs at a dose, with its interval over seeds; empty outside the doses tried."""
     seeds = pairs.groupby("seed")
     lost = [-loss_at(own["dose"], -own["difference"], dose) for _, own in seeds]
-    return "" if np.isnan(lost).any() else _mean(pd.Series(lost, dtype=float))
+    return "" if np.isnan(lost).any() else mean_points(pd.Series(lost, dtype=float))
 
 
 def in_prose(powers: pd.DataFrame, factors: pd.DataFrame, large: pd.DataFrame) -> dict[str, str]:

@@ -9,11 +9,10 @@ from reluprime.dose.claims import BY_DOSE
 from reluprime.dose.claims.paper_dose import few
 from reluprime.dose.experiments import NETWORKS
 from reluprime.dose.factor_tables import ratio
-from reluprime.dose.tables import with_interval
+from reluprime.dose.tables import mean_points
 from reluprime.dose.thresholds import loss_at
 from reluprime.evidence.claim import Evidence
 from reluprime.evidence.finding import OPEN, matches
-from reluprime.evidence.intervals import t_margin
 from reluprime.instruments.activations import GRADIENT_RULES
 from reluprime.records import Store, published, table
 from reluprime.training import tables as training_tables
@@ -88,8 +87,8 @@ def _at_dose(pairs: pd.DataFrame, gradient_rule: str, dose: float) -> str:
     if not math.isnan(lost):
         return training_tables.signed(-100 * lost)
     nearest = means.iloc[0 if means["dose"].iloc[0] > dose else -1]
-    there = own.loc[own["kink_width"] == nearest.name, "difference"].to_numpy()
-    return f"{with_interval(nearest['difference'], t_margin(there))} at {few(nearest['dose'])}"
+    there = own.loc[own["kink_width"] == nearest.name, "difference"]
+    return f"{mean_points(there)} at {few(nearest['dose'])}"
 
 
 def precision_table(store: Store) -> pd.DataFrame:

@@ -6,10 +6,9 @@ import pandas as pd
 from reluprime.dose.claims.stand_in import beside_the_band
 from reluprime.dose.experiments import GRIDS, REAL_S, SEEDS
 from reluprime.dose.runs import kinks_of, measured
-from reluprime.dose.tables import with_interval
+from reluprime.dose.tables import mean_points
 from reluprime.dose.thresholds import loss_at
 from reluprime.evidence.claim import Cell, Evidence
-from reluprime.evidence.intervals import t_margin
 from reluprime.training import experiments
 from reluprime.training import tables as training_tables
 from reluprime.training.arms import Scale
@@ -36,18 +35,13 @@ def stand_in_table(evidence: Evidence) -> pd.DataFrame:
                 {"rule": rule, "precision": precision, "s": f"{s:g}", "runs": len(own)}
                 | {"real zeros (dose)": f"{own['dose'].mean():,.0f}"}
                 | {"met": f"{own['kinks'].mean():,.0f}"}
-                | {"points against s=0": _mean(own["difference"])}
+                | {"points against s=0": mean_points(own["difference"])}
                 | {"band at that dose": training_tables.signed(-100 * banded)}
-                | {"real less band": _mean(apart)}
+                | {"real less band": mean_points(apart)}
                 | {"by run": ", ".join(training_tables.signed(100 * a) for a in apart)}
                 | {"units that died": f"{(own['dead_units'] - own['dead_at_0']).mean():,.0f}"}
             )
     return pd.DataFrame(rows)
-
-
-def _mean(differences: pd.Series) -> str:
-    """The mean of differences of accuracies over seeds, in points, with its 95 % t-interval."""
-    return with_interval(differences.mean(), t_margin(differences.to_numpy(float)))
 
 
 def real_grid(network: str) -> list[Cell]:
@@ -87,7 +81,7 @@ def _row(network: str, kinks: str, own: pd.DataFrame, by_layer: np.ndarray) -> d
         "dose": f"{own['dose'].mean():,.0f}",
         "doses of the runs": f"{own['dose'].min():,.0f} to {own['dose'].max():,.0f}",
         "exact zeros among them": f"{own['real_dose'].sum() / own['dose'].sum():.0%}",
-        "points against s=0": _mean(own["difference"]),
+        "points against s=0": mean_points(own["difference"]),
         "points lost a kink": f"{each:.2g}",
         "in the layer with most": f"{by_layer.max() / by_layer.sum():.0%} in "
         f"activation {by_layer.argmax() + 1}",

@@ -212,6 +212,13 @@ def curve_table(pairs: pd.DataFrame) -> pd.DataFrame:
     )
 
 
+def mean_points(differences: pd.Series) -> str:
+    """The mean of differences of accuracies in points, with half of its 95 % t-interval over runs;
+    without one for a single run."""
+    values = differences.to_numpy(float)
+    return with_interval(values.mean(), t_margin(values) if len(values) > 1 else math.nan)
+
+
 def with_interval(difference: float, half: float) -> str:
     """A mean difference of accuracies in points, with half of its interval if there is one."""
     mean = training_tables.signed(100 * difference)

@@ -1,4 +1,4 @@
-"""The recorded runs as the book's explorer shows them: a curve each, and where it met a zero.
+"""The recorded runs as the book's explorer shows them: a curve each, and where it met a kink.
 
 Trainings with their test accuracy by epoch, with the true kink and with a widened one, and the
 paired runs of the first experiment with their distance to the s=0 network by step.
