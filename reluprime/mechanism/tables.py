@@ -1,4 +1,4 @@
-"""Tables of exact zeros: rates by layer, a GPU's linear layers by shape, orders of summation."""
+"""Tables of exact zeros: rates by layer, and a GPU's linear layers by shape."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -8,10 +8,9 @@ import pandas as pd
 from scipy import stats
 
 from reluprime import records
-from reluprime.evidence.intervals import clopper_pearson, poisson_interval
+from reluprime.evidence.intervals import poisson_interval
 from reluprime.evidence.tests import RISK
 from reluprime.evidence.words import calls_a_hit
-from reluprime.mechanism import orders
 from reluprime.mechanism.study import linear_zeros
 from reluprime.training.zero_tables import MIN_ZEROS
 
@@ -107,56 +106,6 @@ def shape_table(shapes: pd.DataFrame) -> pd.DataFrame:
     """:func:`by_shape` for the page."""
     words = {"rows": "images", "calls": "outputs counted"}
     return shapes.rename(columns=words).map(lambda x: f"{x:,}" if isinstance(x, int) else x)
-
-
-# ---- the order of summation at fp32 ----
-
-# The released shares of the networks of grids.NETWORKS: work, file, width.
-RELEASED = {
-    (64, 64, 64): ("B21", "paper_volume_mlp.csv", 64),
-    (256, 256, 256): ("B21", "paper_volume_mlp.csv", 256),
-    (32, 32, 32, 32): ("M23", "replication_volume_mlp.csv", 32),
-}
-
-
-def order_cells(store: records.Store) -> pd.DataFrame:
-    """The records of `orders.shares`."""
-    return records.table(orders.shares, store)
-
-
-def orders_table(cells: pd.DataFrame) -> pd.DataFrame:
-    """Share of networks that meet an exact zero, a row a network and form, with exact intervals.
-
-    cells: of `orders.shares`. All forms of a network are tried on the same weights, so the spread
-    of a column is that of the order of summation alone.
-    """
-    rows = []
-    groups = () if cells.empty else cells.groupby(["hidden_sizes", "linear_form"], sort=False)
-    for (hidden_sizes, form), own in groups:
-        firsts = [first for cell in own["first_zero"] for first in cell]
-        zeros = sum(first is not None for first in firsts)
-        rows.append(
-            {"network": "-".join(map(str, hidden_sizes)), "form of a linear layer": form}
-            | {"networks": len(firsts), "share": _share(zeros, len(firsts))}
-            | {"released": _released(hidden_sizes)}
-        )
-    columns = ["network", "form of a linear layer", "networks", "share", "released"]
-    return pd.DataFrame(rows, columns=columns)
-
-
-def _share(k: int, n: int) -> str:
-    low, high = clopper_pearson(k, n)
-    return f"{k / n:.1%} [{low:.1%}, {high:.1%}]"
-
-
-def _released(hidden_sizes: tuple[int, ...]) -> str:
-    if hidden_sizes not in RELEASED:
-        return ""
-    work, file, width = RELEASED[hidden_sizes]
-    table = records.published(file)
-    own = (table["factor"] == "nb_neurons") & (table["value"] == width) & (table["precision"] == 32)
-    (row,) = table[own].to_dict("records")
-    return f"{work} {_share(row['in_zone'], row['networks'])}"
 
 
 def forward_rates(cells: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:

@@ -3,7 +3,6 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from reluprime.mechanism import grids as mechanism_grids
 from reluprime.mechanism import tables
 from reluprime.records import REPOSITORY, Store
 
@@ -91,25 +90,3 @@ def test_only_a_gpu_s_records_count():
     cells = tables.gpu_cells(Store(REPOSITORY / "records"))
     assert len(cells) > 0
     assert {how["device"] for how in cells["provenance"]} == {"cuda"}
-
-
-def test_orders_are_pooled_by_network_and_form():
-    def cell(form, firsts):
-        return {"hidden_sizes": (8, 8), "linear_form": form, "first_zero": firsts}
-
-    cells = [cell("native", [0, None]), cell("native", [3, None, None]), cell("split", [1, 1])]
-    found = tables.orders_table(pd.DataFrame(cells))
-    assert found["networks"].tolist() == [5, 2]
-    assert [share.split()[0] for share in found["share"]] == ["40.0%", "100.0%"]
-    assert found["network"].tolist() == ["8-8", "8-8"]
-
-
-def test_an_order_s_network_stands_beside_its_released_share():
-    cell = {"hidden_sizes": (64,) * 3, "linear_form": "native", "first_zero": [1, None]}
-    (row,) = tables.orders_table(pd.DataFrame([cell])).to_dict("records")
-    assert row["released"].startswith("B21 16.3%")  # 163 of 1000
-    assert mechanism_grids.NETWORKS.keys() == tables.RELEASED.keys()
-
-
-def test_no_orders_are_an_empty_table():
-    assert tables.orders_table(pd.DataFrame()).empty
