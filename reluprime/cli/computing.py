@@ -20,7 +20,7 @@ def add_commands(commands) -> None:
     parser = commands.add_parser("compute", help="compute the cells of a plan or of claims")
     parser.add_argument("what", nargs="+", help=
         "files that `plan --out` wrote, ids (P1 ... A1), or orders: which networks meet a zero at "
-        "fp32 by the order of sums, 1.4 hours on a core"
+        "fp32 by the order of sums, 1.5 hours on a core"
     )  # fmt: skip
     parser.add_argument("--arithmetic", help="of claims' grids, this one alone")
     parser.add_argument("--max-seconds", type=seconds, default=math.inf, help="start no cell later")

@@ -38,7 +38,7 @@ CONDITIONS = (("native", True), ("native", False), ("epilogue", False), ("separa
 
 FORMS = ("native", "unfused", *kernels.SLICES, "tf32-unfused", *kernels.ORDERED)
 # By hidden sizes (B21 Fig. 2 twice, M23 Fig. 4): networks in a form, and in one of
-# kernels.ORDERED, which take 3 to 6 times as long. 1.4 hours in all, on one core.
+# kernels.ORDERED, which take 3 to 6 times as long. 1.5 hours in all, on one core.
 NETWORKS = {(64,) * 3: (1000, 600), (256,) * 3: (300, 150), (32,) * 4: (1000, 400)}
 FIRST_SEED, OWN_SEEDS = 4_000_000, 10_000  # of the first size; between the first of two sizes
 PER_CELL = 50  # networks
