@@ -433,6 +433,14 @@ def test_rates_are_of_plain_runs_at_s_0_alone(tmp_path):
     assert row["machines"] == "made up"
 
 
+def test_a_run_that_two_configurations_ask_for_is_counted_once(tmp_path):
+    store = Store(tmp_path)
+    trained(store, 3, seed=0)
+    trained(store, 3, seed=0, n_train=60_000)  # all images, by their number
+    (row,) = papers.rates(store).to_dict("records")
+    assert (row["zeros"], row["calls"], row["runs"]) == (6, 2e6, 1)
+
+
 def test_a_paper_s_dose_is_its_rate_times_its_inputs():
     rate = {"architecture": "mlp", "optimizer": "sgd", "runs": 2, "zeros": 8, "calls": 1e9}
     rate |= {"rate": 8e-9, "low": 3e-9, "high": 2e-8}
