@@ -30,7 +30,7 @@ def paper_table(doses: pd.DataFrame, found: pd.DataFrame) -> pd.DataFrame:
             {"training": row["training"], "zeros counted": f"{rate['zeros']:,.0f}"}
             | {"runs": rate["runs"], "on": rate["machines"]}
             | {"inputs of ReLUs": f"{rate['calls']:.1e}"}
-            | {"dose": f"{row['dose']:,.0f} [{row['low']:,.0f}, {row['high']:,.0f}]"}
+            | {"dose": _in_words(row["dose"], row["low"], row["high"])}
             | {"a step": f"{row['a_step']:.2g}", "a unit": f"{row['a_unit']:.2g}"}
         )
     return pd.DataFrame(rows)
@@ -159,7 +159,7 @@ def _against_single(counts: dict[tuple[str, str], tuple[int, float]], networks: 
 
 
 def _in_words(*ends: float) -> str:
-    """A ratio and its interval, with two digits that count."""
+    """A number and its interval, with two digits that count."""
     middle, low, high = (f"{float(f'{end:.2g}'):,g}" for end in ends)
     return f"{middle} [{low}, {high}]"
 

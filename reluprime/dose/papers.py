@@ -2,12 +2,11 @@
 
 import math
 
-import numpy as np
 import pandas as pd
 import torch
 
 from reluprime.evidence.finding import matches
-from reluprime.evidence.intervals import clopper_pearson, poisson_interval
+from reluprime.evidence.intervals import clopper_pearson, rate_interval
 from reluprime.instruments import models
 from reluprime.instruments.activations import ReLU
 from reluprime.instruments.watch import UnitRanges, relu_calls
@@ -32,9 +31,10 @@ PAPER_EPOCHS, PAPER_BATCH = 200, 128
 def rates(store: Store) -> pd.DataFrame:
     """Exact zeros an input of a ReLU, in our trainings at s=0 and fp32 without batch norm.
 
-    A row a network and optimizer: machines, zeros, calls, runs, rate, low, high (Poisson, 95 %).
-    Widths and numbers of epochs differ from the papers'; runs of several machines are pooled. A run
-    that two configurations ask for (all images, named or left out) is counted once.
+    A row a network and optimizer: machines, zeros, calls, runs, rate, low, high (of a
+    :func:`~reluprime.evidence.intervals.rate_interval`). Widths and numbers of epochs differ from
+    the papers'; runs of several machines are pooled. A run that two configurations ask for (all
+    images, named or left out) is counted once.
     """
     runs = training_tables.runs(table(fit, store))
     plain = {"precision": "fp32", "arithmetic": "native", "s": 0, "batch_norm": False}
@@ -44,7 +44,7 @@ def rates(store: Store) -> pd.DataFrame:
     rows = []
     for (network, optimizer), own in runs.groupby(["architecture", "optimizer"]):
         zeros, calls = int(own["exact_zeros"].sum()), float(own["relu_calls"].sum())
-        low, high = (float(bound) / calls for bound in poisson_interval(np.array(zeros)))
+        low, high = rate_interval(own["exact_zeros"].to_numpy(float), own["relu_calls"].to_numpy())
         rows.append(
             {"architecture": network, "optimizer": optimizer, "runs": len(own), "zeros": zeros}
             | {"calls": calls, "rate": zeros / calls, "low": low, "high": high}

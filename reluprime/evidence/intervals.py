@@ -47,6 +47,23 @@ def poisson_interval(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return low, stats.chi2.ppf(1 - RISK / 2, 2 * (counts + 1)) / 2
 
 
+def rate_interval(counts: np.ndarray, calls: np.ndarray) -> tuple[float, float]:
+    """Interval of the pooled rate sum(counts) / sum(calls); both have a value a run.
+
+    Each end is the wider of two intervals: the exact one of Poisson counts, and the t-interval of
+    the log of the rate that the scatter between runs widens (Pearson's dispersion, quasi-Poisson).
+    The second needs two runs and a count.
+    """
+    met, total = float(np.sum(counts)), float(np.sum(calls))
+    low, high = (float(end) / total for end in poisson_interval(np.array(met)))
+    if len(counts) < 2 or met == 0:
+        return low, high
+    expected = np.asarray(calls) * (met / total)
+    dispersion = np.sum((counts - expected) ** 2 / expected) / (len(counts) - 1)
+    half = stats.t.ppf(1 - RISK / 2, len(counts) - 1) * math.sqrt(dispersion / met)
+    return min(low, met / total * math.exp(-half)), max(high, met / total * math.exp(half))
+
+
 def quartiles(values: Sequence[float]) -> tuple[float, float, float]:
     """First quartile, median and third quartile; NaN where there are no values."""
     if len(values) == 0:

@@ -433,6 +433,18 @@ def test_rates_are_of_plain_runs_at_s_0_alone(tmp_path):
     assert row["machines"] == "made up"
 
 
+def test_the_interval_of_a_rate_is_wider_where_runs_lie_further_apart(tmp_path):
+    ends = {}
+    for name, zeros in {"even": (20, 20, 20), "apart": (1, 1, 58)}.items():
+        store = Store(tmp_path / name)
+        for seed, met in enumerate(zeros):
+            trained(store, met, seed=seed)
+        (row,) = papers.rates(store).to_dict("records")
+        ends[name] = row["low"], row["high"]
+        assert row["zeros"] == 120  # in two epochs
+    assert ends["apart"][0] < ends["even"][0] / 2 < ends["even"][1] * 2 < ends["apart"][1]
+
+
 def test_a_run_that_two_configurations_ask_for_is_counted_once(tmp_path):
     store = Store(tmp_path)
     trained(store, 3, seed=0)
@@ -460,7 +472,9 @@ def test_published_drops_stand_beside_the_doses():
     )
     pairs = {name: dose_tables.of_network(evidence(), name) for name in ("mlp", "resnet18")}
     doses = papers.paper_doses(found)
-    assert paper_tables.paper_table(doses, found)["zeros counted"].tolist() == ["9", "9"]
+    in_words = paper_tables.paper_table(doses, found)
+    assert in_words["zeros counted"].tolist() == ["9", "9"]
+    assert in_words["dose"].iloc[0] == "660 [290, 1,500]"  # 6144 x 60,000 x 200 inputs
     table = paper_tables.drop_table(doses, pairs).set_index(["training", "s"])
     assert set(table.loc["MLP 3x2048, MNIST, SGD", "published"]) == {"not released"}
     assert table.loc["MLP 3x2048, MNIST, SGD"].index.tolist() == ["1", "10", "50"]

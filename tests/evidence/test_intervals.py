@@ -68,6 +68,26 @@ def test_poisson_interval_against_known_values():
     assert high == pytest.approx([3.689, 18.39], abs=1e-2)
 
 
+def test_rate_interval_is_wider_where_runs_lie_further_apart():
+    calls = np.array([1e9, 1e9, 1e9, 2e9])
+    even, apart = np.array([10.0, 10, 10, 20]), np.array([2.0, 2, 2, 44])
+    total = poisson_interval(np.array(50.0))
+    # Runs that agree are Poisson's, though their own scatter is 0.
+    assert intervals.rate_interval(even, calls) == pytest.approx([e / 5e9 for e in total])
+    low, high = intervals.rate_interval(apart, calls)
+    # Pearson's dispersion: (3 * 8^2 / 10 + 24^2 / 20) / 3 = 16; t of 3 degrees of freedom: 3.1824.
+    half = 3.1824 * math.sqrt(16 / 50)
+    assert (low, high) == pytest.approx((1e-8 * math.exp(-half), 1e-8 * math.exp(half)), 1e-4)
+
+
+def test_rate_interval_of_one_run_or_none_met_is_poisson_s():
+    assert intervals.rate_interval(np.array([10.0]), np.array([2.0])) == pytest.approx(
+        (4.795 / 2, 18.39 / 2), 1e-3
+    )
+    low, high = intervals.rate_interval(np.zeros(3), np.ones(3))
+    assert (low, high) == pytest.approx((0, 3.689 / 3), abs=1e-3)
+
+
 def test_the_papers_margins_cover_shares_of_networks_and_mini_batches():
     """Of networks that differ, on mini-batches that differ: 95 % or more, by their own interval.
 
