@@ -486,10 +486,13 @@ def test_published_drops_stand_beside_the_doses():
     resnet = table.loc[("ResNet-18, CIFAR-10, SGD", "1")]
     assert float(resnet["published"]) < -75
     words = paper_tables.drops_in_prose(table.reset_index(), pairs["resnet18"], NONE)
-    assert words["step_mlp_1"] == "-0.06 ± 0.10 at 4.0"
-    assert words["unit_resnet18_1"] == resnet["ours, injected"]
+    assert words["step_mlp_1"] == "-0.06 ± 0.10 points (at 4.0 kinks)"
+    assert words["unit_mlp_1"] == f"{mlp['ours, injected']} points"
     assert (words["published_from"], words["resnet_from"]) == ("90", "90")
     assert words["open"] == "0 of 6"
+    none = paper_tables.drop_table(doses, {name: own[:0] for name, own in pairs.items()})
+    words = paper_tables.drops_in_prose(none, pairs["resnet18"], NONE)
+    assert words["unit_mlp_1"] == "not tried"
     assert doses["published"].tolist()[1] == pytest.approx(float(resnet["published"]) / 100, 1e-3)
 
 
