@@ -159,3 +159,20 @@ class Claim:
             return next(iter(found.values()))
         words = (f"{machine}: {own.outcome} ({own.value})" for machine, own in found.items())
         return Finding(OPEN, "; ".join(words))
+
+    def begun(self, evidence: Evidence, condition: Condition) -> list[str]:
+        """Machines that have some of the cells where another has all, and how many, in words.
+
+        They are not judged, and may answer differently once they have all.
+        """
+        cells = self.grid(*condition)
+        if not evidence.complete(cells):
+            return []
+        lack = {
+            m: (own.due(cells), own.missing(cells)) for m, own in evidence.by_machine(cells).items()
+        }
+        return [
+            f"{machine} has {len(due) - len(missing)} of {len(due)} cells so far"
+            for machine, (due, missing) in lack.items()
+            if missing
+        ]

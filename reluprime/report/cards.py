@@ -23,20 +23,10 @@ def badge(word: str, icon: str = "") -> str:
     return f'<span class="verdict {html.escape(kind)}">{sign}{html.escape(word)}</span>'
 
 
-def shown_arithmetic(claim: Claim, row: dict) -> str:
-    """The arithmetic that a claim's line in the matrix is about.
-
-    That which the published number is inferred to come from; else the first in which a rule
-    decides; else the first.
-    """
-    decided = [c["arithmetic"] for c in row["by"] if c["outcome"] in (HOLDS, FAILS)]
-    return claim.inferred or next(iter(decided), claim.arithmetics[0])
-
-
 def matrix(claims: Sequence[Claim], rows: Sequence[dict], scorecard: str = "") -> HTML:
     """A line a claim: its id, verdict and statement, and what each gradient rule gives.
 
-    A claim that is judged in another arithmetic than `native` names that of its line.
+    Arithmetics that answer differently under a rule are named beside their answers.
 
     rows: `scorecard.judged` of these claims. scorecard: the address of the page with the cards;
     empty on that page itself.
@@ -49,16 +39,29 @@ def matrix(claims: Sequence[Claim], rows: Sequence[dict], scorecard: str = "") -
 
 
 def _line(claim: Claim, row: dict, scorecard: str) -> str:
-    arithmetic = shown_arithmetic(claim, row)
-    note = f" <small>({arithmetic})</small>" if claim.arithmetics != ("native",) else ""
-    cells = {c["gradient_rule"]: c for c in row["by"] if c["arithmetic"] == arithmetic}
-    found = {name: cells[rule]["outcome"] or NOT_TESTED for rule, name in RULES.items()}
+    (only, *others) = claim.arithmetics
+    note = f" <small>({only})</small>" if not others and only != "native" else ""
+    found = {
+        name: _answers([cell for cell in row["by"] if cell["gradient_rule"] == rule])
+        for rule, name in RULES.items()
+    }
     verdict = f'<td data-label="verdict">{badge(row["verdict"])}</td>'
-    badges = {name: badge(word, ICONS[word]) for name, word in found.items()}
     link = f'<th scope="row"><a href="{scorecard}#{claim.id.lower()}">{claim.id}</a></th>'
     words = f"<td>{html.escape(claim.statement)}{note}</td>"
-    cells = (f'<td data-label="{name}">{text}</td>' for name, text in badges.items())
+    cells = (f'<td data-label="{name}">{text}</td>' for name, text in found.items())
     return f"<tr>{link}{verdict}{words}{''.join(cells)}</tr>"
+
+
+def _answers(cells: Sequence[dict]) -> str:
+    """The outcomes of one gradient rule, each once; where they differ, with their arithmetics."""
+    found: dict[str, list[str]] = {}
+    for cell in cells:
+        found.setdefault(cell["outcome"] or NOT_TESTED, []).append(cell["arithmetic"])
+    answers = ""
+    for word, arithmetics in found.items():
+        names = f" <small>{', '.join(arithmetics)}</small>" if len(found) > 1 else ""
+        answers += f"<div>{badge(word, ICONS[word])}{names}</div>"
+    return answers
 
 
 def links(claims: Sequence[Claim], rows: Sequence[dict]) -> HTML:
@@ -105,7 +108,8 @@ def _at_dose(claim: Claim, row: dict | None) -> str:
         return ""
     link = f'<a href="19_published_doses.html#{row["id"].lower()}">{row["id"]}</a>'
     found = [_outcome(cell, claim) for cell in row["by"]]
-    return "<br>".join([f"{badge(row['verdict'])} {link}", *found])
+    how = html.escape(f"{row['scale']}; registered {row['registered']}")
+    return "<br>".join([f"{badge(row['verdict'])} {link}", *found, how])
 
 
 def _heading_badges(claim: Claim, row: dict) -> str:

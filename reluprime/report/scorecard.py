@@ -59,12 +59,13 @@ def judged(claim: Claim, evidence: Evidence, entries: list[dict]) -> dict:
     at_dose = dose_claims.BY_DOSE.get(claim.id)
     findings = {condition: claim.finding(evidence, condition) for condition in claim.conditions()}
     outcomes = {condition: finding.outcome for condition, finding in findings.items()}
+    begun = {condition: claim.begun(evidence, condition) for condition in findings}
     flaw = claim.flaw() if claim.flaw else None
     return {
         "id": claim.id,
         "statement": claim.statement,
         "published": claim.published,
-        "verdict": _so_far(_verdict(claim, outcomes, flaw), outcomes, flaw),
+        "verdict": _verdict(claim, outcomes, flaw) + _so_far(outcomes, begun, flaw),
         "registered": registry.status(claim, evidence, entries),
         "scale": claim.scale,
         "made_on": ", ".join(sorted(_devices(claim, evidence))),
@@ -73,7 +74,7 @@ def judged(claim: Claim, evidence: Evidence, entries: list[dict]) -> dict:
                 "gradient_rule": rule,
                 "arithmetic": arithmetic,
                 "outcome": finding.outcome,
-                "value": finding.value,
+                "value": "; ".join(filter(None, [finding.value, *begun[rule, arithmetic]])),
             }
             for (rule, arithmetic), finding in findings.items()
         ],
@@ -86,10 +87,13 @@ def _verdict(claim: Claim, outcomes: dict, flaw: str | None) -> str:
     return f"{word}, by dose" if claim.id in _BY_DOSE and "reduced scale" in word else word
 
 
-def _so_far(word: str, outcomes: dict, flaw: str | None) -> str:
-    """A verdict as long as an arithmetic's records are missing: it may change with them."""
-    missing = None in outcomes.values() and any(outcomes.values())
-    return f"{word}, so far" if missing and not flaw else word
+def _so_far(outcomes: dict, begun: dict, flaw: str | None) -> str:
+    """What follows a verdict that may change with records that are missing.
+
+    Those of an arithmetic, or of a second machine that has some of an arithmetic's.
+    """
+    missing = None in outcomes.values() or any(begun.values())
+    return ", so far" if missing and any(outcomes.values()) and not flaw else ""
 
 
 def _devices(claim: Claim, evidence: Evidence) -> set[str]:

@@ -3,8 +3,6 @@
 import re
 from dataclasses import replace
 
-import pytest
-
 from reluprime.evidence.finding import FAILS, HOLDS, OPEN
 from reluprime.report import cards
 from reluprime.report.scorecard import BY_ID
@@ -27,20 +25,11 @@ def texts(html):
 SEVERAL = BY_ID["P7"]  # judged in three arithmetics
 
 
-@pytest.mark.parametrize(
-    ("inferred", "decided", "shown"),
-    [("separate", "native", "separate"), (None, "epilogue", "epilogue"), (None, None, "native")],
-)
-def test_a_line_is_about_the_inferred_arithmetic_or_the_first_that_decides(
-    inferred, decided, shown
-):
-    claim = replace(SEVERAL, inferred=inferred)
-    arithmetics = ("native", "epilogue", "separate")
-    found = {f"chain_{a}": HOLDS if a == decided else OPEN for a in arithmetics}
-    found |= {f"injected_{a}": FAILS if a == shown else None for a in arithmetics}
-    line = texts(cards.matrix([claim], [row("mixed", **found)]).data)
-    assert f"mixed {claim.statement} ({shown})" in line
-    assert line.endswith(f"{'✓ holds' if shown == decided else '? open'} ✕ fails")
+def test_arithmetics_that_answer_differently_are_named():
+    found = {"chain_native": OPEN, "chain_epilogue": HOLDS, "chain_separate": HOLDS}
+    found |= {f"injected_{a}": FAILS for a in SEVERAL.arithmetics}
+    line = texts(cards.matrix([SEVERAL], [row("mixed", **found)]).data)
+    assert line.endswith("? open native ✓ holds epilogue, separate ✕ fails")
 
 
 def test_missing_records_are_not_tested():
@@ -56,6 +45,13 @@ def test_a_card_has_its_anchor_its_figure_and_escaped_values():
     assert "01_bifurcation_event.html#" in html
     assert "✕</span> fails</span> derivative: 1 &lt; 2" in html
     assert claim.published.split()[0] in texts(html)
+
+
+def test_a_card_says_on_which_network_a_sentence_by_dose_was_tried():
+    found = row("mixed", chain_native=FAILS, injected_native=OPEN)
+    at_dose = found | {"id": "D14", "scale": "MLP 3x256", "by_dose": None}
+    html = cards.cards([BY_ID["P13"]], [found | {"by_dose": at_dose}]).data
+    assert "MLP 3x256; registered before its records" in texts(html)
 
 
 def test_counts_of_zeros_are_not_said_to_hold_twice():

@@ -150,6 +150,19 @@ def on_gpu(record):
     return record | {"key": key, "result": result, "provenance": how}
 
 
+@pytest.mark.parametrize(("there", "so_far"), [(0, False), (3, True), (None, False)])
+def test_a_verdict_is_one_so_far_while_a_second_machine_has_some_of_the_cells(there, so_far):
+    """It may answer differently, and then no arithmetic decides."""
+    cells = {cell: None for rule in ("chain", "injected") for cell in P9.grid(rule, "native")}
+    here = of_machine("a CPU", P9.examples["a loss"], cells)
+    again = of_machine("a GPU", P9.examples["a loss"], list(cells)[:there])
+    keys = [records.cell_key(cell.study, cell.config, "cuda") for cell in cells]
+    there = [record | {"key": key} for record, key in zip(again, keys, strict=False)]
+    row = claims.judged(P9, Evidence([*here, *there]), [])
+    assert row["verdict"].endswith(", so far") == so_far
+    assert ("a GPU, 1 thread has 3 of" in row["by"][0]["value"]) == so_far
+
+
 def test_a_seed_with_records_of_two_machines_is_paired_within_one(monkeypatch):
     """0.8 of a GPU at s=0 and at s=1 is no loss, whatever a CPU has at s=0."""
     scale = experiments.MLP.small
