@@ -265,4 +265,4 @@ def _paper(axes: Axes, row: dict, height: float) -> None:
     axes.plot(row["a_unit"], 100 * row["published"], "x", color=PUBLISHED, markersize=9)
     place = {"transform": axes.get_xaxis_transform(), "fontsize": 8, "ha": "right"}
     optimizer = row["training"].rpartition(", ")[2]
-    axes.text(0.9 * low, height, f"published, {optimizer}", **place)
+    axes.text(0.9 * low, height, f"B21's dose, {optimizer}", **place)

@@ -23,13 +23,11 @@ from reluprime.training.zeros import count as count_zeros
 def paper_table(doses: pd.DataFrame, found: pd.DataFrame) -> pd.DataFrame:
     """The papers' doses in words; found: rows of `papers.rates`."""
     rows = []
-    for row in doses.to_dict("records"):
-        at = matches(found, {n: row[n] for n in ("architecture", "optimizer")})
-        rate = found[at].iloc[0]
+    for row in doses.merge(found, on="training", suffixes=("", "_of_rate")).to_dict("records"):
         rows.append(
-            {"training": row["training"], "zeros counted": f"{rate['zeros']:,.0f}"}
-            | {"runs": rate["runs"], "on": rate["machines"]}
-            | {"inputs of ReLUs": f"{rate['calls']:.1e}"}
+            {"training": row["training"], "zeros counted": f"{row['zeros']:,.0f}"}
+            | {"of its width": f"{row['width']:g}", "runs": row["runs"], "on": row["machines"]}
+            | {"inputs of ReLUs": f"{row['calls']:.1e}"}
             | {"dose": _in_words(row["dose"], row["low"], row["high"])}
             | {"a step": f"{row['a_step']:.2g}", "a unit": f"{row['a_unit']:.2g}"}
         )
@@ -105,6 +103,7 @@ def precision_table(store: Store) -> pd.DataFrame:
     ]
     runs = training_tables.runs(table(fit, store))
     plain = {"s": 0, "architecture": "mlp", "optimizer": "sgd", "batch_norm": False, "dropout": 0}
+    plain |= {"activation": "relu"}
     runs = runs[matches(runs, plain | {"kink_width": 0, "dataset": "mnist", "lr": 0.01})]
     runs = runs[matches(runs, {"batch_size": 128, "clip_norm": None, "weight_decay": 5e-4})]
     for (sizes, epochs), own in runs.groupby([runs["hidden_sizes"].map(tuple), "epochs"]):
@@ -181,7 +180,7 @@ def in_prose(found: pd.DataFrame) -> dict[str, str]:
     counts = published("paper_zero_calls.csv")
     last = counts[(counts["epochs"] == counts["epochs"].max()) & (counts["precision"] == 32)]
     words = {"published_rate": f"{last['cum_zeros'].sum() / last['cum_relu'].sum():.1e}"}
-    ours = found[matches(found, {"architecture": "mlp", "optimizer": "sgd"})]
+    ours = found[found["training"].str.startswith("MLP")]
     return words | ({"our_rate": f"{ours['rate'].iloc[0]:.1e}"} if len(ours) else {})
 
 

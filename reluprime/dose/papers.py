@@ -11,47 +11,55 @@ from reluprime.instruments import models
 from reluprime.instruments.activations import ReLU
 from reluprime.instruments.watch import UnitRanges, relu_calls
 from reluprime.records import Store, published, table
+from reluprime.training import experiments
 from reluprime.training import tables as training_tables
 from reluprime.training.config import TrainingConfig
 from reluprime.training.study import fit
 
-# B21's trainings without batch norm at fp32: epochs, images and the published values of s (P9,
-# P10, P12, P13, P15). Mini-batches of 128.
-PAPERS: dict[str, dict] = {
-    "MLP 3x2048, MNIST, SGD": {"architecture": "mlp", "images": 60_000, "optimizer": "sgd"},
-    "VGG11, CIFAR-10, SGD": {"architecture": "vgg11", "images": 50_000, "optimizer": "sgd"},
-    "VGG11, CIFAR-10, Adam": {"architecture": "vgg11", "images": 50_000, "optimizer": "adam"},
-    "ResNet-18, CIFAR-10, SGD": {"architecture": "resnet18", "images": 50_000, "optimizer": "sgd"},
+# B21's trainings without batch norm at fp32 (P9, P10, P12, P13, P15), as we train them, and their
+# images an epoch. Mini-batches of 128.
+PAPERS: dict[str, tuple[TrainingConfig, int]] = {
+    "MLP 3x2048, MNIST, SGD": (experiments.BASE_MLP, 60_000),
+    "VGG11, CIFAR-10, SGD": (experiments.BASE_VGG, 50_000),
+    "VGG11, CIFAR-10, Adam": (experiments.BASE_VGG.replace(**experiments.ADAM, lr=3e-4), 50_000),
+    "ResNet-18, CIFAR-10, SGD": (experiments.BASE_RESNET, 50_000),
 }
-
-
 PAPER_EPOCHS, PAPER_BATCH = 200, 128
+_FREE = ("hidden_sizes", "width", "epochs", "n_train", "count_units")  # runs may differ by these
 
 
 def rates(store: Store) -> pd.DataFrame:
-    """Exact zeros an input of a ReLU, in our trainings at s=0 and fp32 without batch norm.
+    """Exact zeros an input of a ReLU in our runs of PAPERS at s=0: a row a training.
 
-    A row a network and optimizer: machines, zeros, calls, runs, rate, low, high (of a
-    :func:`~reluprime.evidence.intervals.rate_interval`). Widths and numbers of epochs differ from
-    the papers'; runs of several machines are pooled. A run that two configurations ask for (all
-    images, named or left out) is counted once.
+    Of the widest network that was trained, over all numbers of epochs and machines. Columns:
+    training, machines, width (of the paper's), runs, zeros, calls, rate, low, high (of a
+    :func:`~reluprime.evidence.intervals.rate_interval`). A run that two configurations ask for is
+    counted once.
     """
-    runs = training_tables.runs(table(fit, store))
-    plain = {"precision": "fp32", "arithmetic": "native", "s": 0, "batch_norm": False}
-    runs = runs[matches(runs, plain | {"dropout": 0, "kink_width": 0})]
+    everything = training_tables.runs(table(fit, store))
     # The same bits of a machine: two runs that differ have other losses.
-    runs = runs.drop_duplicates(["architecture", "optimizer", "seed", "machine", "losses"])
+    names = ["architecture", "activation", "relu_calls", "optimizer", "seed", "machine", "losses"]
+    everything = everything.drop_duplicates(names)
     rows = []
-    for (network, optimizer), own in runs.groupby(["architecture", "optimizer"]):
-        zeros, calls = int(own["exact_zeros"].sum()), float(own["relu_calls"].sum())
-        low, high = rate_interval(own["exact_zeros"].to_numpy(float), own["relu_calls"].to_numpy())
+    for training, (config, images) in PAPERS.items():
+        fixed = {n: getattr(config, n) for n in training_tables.CONDITION if n not in _FREE}
+        own = everything[matches(everything, fixed | {"s": 0})]
+        own = own[own["n_train"].isna() | (own["n_train"] == images)]
+        inputs = own["relu_calls"] / own["epochs_done"]
+        own = own[inputs == inputs.max()]
+        if own.empty:
+            continue
+        zeros, calls = own["exact_zeros"].to_numpy(float), own["relu_calls"].to_numpy(float)
+        low, high = rate_interval(zeros, calls)
+        widest = own.iloc[0]
+        width = max(widest["hidden_sizes"], default=0) / 2048 or widest["width"]
         rows.append(
-            {"architecture": network, "optimizer": optimizer, "runs": len(own), "zeros": zeros}
-            | {"calls": calls, "rate": zeros / calls, "low": low, "high": high}
+            {"training": training, "width": width, "runs": len(own), "zeros": int(zeros.sum())}
+            | {"calls": calls.sum(), "rate": zeros.sum() / calls.sum(), "low": low, "high": high}
             | {"machines": " and ".join(sorted({m.partition(",")[0] for m in own["machine"]}))}
         )
-    columns = ["architecture", "optimizer", "runs", "zeros", "calls", "rate", "low", "high"]
-    return pd.DataFrame(rows, columns=[*columns, "machines"])
+    columns = ["training", "width", "runs", "zeros", "calls", "rate", "low", "high", "machines"]
+    return pd.DataFrame(rows, columns=columns)
 
 
 def at_full_width(architecture: str) -> TrainingConfig:
@@ -77,19 +85,16 @@ def paper_doses(found: pd.DataFrame) -> pd.DataFrame:
     (the drop of accuracy at s=1; NaN where no file was released).
     """
     rows = []
-    for name, paper in PAPERS.items():
-        own = found[matches(found, {n: paper[n] for n in ("architecture", "optimizer")})]
-        if own.empty:
-            continue
-        rate = own.iloc[0]
-        calls, units = size(at_full_width(paper["architecture"]))
-        all_calls = calls * paper["images"] * PAPER_EPOCHS
-        steps = math.ceil(paper["images"] / PAPER_BATCH) * PAPER_EPOCHS
-        doses = {at: rate[column] * all_calls for at, column in _BOUNDS.items()}
+    for rate in found.to_dict("records"):
+        config, images = PAPERS[rate["training"]]
+        network = {"architecture": config.architecture, "optimizer": config.optimizer}
+        calls, units = size(at_full_width(config.architecture))
+        steps = math.ceil(images / PAPER_BATCH) * PAPER_EPOCHS
+        doses = {at: rate[of] * calls * images * PAPER_EPOCHS for at, of in _BOUNDS.items()}
         rows.append(
-            {"training": name, **{n: paper[n] for n in ("architecture", "optimizer")}, **doses}
+            {"training": rate["training"], **network, **doses}
             | {"a_step": doses["dose"] / steps, "a_unit": doses["dose"] / units, "units": units}
-            | {"published": published_drop(paper["architecture"], paper["optimizer"], 1.0)}
+            | {"published": published_drop(**network, s=1.0)}
         )
     return pd.DataFrame(rows)
 

@@ -25,7 +25,7 @@ from reluprime.evidence import made_up
 from reluprime.evidence.claim import Cell, Evidence
 from reluprime.records import Store
 from reluprime.training import study as training
-from reluprime.training.config import TrainingConfig
+from reluprime.training.experiments import BASE_MLP
 from reluprime.training.zeros import ZeroCountConfig
 from reluprime.training.zeros import count as count_zeros
 
@@ -413,10 +413,10 @@ def test_the_papers_networks_have_these_sizes(architecture, calls, units):
     assert papers.size(papers.at_full_width(architecture)) == (calls, units)
 
 
-def trained(store, zeros, **changes):
-    config = TrainingConfig(hidden_sizes=(8,), epochs=2, **changes)
+def trained(store, zeros, calls=10**6, **changes):
+    config = BASE_MLP.replace(**{"hidden_sizes": (8,), "epochs": 2} | changes)
     result = made_up.trainings(lambda c: 0.0, lambda c: zeros, epochs=2)(Cell(training.fit, config))
-    result["relu_calls"] = {"activation": 10**6}
+    result["relu_calls"] = {"activation": calls}
     store.append(made_up._record(Cell(training.fit, config), result))
 
 
@@ -424,13 +424,26 @@ def test_rates_are_of_plain_runs_at_s_0_alone(tmp_path):
     store = Store(tmp_path)
     trained(store, 3, seed=0)
     trained(store, 5, seed=1)
-    for other in ({"s": 1.0}, {"precision": "bf16"}, {"batch_norm": True}, {"kink_width": 1e-3}):
+    others = [{"s": 1.0}, {"precision": "bf16"}, {"batch_norm": True}, {"kink_width": 1e-3}]
+    others += [{"activation": "relu6"}, {"lr": 0.1}, {"clip_norm": 1.0}, {"n_train": 100}]
+    for other in others:
         trained(store, 100, **other)
     (row,) = papers.rates(store).to_dict("records")
     assert (row["zeros"], row["calls"], row["runs"]) == (16, 4e6, 2)
     assert row["rate"] == 16 / 4e6
     assert row["low"] < row["rate"] < row["high"]
     assert row["machines"] == "made up"
+
+
+def test_rates_are_of_the_widest_network(tmp_path):
+    """The rate of zeros falls with the width, and the papers' networks are wide."""
+    store = Store(tmp_path)
+    trained(store, 100, seed=0)
+    trained(store, 3, calls=10**8, hidden_sizes=(1024,), seed=0)
+    trained(store, 5, calls=10**8, hidden_sizes=(1024,), epochs=4, seed=1)
+    (row,) = papers.rates(store).to_dict("records")
+    assert (row["training"], row["width"]) == ("MLP 3x2048, MNIST, SGD", 0.5)
+    assert (row["zeros"], row["calls"], row["runs"]) == (16, 4e8, 2)
 
 
 def test_the_interval_of_a_rate_is_wider_where_runs_lie_further_apart(tmp_path):
@@ -454,7 +467,7 @@ def test_a_run_that_two_configurations_ask_for_is_counted_once(tmp_path):
 
 
 def test_a_paper_s_dose_is_its_rate_times_its_inputs():
-    rate = {"architecture": "mlp", "optimizer": "sgd", "runs": 2, "zeros": 8, "calls": 1e9}
+    rate = {"training": "MLP 3x2048, MNIST, SGD", "runs": 2, "zeros": 8, "calls": 1e9}
     rate |= {"rate": 8e-9, "low": 3e-9, "high": 2e-8}
     (row,) = papers.paper_doses(pd.DataFrame([rate])).to_dict("records")
     assert row["dose"] == pytest.approx(8e-9 * 6144 * 60_000 * 200)
@@ -465,9 +478,9 @@ def test_a_paper_s_dose_is_its_rate_times_its_inputs():
 def test_published_drops_stand_beside_the_doses():
     found = pd.DataFrame(
         [
-            {"architecture": a, "optimizer": "sgd", "runs": 1, "zeros": 9, "calls": 1e9}
+            {"training": training, "runs": 1, "zeros": 9, "calls": 1e9, "width": 1.0}
             | {"rate": 9e-9, "low": 4e-9, "high": 2e-8, "machines": "a CPU"}
-            for a in ("mlp", "resnet18")
+            for training in ("MLP 3x2048, MNIST, SGD", "ResNet-18, CIFAR-10, SGD")
         ]
     )
     pairs = {name: dose_tables.of_network(evidence(), name) for name in ("mlp", "resnet18")}
