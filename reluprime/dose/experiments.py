@@ -3,9 +3,9 @@
 from collections.abc import Iterable, Sequence
 
 from reluprime.evidence.claim import Cell
+from reluprime.evidence.paired import CIFAR_MARGIN, MLP_MARGIN
 from reluprime.training import experiments
 from reluprime.training.config import TrainingConfig
-from reluprime.training.experiments import CIFAR_MARGIN, MLP_MARGIN
 from reluprime.training.study import fit
 
 SEEDS = range(5)

@@ -13,6 +13,7 @@ from reluprime.dose.tables import mean_points
 from reluprime.dose.thresholds import loss_at
 from reluprime.evidence.claim import Evidence
 from reluprime.evidence.finding import OPEN, matches
+from reluprime.evidence.words import signed
 from reluprime.instruments.activations import GRADIENT_RULES
 from reluprime.records import Store, published, table
 from reluprime.training import tables as training_tables
@@ -69,7 +70,7 @@ def drop_table(doses: pd.DataFrame, pairs: dict[str, pd.DataFrame]) -> pd.DataFr
 
 
 def _released(drop: float) -> str:
-    return "not released" if math.isnan(drop) else training_tables.signed(100 * drop)
+    return "not released" if math.isnan(drop) else signed(100 * drop)
 
 
 def _at_dose(pairs: pd.DataFrame, gradient_rule: str, dose: float) -> str:
@@ -84,7 +85,7 @@ def _at_dose(pairs: pd.DataFrame, gradient_rule: str, dose: float) -> str:
     means = means[means["dose"] > 0]
     lost = loss_at(means["dose"], -means["difference"], dose)
     if not math.isnan(lost):
-        return training_tables.signed(-100 * lost)
+        return signed(-100 * lost)
     nearest = means.iloc[0 if means["dose"].iloc[0] > dose else -1]
     there = own.loc[own["kink_width"] == nearest.name, "difference"]
     return f"{mean_points(there)} at {few(nearest['dose'])}"

@@ -9,8 +9,8 @@ from reluprime.dose.runs import kinks_of, measured
 from reluprime.dose.tables import mean_points
 from reluprime.dose.thresholds import loss_at
 from reluprime.evidence.claim import Cell, Evidence
+from reluprime.evidence.words import signed
 from reluprime.training import experiments
-from reluprime.training import tables as training_tables
 from reluprime.training.arms import Scale
 from reluprime.training.study import fit
 
@@ -36,9 +36,9 @@ def stand_in_table(evidence: Evidence) -> pd.DataFrame:
                 | {"real zeros (dose)": f"{own['dose'].mean():,.0f}"}
                 | {"met": f"{own['kinks'].mean():,.0f}"}
                 | {"points against s=0": mean_points(own["difference"])}
-                | {"band at that dose": training_tables.signed(-100 * banded)}
+                | {"band at that dose": signed(-100 * banded)}
                 | {"real less band": mean_points(apart)}
-                | {"by run": ", ".join(training_tables.signed(100 * a) for a in apart)}
+                | {"by run": ", ".join(signed(100 * a) for a in apart)}
                 | {"units that died": f"{(own['dead_units'] - own['dead_at_0']).mean():,.0f}"}
             )
     return pd.DataFrame(rows)

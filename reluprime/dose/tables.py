@@ -22,6 +22,7 @@ from reluprime.dose.thresholds import POINT, TEN_POINTS, thresholds
 from reluprime.evidence.claim import Cell, Evidence
 from reluprime.evidence.finding import FAILS, HOLDS
 from reluprime.evidence.intervals import poisson_interval, t_margin
+from reluprime.evidence.words import signed
 from reluprime.records import Store, study_name
 from reluprime.training import tables as training_tables
 from reluprime.training.study import fit
@@ -87,7 +88,7 @@ def band_table(evidence: Evidence) -> pd.DataFrame:
         alone = band_alone(evidence, GRIDS[network]("chain"), base)
         rows += [
             {"network": network, "width of the band": f"{width:g}"}
-            | {"points against plain s=0": training_tables.signed(100 * cost)}
+            | {"points against plain s=0": signed(100 * cost)}
             for width, cost in alone.dropna().items()
         ]
     return pd.DataFrame(rows, columns=["network", "width of the band", "points against plain s=0"])
@@ -171,7 +172,7 @@ def in_prose(pairs: dict[str, pd.DataFrame]) -> dict[str, str]:
         costly = injected[injected["difference"] < -POINT].iloc[0]
         found |= {
             f"{network}_most": in_words(most["dose"]),
-            f"{network}_most_points": training_tables.signed(100 * most["difference"]),
+            f"{network}_most_points": signed(100 * most["difference"]),
             f"{network}_least": f"{costly['dose']:,.0f}",
             f"{network}_points": f"{-100 * costly['difference']:.1f}",
             f"{network}_widest_share": f"{chain['dose_share'].max():.0%}",
@@ -221,7 +222,7 @@ def mean_points(differences: pd.Series) -> str:
 
 def with_interval(difference: float, half: float) -> str:
     """A mean difference of accuracies in points, with half of its interval if there is one."""
-    mean = training_tables.signed(100 * difference)
+    mean = signed(100 * difference)
     return mean if math.isnan(half) else f"{mean} ± {100 * half:.2f}"
 
 

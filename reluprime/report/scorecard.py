@@ -185,11 +185,20 @@ def rows(card: pd.DataFrame, *ids: str) -> pd.DataFrame:
     return card[card["id"].isin(ids)].drop(columns=["source"])
 
 
-def in_prose(studies: Sequence[pd.DataFrame]) -> dict[str, int | str]:
-    """The numbers in the prose about the scorecard, by name; studies: its records by study."""
+def in_prose(judgements: Sequence[dict], studies: Sequence[pd.DataFrame]) -> dict[str, int | str]:
+    """The numbers in the prose about the scorecard, by name; studies: its records by study.
+
+    For each claim, gradient rule and arithmetic what was found: "P1_injected_native".
+    """
+    found = {
+        f"{row['id']}_{cell['gradient_rule']}_{cell['arithmetic']}": cell["value"]
+        for row in judgements
+        for cell in row["by"]
+    }
     made = [how for own in studies if len(own) for how in own["provenance"]]
-    return {
-        "n_claims": len(CLAIMS),
+    return found | {
+        "n_claims": len(judgements),
+        "n_untested": sum(row["verdict"] == NOT_TESTED for row in judgements),
         "devices": " and ".join(sorted({how["device_name"] for how in made})),
         "records": len(made),
         "uncommitted": sum(how["commit"].endswith(UNCOMMITTED) for how in made),

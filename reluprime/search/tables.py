@@ -4,11 +4,9 @@ import math
 
 import pandas as pd
 
-from reluprime.evidence.intervals import bootstrap_mean
-from reluprime.evidence.tests import equivalence
+from reluprime.evidence.paired import MLP_MARGIN, WITHIN, paired
 from reluprime.instruments.activations import GRADIENT_RULES
 from reluprime.records import published
-from reluprime.training.tables import MARGIN, difference_test, tests_in_words, with_interval
 
 # What makes two searches arms of one experiment.
 SEARCH = ("architecture", "hidden_sizes", "width", "dataset", "n_train", "epochs", "n_trials")
@@ -20,7 +18,6 @@ COMPARED, SAYS = "compared with a search fixed at 0", "what it says"  # columns
 NO_KINK_MATTERED = "nothing: no trial met a zero that mattered"
 NOT_REACHED = "nothing: s reaches no activation"
 BEST_ALIKE = "nothing: the best trials are the same"
-NO_RESULT = "no result"
 
 
 def searches(cells: pd.DataFrame) -> pd.DataFrame:
@@ -98,28 +95,8 @@ def _fixed(found: pd.DataFrame) -> pd.Series:
     return found[found["arm"] == FIXED].sort_values("seed")["best_accuracy"]
 
 
-def gain(values: pd.Series) -> dict:
-    """Mean of differences of best accuracy with its 95 % bootstrap interval (three differences or
-    more), and two t-tests.
-
-    Keys: searches (pairs), gain, low, high, spread (standard deviation), p_difference,
-    p_equivalence (within half a point).
-    """
-    names = ("gain", "low", "high", "spread", "p_difference", "p_equivalence")
-    if len(values) < 2:
-        return {"searches": len(values)} | dict.fromkeys(names, math.nan)
-    numbers = (
-        float(values.mean()),
-        *(bootstrap_mean(values) if len(values) > 2 else (math.nan, math.nan)),
-        float(values.std()),
-        difference_test(values),
-        equivalence(values, MARGIN),
-    )
-    return {"searches": len(values)} | dict(zip(names, numbers, strict=True))
-
-
 def gain_table(found: pd.DataFrame) -> pd.DataFrame:
-    """:func:`gain` of every comparison, in points, for the page.
+    """What searching s gains in every comparison, in points, for the page.
 
     Searches of one seed draw the same trials but for s, so that those of two arms can be compared
     one by one. Where the best of every pair are the same, the row says so instead of numbers.
@@ -141,15 +118,15 @@ def gain_table(found: pd.DataFrame) -> pd.DataFrame:
 
 
 def _gain_row(name: str, values: pd.Series) -> dict:
-    row = gain(values)
+    found = paired(values, MLP_MARGIN)
     return {
         COMPARED: name,
-        "pairs": row["searches"],
-        SAYS: tests_in_words(row) if len(values) > 1 else NO_RESULT,
-        "points of best accuracy": with_interval(*(100 * row[k] for k in ("gain", "low", "high"))),
-        "standard deviation": f"{100 * row['spread']:.2f}",
-        "differs (p)": f"{row['p_difference']:.2g}",
-        "within half a point (p)": f"{row['p_equivalence']:.2g}",
+        "pairs": len(values),
+        SAYS: found.says(),
+        "points of best accuracy": found.points(),
+        "standard deviation": f"{100 * values.std():.2f}",
+        "differs (p)": f"{found.p_differs:.2g}",
+        f"{WITHIN[MLP_MARGIN]} (p)": f"{found.p_within:.2g}",
     }
 
 

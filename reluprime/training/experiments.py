@@ -10,8 +10,6 @@ from reluprime.training import arms
 from reluprime.training.arms import Arm, Scale
 from reluprime.training.config import TrainingConfig
 
-MLP_MARGIN = 0.005  # of test accuracy
-CIFAR_MARGIN = 0.02  # networks of reduced width
 NEAR_CHANCE = 0.05  # P10: what cannot be trained ends as close to chance
 SEEDS = {"least seeds that met a zero": arms.MIN_SEEDS, "counts as chance": arms.AT_CHANCE}
 FIVE, THREE = range(5), range(3)

@@ -129,7 +129,7 @@ def training_figure(
 
 
 def effect_figure(effects: pd.DataFrame, by: str, published: pd.DataFrame) -> Figure:
-    """Change of test accuracy against s=0 with its interval, a panel for each s.
+    """Change of test accuracy against s=0 with its interval and every run, a panel for each s.
 
     effects: rows of `tables.effects` by one column; published: rows with that column, s and
     difference, or none.
@@ -142,12 +142,15 @@ def effect_figure(effects: pd.DataFrame, by: str, published: pd.DataFrame) -> Fi
     for panel, s in zip(axes[0], values, strict=True):
         for side, rule in enumerate(GRADIENT_RULES):
             own = effects[(effects["s"] == s) & (effects["gradient_rule"] == rule)]
-            points = 100 * own["difference"]
-            error = [points - 100 * own["low"], 100 * own["high"] - points]
+            heights = [labels.index(label) + 0.2 * side - 0.1 for label in own[by]]
+            for found, height in zip(own["effect"], heights, strict=True):
+                every = 100 * np.array(found.values)
+                style = {"color": RULE_COLOURS[rule], "markersize": 3, "alpha": 0.5}
+                panel.plot(every, np.full(len(every), height), ".", **style)
             panel.errorbar(
-                points,
-                [labels.index(label) + 0.2 * side - 0.1 for label in own[by]],
-                xerr=np.clip(error, 0, None),
+                100 * own["difference"],
+                heights,
+                xerr=[100 * found.half for found in own["effect"]],
                 fmt=RULE_MARKERS[rule],
                 color=RULE_COLOURS[rule],
                 capsize=3,

@@ -2,8 +2,9 @@
 
 import pandas as pd
 
+from reluprime.evidence.words import signed
 from reluprime.instruments.activations import GRADIENT_RULES
-from reluprime.training.tables import differences, effects, signed, under
+from reluprime.training.tables import differences, effects, under
 
 
 def of_curves(runs: pd.DataFrame, seeds: int) -> dict[str, float | str]:

@@ -3,18 +3,14 @@
 import math
 from collections.abc import Sequence
 
-import numpy as np
 import pandas as pd
-from scipy import stats
 
 from reluprime import records
 from reluprime.evidence.finding import NO_OCCASION, matches
-from reluprime.evidence.intervals import bootstrap_mean, clopper_pearson
-from reluprime.evidence.tests import RISK, equivalence
+from reluprime.evidence.intervals import clopper_pearson
+from reluprime.evidence.paired import CIFAR_MARGIN, MLP_MARGIN, Paired, paired
 from reluprime.instruments.activations import GRADIENT_RULES
 from reluprime.training.config import TrainingConfig
-
-MARGIN = 0.005  # test accuracies closer than half a point count as equal
 
 # What makes two runs arms of one experiment: every parameter but these.
 ARM = ("s", "gradient_rule", "seed", "n_networks")
@@ -106,41 +102,17 @@ def differences(table: pd.DataFrame, s: float) -> pd.Series:
     return (of[0] - of[1]).dropna()
 
 
-def difference_test(values: Sequence[float]) -> float:
-    """p-value of a two-sided t-test of paired differences against 0.
-
-    Differences that are all the same: 1 if they are 0, else 0. NaN with fewer than two values.
-    """
-    values = np.asarray(values, dtype=float)
-    if len(values) < 2:
-        return math.nan
-    if np.ptp(values) == 0:
-        return float(values[0] == 0)
-    return float(stats.ttest_1samp(values, 0).pvalue)
-
-
-def effect(table: pd.DataFrame, s: float) -> dict:
-    """What `s` does to the test accuracy, paired by seed, against s=0.
-
-    Keys: runs, difference (mean), low, high (its bootstrap interval, which is too narrow for a
-    few runs and NaN for one), p_difference and p_equivalence (t-tests).
-    """
-    values = differences(table, s)
-    names = ("difference", "low", "high", "p_difference", "p_equivalence")
-    if values.empty:
-        return {"runs": 0} | dict.fromkeys(names, math.nan)
-    low, high = bootstrap_mean(values) if len(values) > 1 else (math.nan, math.nan)
-    tests = difference_test(values), equivalence(values, MARGIN)
-    found = zip(names, (float(values.mean()), low, high, *tests), strict=True)
-    return {"runs": len(values)} | dict(found)
+def effect(table: pd.DataFrame, s: float) -> Paired:
+    """What `s` does to the test accuracy, paired by seed, against s=0; table: of one condition."""
+    wide = (table["dataset"] == "cifar10").any()
+    return paired(differences(table, s), CIFAR_MARGIN if wide else MLP_MARGIN)
 
 
 def effects(table: pd.DataFrame, by: Sequence[str] = ()) -> pd.DataFrame:
     """One row for each value of `by`, gradient rule and s, of :func:`runs` rows.
 
-    Columns: by, gradient_rule, s, runs, test_accuracy (mean), difference, low, high,
-    p_difference, p_equivalence (see :func:`effect`), diverged, exact_zeros and affected_steps
-    (means a run).
+    Columns: by, gradient_rule, s, runs, test_accuracy (mean), effect (see :func:`effect`),
+    difference (its mean), diverged, exact_zeros and affected_steps (means a run).
     """
     rows = []
     groups = table.groupby(list(by), sort=False, dropna=False) if by else [((), table)]
@@ -148,15 +120,16 @@ def effects(table: pd.DataFrame, by: Sequence[str] = ()) -> pd.DataFrame:
         arms = both_rules(group)
         for rule, own in arms.groupby("gradient_rule", sort=False):
             for s, arm in own.groupby("s"):
+                found = effect(own, s)
                 rows.append(
                     dict(zip(by, values, strict=True))
                     | {"gradient_rule": rule, "s": s, "test_accuracy": arm["test_accuracy"].mean()}
-                    | effect(own, s)
+                    | {"effect": found, "difference": found.mean}
                     | {"runs": len(arm), "diverged": int(arm["diverged_epoch"].notna().sum())}
                     | {n: arm[n].mean() for n in ("exact_zeros", "affected_steps")}
                 )
-    names = ["gradient_rule", "s", "runs", "test_accuracy", "difference", "low", "high"]
-    names += ["p_difference", "p_equivalence", "diverged", "exact_zeros", "affected_steps"]
+    names = ["gradient_rule", "s", "runs", "test_accuracy", "effect", "difference"]
+    names += ["diverged", "exact_zeros", "affected_steps"]
     return pd.DataFrame(rows, columns=[*by, *names])
 
 
@@ -168,7 +141,6 @@ def effect_table(table: pd.DataFrame, by: Sequence[str] = ()) -> pd.DataFrame:
     found, rows = effects(table, by), []
     diverged = found["diverged"].any()
     for row in found.to_dict("records"):
-        points = with_interval(*(100 * row[name] for name in ("difference", "low", "high")))
         low, high = clopper_pearson(row["diverged"], row["runs"])
         rows.append(
             {name: row[name] for name in by}
@@ -178,7 +150,7 @@ def effect_table(table: pd.DataFrame, by: Sequence[str] = ()) -> pd.DataFrame:
                 "runs": row["runs"],
                 "exact zeros a run": f"{row['exact_zeros']:.3g}",
                 "test accuracy": f"{row['test_accuracy']:.2%}",
-                "points against s=0": points if row["s"] else "–",
+                "points against s=0": row["effect"].points() if row["s"] else "–",
                 "outcome": outcome(row) if row["s"] else "–",
             }
             | ({"diverged": f"{row['diverged']} [{low:.0%}, {high:.0%}]"} if diverged else {})
@@ -186,37 +158,17 @@ def effect_table(table: pd.DataFrame, by: Sequence[str] = ()) -> pd.DataFrame:
     return pd.DataFrame(rows).drop_duplicates(ignore_index=True)
 
 
-def signed(value: float) -> str:
-    """Two digits behind the point and the sign; what rounds to 0 is +0.00."""
-    return f"{round(value, 2) + 0.0:+.2f}"
-
-
-def with_interval(value: float, low: float, high: float) -> str:
-    """:func:`signed`, and the interval if there is one."""
-    return signed(value) + ("" if math.isnan(low) else f" [{signed(low)}, {signed(high)}]")
-
-
-def outcome(effect: dict) -> str:
-    """What the two tests of an effect say at 5 %: equal, differs, both, or open (neither).
+def outcome(row: dict) -> str:
+    """What the tests say of a row of :func:`effects`.
 
     Runs that met no exact zero are equal whatever s is, which says nothing: "no occasion". Runs
     that all diverged have no result.
     """
-    if effect["diverged"] == effect["runs"]:
+    if row["diverged"] == row["runs"]:
         return "no result"
-    if effect["exact_zeros"] == 0:
+    if row["exact_zeros"] == 0:
         return NO_OCCASION
-    return tests_in_words(effect)
-
-
-def tests_in_words(tests: dict) -> str:
-    """What p_equivalence and p_difference say at 5 %: equal, differs, both, or open (neither)."""
-    words = []
-    if tests["p_equivalence"] < RISK:
-        words.append("within half a point")
-    if tests["p_difference"] < RISK:
-        words.append("differs")
-    return ", ".join(words) or "open"
+    return row["effect"].says()
 
 
 def curves(table: pd.DataFrame) -> pd.DataFrame:

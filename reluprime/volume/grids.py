@@ -25,7 +25,7 @@ class RelativeVolume(SweepParameters):
     precisions: Precisions = ["fp16", "bf16", "fp32", "fp64"]
     n_networks: Number = 1000
     table_at_most: ByPrecision = {"fp16": 100}
-    variant_networks: Number = 500
+    variant_networks: Number = 1000
     size_arithmetic: Arithmetic = "epilogue"
     size_precisions: Precisions = ["fp16", "fp32", "fp64"]
     sweep_networks: Number = 1000

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 
 from reluprime.evidence.claim import Evidence
+from reluprime.volume.agreement import ALL_TESTS_RISK, all_tests, fisher, met_by_none, test_name
 from reluprime.volume.experiments import cells_of, in_zone, share_networks
 from reluprime.volume.predictions import points, prediction_grid
 
@@ -73,12 +74,30 @@ def machine_table(evidence: Evidence) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns)
 
 
-def in_prose(evidence: Evidence) -> dict[str, str]:
-    """Share in the zone of the networks that B21's notebook builds, at fp32 under the constant:
-    release_on_cpu and release_on_gpu; "none computed" without records."""
+def met_elsewhere(evidence: Evidence) -> list[str]:
+    """The points that no arithmetic meets on the machine that has most of them, and `epilogue`
+    does on another, by the same test at the same risk."""
+    missed = met_by_none(evidence, "injected")
+    n_tests = all_tests(evidence, "injected", "epilogue")["p"].notna().sum()
+    (_, *others) = _points_by_machine(evidence).values() or [None]
+    found = [
+        test_name(row)
+        for table in others
+        for row in table[table["panel"] != "batch_size"].to_dict("records")
+        if fisher(row) >= ALL_TESTS_RISK / max(1, n_tests)
+    ]
+    return [name for name in missed if name in found]
+
+
+def in_prose(evidence: Evidence) -> dict[str, int | str]:
+    """Of the page, under the constant: n_met_elsewhere and met_elsewhere; and the share in the zone
+    of the networks that B21's notebook builds, at fp32, release_on_cpu and release_on_gpu ("none
+    computed" without records)."""
+    elsewhere = met_elsewhere(evidence)
+    words = {"n_met_elsewhere": len(elsewhere), "met_elsewhere": ", ".join(elsewhere) or "none"}
     config = share_networks("epilogue")["release", "fp32"]
     cells = cells_of(config)
-    found = dict.fromkeys(("release_on_cpu", "release_on_gpu"), "none computed")
+    found = words | dict.fromkeys(("release_on_cpu", "release_on_gpu"), "none computed")
     for own in evidence.complete(cells).values():
         (record, *_) = own.of(cells[0].study, cells[0].config)
         where = "gpu" if record["provenance"]["device"] == "cuda" else "cpu"

@@ -235,7 +235,7 @@ def test_a_test_finds_what_is_large(draw):
 # test_predictions (kstwobign), in test_devices (fisher_exact, ttest_ind, norm) or in
 # test_order_tables (contingency_tables, of statsmodels), or exact by construction
 # (published_luck goes through every division of the released trials).
-SCIPY = {"ttest_1samp", "ttest_ind_from_stats", "permutation_test", "binomtest", "fisher_exact",
+SCIPY = {"ttest_ind_from_stats", "permutation_test", "binomtest", "fisher_exact",
          "chi2", "chi2_contingency", "kstwobign", "ttest_ind", "norm",
          "contingency_tables"}  # fmt: skip
 

@@ -50,8 +50,8 @@ def test_quartiles_of_nothing():
 
 
 def test_bootstrap_coverage():
-    """How often the 95 % bootstrap interval of the mean of n normal differences holds 0: it
-    falls short for a few runs, so the rules use t-tests, and the page says so."""
+    """How often the 95 % bootstrap interval of the mean of n normal differences holds 0: it falls
+    short for a few, so it is used for many networks alone, and never for a few runs."""
     random = np.random.RandomState(3)
     for n, least, most in ((3, 0.65, 0.85), (5, 0.78, 0.9), (30, 0.9, 0.97)):
         inside = []

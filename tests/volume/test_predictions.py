@@ -187,7 +187,24 @@ def test_points_of_one_machine_stand_apart(as_published):
     assert b21["points on each"].tolist() == [11, 11]
     assert set(machines.machine_table(Evidence(found))["layers of"]) == {"256"}
     words = machines.in_prose(Evidence(found))
-    assert words == {"release_on_cpu": "34.1%", "release_on_gpu": "34.1%"}  # the same counts
+    assert words["release_on_cpu"] == words["release_on_gpu"] == "34.1%"  # the same counts
+
+
+def test_what_another_machine_meets():
+    """Of half of the zeros on one machine no point at fp32 is met, of as many on another some."""
+    grid = A1.grid(*EPILOGUE)
+    half = made_up.evidence(A1.examples["half of the zeros at fp32"], grid)
+    found = [r for c in grid for r in half.of(c.study, c.config)]
+    assert machines.met_elsewhere(Evidence(found)) == []
+    as_many = made_up.evidence(A1.examples["as published"], grid)
+    for cell in grid:
+        if cell.config.hidden_sizes == (256,) * 5:
+            (record,) = as_many.of(cell.study, cell.config)
+            key = records.cell_key(cell.study, cell.config, "cuda")
+            how = record["provenance"] | {"device": "cuda", "device_name": "another"}
+            found.append(record | {"key": key, "provenance": how})
+    assert "B21 depth 5 at fp32" in agreement.met_by_none(Evidence(found), "injected")
+    assert machines.met_elsewhere(Evidence(found)) == ["B21 depth 5 at fp32"]
 
 
 def test_tables_of_an_empty_store_are_empty():
@@ -199,8 +216,10 @@ def test_tables_of_an_empty_store_are_empty():
         machines.machine_table,
     ):
         assert table(nothing).empty
-    counts = {"fp16_points": 0, "fp16_met": 0, "n_met_by_none": 0}
+    names = ("fp16_points", "fp16_met", "fp16_nearly_all", "n_met_by_none")
+    counts = dict.fromkeys(names, 0)
     assert agreement.in_prose(nothing) == counts | {"met_by_none": ""}
     none = {"release_on_cpu": "none computed", "release_on_gpu": "none computed"}
+    none |= {"n_met_elsewhere": 0, "met_elsewhere": "none"}
     assert machines.in_prose(nothing) == none
     assert set(agreement.batch_size_table(nothing, "B21")["networks of"]) == {"published"}

@@ -29,17 +29,12 @@ from reluprime.dose.experiments import (
 from reluprime.dose.papers import PAPER_EPOCHS, half_precision_factor
 from reluprime.evidence.claim import Cell, Claim, Evidence
 from reluprime.evidence.finding import Finding, all_must_hold
+from reluprime.evidence.paired import CIFAR_MARGIN, MLP_MARGIN
 from reluprime.evidence.tests import RISK
 from reluprime.training import arms
 from reluprime.training.claims import P9, P10, P12, P13, P14, P15
 from reluprime.training.config import TrainingConfig
-from reluprime.training.experiments import (
-    CIFAR_MARGIN,
-    DROPOUT_S,
-    LARGE_S,
-    MLP_MARGIN,
-    NEAR_CHANCE,
-)
+from reluprime.training.experiments import DROPOUT_S, LARGE_S, NEAR_CHANCE
 
 DOSE = (
     "The paper's dose: at the rate of zeros of our runs at s=0 without a band (upper end of the "

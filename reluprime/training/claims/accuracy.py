@@ -3,6 +3,7 @@
 from reluprime.evidence import made_up
 from reluprime.evidence.claim import Cell, Claim, Evidence
 from reluprime.evidence.finding import NO_OCCASION, Finding, all_must_hold, decided
+from reluprime.evidence.paired import CIFAR_MARGIN
 from reluprime.evidence.tests import RISK, larger
 from reluprime.training import arms, tables
 from reluprime.training.arms import Arm, Scale, listed
@@ -15,15 +16,7 @@ from reluprime.training.claims.examples import (
     resnet_stuck,
 )
 from reluprime.training.config import TrainingConfig
-from reluprime.training.experiments import (
-    BASE_RESNET,
-    CIFAR_MARGIN,
-    MLP,
-    NEAR_CHANCE,
-    RESNET,
-    SEEDS,
-    VGG,
-)
+from reluprime.training.experiments import BASE_RESNET, MLP, NEAR_CHANCE, RESNET, SEEDS, VGG
 
 
 def _p9_s(gradient_rule: str) -> tuple[float, ...]:

@@ -7,6 +7,7 @@ from scipy import stats
 from reluprime.evidence import made_up
 from reluprime.evidence.claim import Cell, Claim, Evidence
 from reluprime.evidence.finding import NO_OCCASION, Finding, all_must_hold, decided
+from reluprime.evidence.paired import CIFAR_MARGIN, MLP_MARGIN
 from reluprime.evidence.tests import RISK, equivalence, sign_flip
 from reluprime.training import arms, tables
 from reluprime.training.arms import Arm, listed
@@ -16,11 +17,9 @@ from reluprime.training.experiments import (
     BASE_MLP,
     BASE_RESNET,
     BASE_VGG,
-    CIFAR_MARGIN,
     LARGE_S,
     LONGER,
     MLP,
-    MLP_MARGIN,
     MLP_WIDER,
     SEEDS,
     VGG_SGD,

@@ -5,6 +5,7 @@ import numpy as np
 from reluprime.evidence import made_up
 from reluprime.evidence.claim import Cell, Claim, Evidence
 from reluprime.evidence.finding import NO_OCCASION, Finding, all_must_hold, decided
+from reluprime.evidence.paired import CIFAR_MARGIN, MLP_MARGIN
 from reluprime.evidence.tests import RISK
 from reluprime.training import arms
 from reluprime.training.arms import Arm
@@ -12,13 +13,11 @@ from reluprime.training.claims.examples import COMMON, a_loss, by_chance, half_s
 from reluprime.training.config import TrainingConfig
 from reluprime.training.experiments import (
     BASE_VGG,
-    CIFAR_MARGIN,
     DROPOUT_S,
     LARGE_S,
     LONGER,
     MLP,
     MLP_DROPOUT,
-    MLP_MARGIN,
     NEAR_CHANCE,
     SEEDS,
     VGG_ADAM,

@@ -7,12 +7,13 @@ import numpy as np
 from reluprime.evidence import made_up
 from reluprime.evidence.claim import ARITHMETICS, Cell, Claim, Evidence
 from reluprime.evidence.finding import NO_OCCASION, OPEN, Finding, all_must_hold, decided
+from reluprime.evidence.paired import MLP_MARGIN
 from reluprime.evidence.tests import RISK, more_spread, sign_flip
 from reluprime.training import arms, tables, zero_tables
 from reluprime.training.arms import Arm, Scale, listed
 from reluprime.training.claims.examples import COMMON, a_loss, by_chance, no_loss
 from reluprime.training.config import TrainingConfig
-from reluprime.training.experiments import ADAM, FIVE, LONGER, MLP_MARGIN, SEEDS, Experiment
+from reluprime.training.experiments import ADAM, FIVE, LONGER, SEEDS, Experiment
 from reluprime.training.study import fit
 
 M23_S = (-0.5, 0.5, 0.8, 1.0)
