@@ -20,7 +20,7 @@ from reluprime.dose.experiments import (
 from reluprime.dose.runs import band_alone, measured, rows_of
 from reluprime.dose.thresholds import POINT, TEN_POINTS, thresholds
 from reluprime.evidence.claim import Cell, Evidence
-from reluprime.evidence.finding import FAILS, HOLDS
+from reluprime.evidence.finding import FAILS, HOLDS, matches
 from reluprime.evidence.intervals import poisson_interval, t_margin
 from reluprime.evidence.words import signed
 from reluprime.records import Store, study_name
@@ -156,9 +156,10 @@ def in_prose(pairs: dict[str, pd.DataFrame]) -> dict[str, str]:
     """The numbers in the prose about doses, by name; pairs: of each network, at its own bands.
 
     At s=1: NETWORK_most, the largest dose under the derivative up to 1 % of all inputs of ReLUs,
-    as far as the registered sentences go, and NETWORK_most_points, what the accuracy does there;
-    NETWORK_least, the smallest dose under the constant that costs a point, and NETWORK_points, its
-    cost; NETWORK_widest_share, of all inputs at the largest dose of all.
+    as far as the registered sentences go, and NETWORK_most_points, what the accuracy does there
+    (NETWORK_most_points_50 at s=50, where that was tried); NETWORK_least, the smallest dose under
+    the constant that costs a point, and NETWORK_points, its cost with half of its interval;
+    NETWORK_widest_share, of all inputs at the largest dose of all.
     """
     found = {}
     for network, own in pairs.items():
@@ -174,9 +175,12 @@ def in_prose(pairs: dict[str, pd.DataFrame]) -> dict[str, str]:
             f"{network}_most": in_words(most["dose"]),
             f"{network}_most_points": signed(100 * most["difference"]),
             f"{network}_least": f"{costly['dose']:,.0f}",
-            f"{network}_points": f"{-100 * costly['difference']:.1f}",
+            f"{network}_points": f"{-100 * costly['difference']:.1f} ± {100 * costly['half']:.1f}",
             f"{network}_widest_share": f"{chain['dose_share'].max():.0%}",
         }
+        chain_50 = own[matches(own, {"s": 50, "gradient_rule": "chain"})]
+        there = chain_50.loc[chain_50["kink_width"] == most["kink_width"], "difference"]
+        found |= {f"{network}_most_points_50": signed(100 * there.mean())} if len(there) else {}
     return found
 
 

@@ -79,10 +79,10 @@ def brackets(table: pd.DataFrame, loss: float) -> pd.DataFrame:
 
 
 def bracket_in_words(below: float, at: float) -> str:
-    """A bracket, as "at 100, not at 10"."""
+    """A bracket, as "at 100 (not at 10)"."""
     if math.isinf(at):
         return f"not at {below:,.0f}"
-    return f"at {at:,.0f}, not at {below:,.0f}" if below else f"at {at:,.0f}, the least tried"
+    return f"at {at:,.0f} (not at {below:,.0f})" if below else f"at {at:,.0f}, the least tried"
 
 
 def bears_more(a: pd.DataFrame, b: pd.DataFrame) -> str:

@@ -446,7 +446,7 @@ def test_a_loss_between_two_doses_is_not_placed(claim):
         trained(cliff(2000), lambda c: {1e-6: 2000, 1e-7: 200}.get(c.kink_width, 0)),
     )
     assert found.outcome == "open"
-    assert found.value.endswith(", ".join(["at 2,000, not at 200"] * 5))
+    assert found.value.endswith(", ".join(["at 2,000 (not at 200)"] * 5))
 
 
 @pytest.mark.parametrize("claim", ["D4", "D5"])
@@ -798,7 +798,7 @@ def test_mitigation():
 def test_a_dose_that_is_never_reached_is_beyond_the_largest():
     found = finding("D8", "injected", trained(bears(10**6, 5)))
     assert found.outcome == "holds"
-    assert found.value.endswith("; Adam not at 6,000; batch norm at 600, not at 200")
+    assert found.value.endswith("; Adam not at 6,000; batch norm at 600 (not at 200)")
 
 
 def tried(adam=by_width, sgd=by_width):
@@ -885,7 +885,7 @@ def test_the_widest_bracket_is_shown():
     def words(*each):
         return thresholds.brackets_in_words(bracketed(*each))
 
-    assert words((60, 200), (20, 60)) == "at 200, not at 20"
+    assert words((60, 200), (20, 60)) == "at 200 (not at 20)"
     assert words((600, 2000), (20, math.inf)) == "not at 20"
     assert words((0, 20), (60, 200)) == "at 200, the least tried"
 
@@ -996,8 +996,8 @@ def test_the_doses_shown_are_the_widest_bracket():
         return 0.0105 if dose >= by else 0.0
 
     by_s, by_rate = finding("D9", "injected", trained(loss)).value.split("; ")
-    assert "0.3: at 600, not at 200, 1: at 2,000, not at 6, 10: at 20, not at 6)" in by_s
-    assert "0.01: at 2,000, not at 6, 0.03: at 60, not at 20)" in by_rate
+    assert "0.3: at 600 (not at 200), 1: at 2,000 (not at 6), 10: at 20 (not at 6))" in by_s
+    assert "0.01: at 2,000 (not at 6), 0.03: at 60 (not at 20))" in by_rate
 
 
 @pytest.mark.parametrize(("loss", "wanted"), [(flat, "no occasion"), (scaled(), "open")])
@@ -1066,8 +1066,8 @@ def test_layers():
 def test_the_doses_of_all_layers_are_shown():
     value = finding("D10", "injected", trained(in_layers(1, 3))).value
     assert value == (
-        "one point, layer 1: at 200, not at 60; layer 2: at 600, not at 200; "
-        "layer 3: at 60, not at 20"
+        "one point, layer 1: at 200 (not at 60); layer 2: at 600 (not at 200); "
+        "layer 3: at 60 (not at 20)"
     )
 
 
