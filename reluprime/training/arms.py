@@ -14,7 +14,8 @@ import pandas as pd
 from reluprime.evidence.claim import Cell, Evidence
 from reluprime.evidence.finding import FAILS, HOLDS, NO_OCCASION, decided
 from reluprime.evidence.tests import RISK, equivalence, sign_flip
-from reluprime.training import arms, tables
+from reluprime.evidence.words import signed
+from reluprime.training import tables
 from reluprime.training.config import TrainingConfig
 from reluprime.training.study import fit
 
@@ -204,18 +205,20 @@ def words(arm: Arm) -> str:
     """The mean difference in points, of how many runs, and without those at chance."""
     if not len(arm.values):
         return "no runs"
-    text = f"{100 * arm.values.mean():+.2f} points, {len(arm.values)} runs"
+    text = f"{signed(100 * arm.values.mean())} points, {len(arm.values)} runs"
     stuck = [seed for seed, at in arm.at_chance.items() if at]
     if not stuck:
         return text
     rest = [d for seed, d in arm.differences.items() if seed not in stuck]
-    without = f"; {100 * np.mean(rest):+.2f} without them" if rest else ""
+    without = f"; {signed(100 * np.mean(rest))} without them" if rest else ""
     return f"{text}, {len(stuck)} at chance{without}"
+
+
+def in_turn(small: Arm, large: list[Arm]) -> str:
+    """:func:`words` at the smaller scale and then at larger ones."""
+    return ", then ".join(words(arm) for arm in (small, *large))
 
 
 def listed(found: dict[float, tuple[Arm, list[Arm]]]) -> str:
     """Each s with its difference to s=0, at the smaller scale and then at larger ones."""
-    return "; ".join(
-        f"s={s:g}: " + ", then ".join(arms.words(arm) for arm in (small, *large))
-        for s, (small, large) in found.items()
-    )
+    return "; ".join(f"s={s:g}: {in_turn(*own)}" for s, own in found.items())

@@ -7,6 +7,7 @@ from reluprime.evidence.claim import Cell, Claim, Evidence
 from reluprime.evidence.finding import NO_OCCASION, Finding, all_must_hold, decided
 from reluprime.evidence.paired import CIFAR_MARGIN, MLP_MARGIN
 from reluprime.evidence.tests import RISK
+from reluprime.evidence.words import signed
 from reluprime.training import arms
 from reluprime.training.arms import Arm
 from reluprime.training.claims.examples import COMMON, a_loss, by_chance, half_stuck, no_loss
@@ -172,8 +173,8 @@ def _p15(evidence: Evidence, gradient_rule: str, _: str) -> Finding:
         parts.append(_no_joint_effect(dropped, plain, pairs))
         joint = 100 * arms.joint(dropped, plain).mean()
         values.append(
-            f"s={s:g}: without dropout {arms.words(plain)}, with it {arms.words(dropped)} "
-            f"({joint:+.2f} apart)"
+            f"s={s:g}: without dropout {arms.in_turn(plain, plain_large)}; with it "
+            f"{arms.in_turn(dropped, dropped_large)} (first {signed(joint)} apart)"
         )
     return Finding(all_must_hold(parts), "; ".join(values))
 
