@@ -56,8 +56,8 @@ def test_the_zeros_figure_adds_up():
     rows = zeros(experiment(FC | {"precision": "bf16", "epochs": 4}, {0.0: 0.9, 1.0: 0.9}), 2, 4)
     runs = learning.both_rules(learning.runs(pd.DataFrame(rows)))
     panel = training_figures.zeros_figure(zero_tables.zeros_by_epoch(runs)).axes[1]
-    # Seeds 0 to 3: means of 2 + 1.5 in the first half and 4 + 2.25 in the last.
-    assert list(panel.get_lines()[0].get_ydata()) == [3.5, 7.0, 13.25, 19.5]
+    # Seeds 0 to 4: means of 2 + 2 in the first half and 4 + 3 in the last.
+    assert list(panel.get_lines()[0].get_ydata()) == [4.0, 8.0, 15.0, 22.0]
 
 
 def zero_cell(hidden_sizes, precision, zeros, calls, **changes):
