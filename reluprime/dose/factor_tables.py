@@ -66,7 +66,8 @@ def _exponent(name: str, levels: dict[float, pd.DataFrame]) -> dict:
 
 
 def two_factors(evidence: Evidence, mitigated: pd.DataFrame) -> pd.DataFrame:
-    """Each way to train against training as released: fewer kinks, and the harm of each.
+    """Each way to train against training as released, which is the first row: fewer kinks, and
+    the harm of each.
 
     mitigated: `tables.one_change` at s=1 under the constant. Columns: exact zeros a run without a
     band, `native` and `epilogue`; kinks and harm a kink, as multiples of those as released with
@@ -77,16 +78,22 @@ def two_factors(evidence: Evidence, mitigated: pd.DataFrame) -> pd.DataFrame:
     zeros = {name: _zeros(evidence, own) for name, own in ({RELEASED: {}} | MITIGATIONS).items()}
     of = mitigated["condition"]
     doses = {name: thresholds(mitigated[of == name], POINT) for name in zeros}
-    rows = []
+    times = ("kinks, × as released", "harm a kink, × as released", "both")
+    rows = [{"way to train": RELEASED, **table.loc[RELEASED]} | dict.fromkeys(times, "1")]
     for name in MITIGATIONS:
         kinks = ratio(zeros[name], zeros[RELEASED])
         harm = geometric((doses[RELEASED] / doses[name]).dropna())
         rows.append(
             {"way to train": name, **table.loc[name].to_dict()}
-            | {"kinks, × as released": _times(*kinks), "harm a kink, × as released": _times(*harm)}
-            | {"both": f"{kinks[0] * harm[0]:.2g}" if math.isfinite(harm[0]) else ""}
+            | dict(
+                zip(times, (_times(*kinks), _times(*harm), _both(kinks[0], harm[0])), strict=True)
+            )
         )
     return pd.DataFrame(rows)
+
+
+def _both(kinks: float, harm: float) -> str:
+    return f"{kinks * harm:.2g}" if math.isfinite(harm) else ""
 
 
 def _zeros(evidence: Evidence, changes: dict) -> int:

@@ -64,7 +64,7 @@ def _points(axes: Axes, name: str) -> float:
     Returns how far from 0 it has to reach.
     """
     span = getattr(axes.dataLim, f"interval{name}")
-    reach = max(1.0, *(1.3 * abs(end) for end in span if np.isfinite(end)))
+    reach = max(1.0, *(1.6 * abs(end) for end in span if np.isfinite(end)))
     ticks = [tick for tick in (-80, -20, -5, -1, 0, 1, 5, 20) if abs(tick) <= reach]
     getattr(axes, f"set_{name}scale")("symlog", linthresh=0.5)
     getattr(axes, f"set_{name}ticks")(ticks, [f"{tick:g}" for tick in ticks])
@@ -145,7 +145,7 @@ def effect_figure(effects: pd.DataFrame, by: str, published: pd.DataFrame) -> Fi
             heights = [labels.index(label) + 0.2 * side - 0.1 for label in own[by]]
             for found, height in zip(own["effect"], heights, strict=True):
                 every = 100 * np.array(found.values)
-                style = {"color": RULE_COLOURS[rule], "markersize": 3, "alpha": 0.5}
+                style = {"color": RULE_COLOURS[rule], "markersize": 5, "alpha": 0.6}
                 panel.plot(every, np.full(len(every), height), ".", **style)
             panel.errorbar(
                 100 * own["difference"],

@@ -214,6 +214,7 @@ def test_what_mitigates_has_two_factors():
     assert table.loc["batch norm", "harm a kink, × as released"] == "0.5 [0.5, 0.5]"
     assert table.loc["Adam", "kinks, × as released"].startswith("1 [0.9")
     assert table.loc["Adam", "both"] == "3"
+    assert table.loc[dose_tables.RELEASED, "both"] == "1"
     assert table.loc["dropout", "both"] == ""
 
 
