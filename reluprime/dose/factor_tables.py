@@ -162,6 +162,7 @@ def in_prose(powers: pd.DataFrame, factors: pd.DataFrame, large: pd.DataFrame) -
     words = powers.set_index("what is varied")["exponent of the dose that costs a point"]
     found = {"exponent_s": words.iloc[0], "exponent_rate": words["learning rate"]}
     harm = factors.set_index("way to train")["harm a kink, × as released"]
+    harm = harm.drop(RELEASED, errors="ignore")
     found |= {f"harm_{name.replace(' ', '_')}": value for name, value in harm.items()}
     names = {"points": "points against s=0", "dose": "dose", "released": "SGD as released there"}
     for row in large[large["s"] == "50"].to_dict("records"):

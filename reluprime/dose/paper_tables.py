@@ -27,7 +27,11 @@ def paper_table(doses: pd.DataFrame, found: pd.DataFrame) -> pd.DataFrame:
     for row in doses.merge(found, on="training", suffixes=("", "_of_rate")).to_dict("records"):
         rows.append(
             {"training": row["training"], "zeros counted": f"{row['zeros']:,.0f}"}
-            | {"of its width": f"{row['width']:g}", "runs": row["runs"], "on": row["machines"]}
+            | {
+                "width, of the paper's": f"{row['width']:g}",
+                "runs": row["runs"],
+                "on": row["machines"],
+            }
             | {"inputs of ReLUs": f"{row['calls']:.1e}"}
             | {"dose": _in_words(row["dose"], row["low"], row["high"])}
             | {"a step": f"{row['a_step']:.2g}", "a unit": f"{row['a_unit']:.2g}"}

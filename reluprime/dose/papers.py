@@ -21,7 +21,7 @@ from reluprime.training.study import fit
 PAPERS: dict[str, tuple[TrainingConfig, int]] = {
     "MLP 3x2048, MNIST, SGD": (experiments.BASE_MLP, 60_000),
     "VGG11, CIFAR-10, SGD": (experiments.BASE_VGG, 50_000),
-    "VGG11, CIFAR-10, Adam": (experiments.BASE_VGG.replace(**experiments.ADAM, lr=3e-4), 50_000),
+    "VGG11, CIFAR-10, Adam": (experiments.VGG_ADAM.small.config, 50_000),
     "ResNet-18, CIFAR-10, SGD": (experiments.BASE_RESNET, 50_000),
 }
 PAPER_EPOCHS, PAPER_BATCH = 200, 128
@@ -32,30 +32,28 @@ def rates(store: Store) -> pd.DataFrame:
     """Exact zeros an input of a ReLU in our runs of PAPERS at s=0: a row a training.
 
     Of the widest network that was trained, over all numbers of epochs and machines. Columns:
-    training, machines, width (of the paper's), runs, zeros, calls, rate, low, high (of a
-    :func:`~reluprime.evidence.intervals.rate_interval`). A run that two configurations ask for is
-    counted once.
+    training, machines, width (of the paper's), runs, zeros, calls, rate, low, high (a
+    :func:`~reluprime.evidence.intervals.rate_interval` over seeds). A run that two configurations
+    ask for is counted once.
     """
-    everything = training_tables.runs(table(fit, store))
-    # The same bits of a machine: two runs that differ have other losses.
-    names = ["architecture", "activation", "relu_calls", "optimizer", "seed", "machine", "losses"]
-    everything = everything.drop_duplicates(names)
-    rows = []
+    everything, rows = training_tables.runs(table(fit, store)), []
     for training, (config, images) in PAPERS.items():
         fixed = {n: getattr(config, n) for n in training_tables.CONDITION if n not in _FREE}
         own = everything[matches(everything, fixed | {"s": 0})]
         own = own[own["n_train"].isna() | (own["n_train"] == images)]
         inputs = own["relu_calls"] / own["epochs_done"]
-        own = own[inputs == inputs.max()]
+        # The same bits of a machine: two runs that differ have other losses.
+        own = own[inputs == inputs.max()].drop_duplicates(["seed", "machine", "losses"])
         if own.empty:
             continue
-        zeros, calls = own["exact_zeros"].to_numpy(float), own["relu_calls"].to_numpy(float)
-        low, high = rate_interval(zeros, calls)
-        widest = own.iloc[0]
-        width = max(widest["hidden_sizes"], default=0) / 2048 or widest["width"]
+        by_seed = own.groupby("seed")[["exact_zeros", "relu_calls"]].sum().astype(float)
+        low, high = rate_interval(by_seed["exact_zeros"].array, by_seed["relu_calls"].array)
+        zeros, calls = by_seed.sum()
+        sizes = at_full_width(config.architecture).hidden_sizes
+        width = own["hidden_sizes"].iloc[0][0] / sizes[0] if sizes else own["width"].iloc[0]
         rows.append(
-            {"training": training, "width": width, "runs": len(own), "zeros": int(zeros.sum())}
-            | {"calls": calls.sum(), "rate": zeros.sum() / calls.sum(), "low": low, "high": high}
+            {"training": training, "width": width, "runs": len(own), "zeros": int(zeros)}
+            | {"calls": calls, "rate": zeros / calls, "low": low, "high": high}
             | {"machines": " and ".join(sorted({m.partition(",")[0] for m in own["machine"]}))}
         )
     columns = ["training", "width", "runs", "zeros", "calls", "rate", "low", "high", "machines"]
@@ -96,7 +94,8 @@ def paper_doses(found: pd.DataFrame) -> pd.DataFrame:
             | {"a_step": doses["dose"] / steps, "a_unit": doses["dose"] / units, "units": units}
             | {"published": published_drop(**network, s=1.0)}
         )
-    return pd.DataFrame(rows)
+    columns = ["training", "architecture", "optimizer", *_BOUNDS, "a_step", "a_unit", "units"]
+    return pd.DataFrame(rows, columns=[*columns, "published"])
 
 
 _BOUNDS = {"dose": "rate", "low": "low", "high": "high"}

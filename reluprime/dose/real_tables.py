@@ -62,7 +62,7 @@ def convolutional_table(evidence: Evidence) -> pd.DataFrame:
         own = measured(evidence, real)
         if len(own):
             lost = loss_at(curve["dose"], -curve["difference"], own["dose"].mean())
-            beside = "none that small" if np.isnan(lost) else f"{-100 * lost:+.2f}"
+            beside = "none that small" if np.isnan(lost) else signed(-100 * lost)
             kinks = _by_layer(evidence, real, 0.0)
             name = f"real zeros, {CONVOLUTIONAL[network].epochs} epochs"
             rows.append(_row(network, name, own, kinks) | {"bands at that dose": beside})

@@ -6,6 +6,7 @@ from reluprime.dose.experiments import MITIGATIONS, MLP, SEEDS, bands, mlp_grid
 from reluprime.dose.runs import kinks_of, measured, pairs, runs
 from reluprime.evidence.claim import Cell, Evidence
 from reluprime.evidence.intervals import t_margin
+from reluprime.evidence.words import signed
 from reluprime.training.study import fit
 
 SHOWN = (1e-6, 1e-5, 1e-4)  # widths of the bands whose units are drawn
@@ -83,7 +84,7 @@ def _last_of_first(layers: pd.DataFrame) -> float:
 
 
 def _points(differences: pd.Series) -> str:
-    return f"{100 * differences.mean():+.2f} ± {100 * t_margin(differences.to_numpy()):.2f}"
+    return f"{signed(100 * differences.mean())} ± {100 * t_margin(differences.to_numpy()):.2f}"
 
 
 def _after_training(layers: pd.DataFrame, name: str) -> str:

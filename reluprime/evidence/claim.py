@@ -163,7 +163,8 @@ class Claim:
     def begun(self, evidence: Evidence, condition: Condition) -> list[str]:
         """Machines that have some of the cells where another has all, and how many, in words.
 
-        They are not judged, and may answer differently once they have all.
+        They are not judged, and may answer differently once they have all. Cells that another rule
+        asked for count as well.
         """
         cells = self.grid(*condition)
         if not evidence.complete(cells):

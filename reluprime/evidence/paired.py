@@ -24,7 +24,7 @@ class Paired(NamedTuple):
     margin: float  # a key of WITHIN
     mean: float  # NaN without values
     half: float  # of the 95 % t-interval of the mean
-    p_differs: float  # the smaller of the two one-sided sign-flip tests
+    p_differs: float  # the smaller of two one-sided sign-flip tests: for a loss, and for a gain
     p_within: float  # of two one-sided t-tests that the mean lies within the margin
 
     def points(self) -> str:
@@ -36,7 +36,11 @@ class Paired(NamedTuple):
         return f"{mean} ({every})" if len(self.values) > 1 else mean
 
     def says(self) -> str:
-        """What the tests say at 5 %: within the margin, differs (either way), both, or open."""
+        """Within the margin, differs, both, or open: what the tests say, each at 5 %.
+
+        As in the registered rules a loss and a gain have a test each, so that where there is
+        neither, up to 10 % differ. With five pairs no test for both at once can reach 5 %.
+        """
         if len(self.values) < LEAST:
             return TOO_FEW
         within = [WITHIN[self.margin]] if self.p_within < RISK else []

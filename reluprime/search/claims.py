@@ -8,6 +8,7 @@ from scipy import stats
 from reluprime.evidence.claim import Cell, Claim, Evidence, Example
 from reluprime.evidence.finding import NO_OCCASION, Finding, all_must_hold, decided
 from reluprime.evidence.tests import RISK, sign_flip
+from reluprime.evidence.words import signed
 from reluprime.instruments.activations import GRADIENT_RULES
 from reluprime.records import published
 from reluprime.search.study import SearchConfig, Space, arms, search
@@ -77,7 +78,7 @@ def _of_network(evidence: Evidence, network: str, gradient_rule: str) -> Finding
     value = f"{network}: a kink changed {changed} of {trials} trials"
     if not changed:
         return Finding(NO_OCCASION, value)
-    value += f", {100 * np.mean(gains):+.2f} points of best accuracy"
+    value += f", {signed(100 * np.mean(gains))} points of best accuracy"
     gains = np.array(gains)
     return Finding(decided(sign_flip(-gains) < RISK, sign_flip(gains) < RISK), value)
 

@@ -58,8 +58,8 @@ def gain_figure(found: pd.DataFrame, published: float) -> Figure:
     for place, (name, values) in enumerate(comparisons.items()):
         colour = ARM_COLOURS.get(name, ARM_COLOURS[tables.FIXED])
         right.plot(100 * values, np.full(len(values), place), "o", color=colour, alpha=0.5)
-        found = paired(values, MLP_MARGIN)
-        ends = [100 * (found.mean + sign * found.half) for sign in (-1, 1)]
+        gain = paired(values, MLP_MARGIN)
+        ends = [100 * (gain.mean + sign * gain.half) for sign in (-1, 1)]
         right.plot(ends, [place] * 2, color=colour, linewidth=5)
     right.axvline(100 * published, color=PUBLISHED, linestyle="--", label="published, two searches")
     right.axvline(0, color=PUBLISHED, linewidth=0.8, linestyle=":")

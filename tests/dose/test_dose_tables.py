@@ -428,7 +428,8 @@ def test_rates_are_of_plain_runs_at_s_0_alone(tmp_path):
     others = [{"s": 1.0}, {"precision": "bf16"}, {"batch_norm": True}, {"kink_width": 1e-3}]
     others += [{"activation": "relu6"}, {"lr": 0.1}, {"clip_norm": 1.0}, {"n_train": 100}]
     for other in others:
-        trained(store, 100, **other)
+        for seed in (0, 2):
+            trained(store, 100, seed=seed, **other)
     (row,) = papers.rates(store).to_dict("records")
     assert (row["zeros"], row["calls"], row["runs"]) == (16, 4e6, 2)
     assert row["rate"] == 16 / 4e6
@@ -459,8 +460,16 @@ def test_the_interval_of_a_rate_is_wider_where_runs_lie_further_apart(tmp_path):
     assert ends["apart"][0] < ends["even"][0] / 2 < ends["even"][1] * 2 < ends["apart"][1]
 
 
+def test_without_runs_there_are_no_doses(tmp_path):
+    found = papers.rates(Store(tmp_path))
+    doses = papers.paper_doses(found)
+    assert paper_tables.paper_table(doses, found).empty
+    assert paper_tables.drop_table(doses, {}).empty
+
+
 def test_a_run_that_two_configurations_ask_for_is_counted_once(tmp_path):
     store = Store(tmp_path)
+    trained(store, 3, seed=0, s=1.0)  # which lost as much, as runs without a zero do
     trained(store, 3, seed=0)
     trained(store, 3, seed=0, n_train=60_000)  # all images, by their number
     (row,) = papers.rates(store).to_dict("records")

@@ -43,8 +43,8 @@ def test_four_of_five_runs_on_one_side_are_open():
 
 
 @pytest.mark.parametrize("n", [LEAST, 10])
-def test_no_difference_is_found_as_rarely_as_said(n):
-    """5 % either way; 2,000 draws."""
+def test_no_loss_and_no_gain_are_each_found_as_rarely_as_said(n):
+    """5 % for each; 2,000 draws."""
     random = np.random.RandomState(5)
     said = [paired(random.normal(0, 0.1, n), MLP_MARGIN).says() for _ in range(2000)]
     low, _ = clopper_pearson(2000 - said.count("open"), 2000, risk=0.001)

@@ -81,7 +81,7 @@ def test_gains_are_paired_by_seed_and_luck_is_not():
         search_tables.gain_table(found).set_index(search_tables.COMPARED).loc["searched, injected"]
     )
     assert row["points of best accuracy"].startswith("-2.0")
-    assert float(row["differs (p)"]) == pytest.approx(2**-12, rel=0.1)
+    assert row[search_tables.SAYS] == "differs"
     luck = search_tables.luck(found)
     assert len(luck) == 6
     assert luck.mean() == pytest.approx(0.01, abs=0.002)  # the next seed, as made up

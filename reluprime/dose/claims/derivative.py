@@ -8,6 +8,7 @@ from reluprime.dose.runs import measured, rows_of
 from reluprime.evidence.claim import Claim, Evidence
 from reluprime.evidence.finding import HOLDS, OPEN, Finding, decided, hold_where_there_is_occasion
 from reluprime.evidence.tests import RISK, equivalence, sign_flip
+from reluprime.evidence.words import signed
 from reluprime.training import arms
 
 LEAST_S = 0.5  # of the sentences about s up to 1
@@ -32,7 +33,7 @@ def _unchanged(network: str) -> Claim:
                 continue
             apart = own.sort_values("seed")["difference"].to_numpy()
             outcomes.append(same_or_not(apart, margin) if learnt(own, margin) else OPEN)
-            values.append(f"s={s:g}, {met:,.0f} kinks: {100 * apart.mean():+.2f} points")
+            values.append(f"s={s:g}, {met:,.0f} kinks: {signed(100 * apart.mean())} points")
             largest[s] = max(largest[s], share)
         outcome = hold_where_there_is_occasion(outcomes)
         if outcome == HOLDS and min(largest.values()) < ENOUGH:

@@ -19,6 +19,7 @@ from reluprime.evidence.claim import Cell, Evidence
 from reluprime.evidence.finding import NO_OCCASION, OPEN, decided
 from reluprime.evidence.intervals import poisson_interval, t_margin
 from reluprime.evidence.tests import RISK, equivalence, sign_flip
+from reluprime.evidence.words import signed
 from reluprime.training import arms
 from reluprime.training.config import TrainingConfig
 
@@ -60,7 +61,7 @@ def points_at(own: pd.DataFrame) -> str:
     """The mean difference in points with its 95 % interval, at the mean dose, in words."""
     mean, half = 100 * own["difference"].mean(), 100 * t_margin(own["difference"].to_numpy())
     stuck = f", {own['stuck'].sum()} of {len(own)} at chance" if own["stuck"].any() else ""
-    return f"{mean:+.2f} ± {half:.2f} points at {few(own['dose'].mean())} kinks{stuck}"
+    return f"{signed(mean)} ± {half:.2f} points at {few(own['dose'].mean())} kinks{stuck}"
 
 
 def few(count: float) -> str:

@@ -174,7 +174,7 @@ def _p15(evidence: Evidence, gradient_rule: str, _: str) -> Finding:
         joint = 100 * arms.joint(dropped, plain).mean()
         values.append(
             f"s={s:g}: without dropout {arms.in_turn(plain, plain_large)}; with it "
-            f"{arms.in_turn(dropped, dropped_large)} (first {signed(joint)} apart)"
+            f"{arms.in_turn(dropped, dropped_large)} ({signed(joint)} apart, 5 runs)"
         )
     return Finding(all_must_hold(parts), "; ".join(values))
 
