@@ -21,18 +21,15 @@ from reluprime.training.study import fit
 from reluprime.training.zeros import count as count_zeros
 
 
-def paper_table(doses: pd.DataFrame, found: pd.DataFrame) -> pd.DataFrame:
-    """The papers' doses in words; found: rows of `papers.rates`."""
+def paper_table(found: pd.DataFrame) -> pd.DataFrame:
+    """The papers' doses in words, at the rate of each width; found: rows of `papers.rates`."""
     rows = []
-    for row in doses.merge(found, on="training", suffixes=("", "_of_rate")).to_dict("records"):
+    for index, rate in enumerate(found.to_dict("records")):
+        (row,) = papers.paper_doses(found.iloc[[index]]).to_dict("records")
         rows.append(
-            {"training": row["training"], "zeros counted": f"{row['zeros']:,.0f}"}
-            | {
-                "width, of the paper's": f"{row['width']:g}",
-                "runs": row["runs"],
-                "on": row["machines"],
-            }
-            | {"inputs of ReLUs": f"{row['calls']:.1e}"}
+            {"training": rate["training"], "zeros counted": f"{rate['zeros']:,.0f}"}
+            | {"width, of the paper's": f"{rate['width']:g}", "runs": rate["runs"]}
+            | {"on": rate["machines"], "inputs of ReLUs": f"{rate['calls']:.1e}"}
             | {"dose": _in_words(row["dose"], row["low"], row["high"])}
             | {"a step": f"{row['a_step']:.2g}", "a unit": f"{row['a_unit']:.2g}"}
         )
@@ -173,7 +170,7 @@ def _points(change: str) -> str:
 
 def _in_words(*ends: float) -> str:
     """A number and its interval, with two digits that count."""
-    middle, low, high = (f"{float(f'{end:.2g}'):,g}" for end in ends)
+    middle, low, high = (f"{float(f'{end:.2g}'):,.15g}" for end in ends)
     return f"{middle} [{low}, {high}]"
 
 

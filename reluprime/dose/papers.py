@@ -29,35 +29,40 @@ _FREE = ("hidden_sizes", "width", "epochs", "n_train", "count_units")  # runs ma
 
 
 def rates(store: Store) -> pd.DataFrame:
-    """Exact zeros an input of a ReLU in our runs of PAPERS at s=0: a row a training.
+    """Exact zeros an input of a ReLU in our runs of PAPERS at s=0: a row a training and width, the
+    widest first.
 
-    Of the widest network that was trained, over all numbers of epochs and machines. Columns:
-    training, machines, width (of the paper's), runs, zeros, calls, rate, low, high (a
-    :func:`~reluprime.evidence.intervals.rate_interval` over seeds). A run that two configurations
-    ask for is counted once.
+    Over all numbers of epochs and machines. Columns: training, machines, width (of the paper's),
+    runs, zeros, calls, rate, low, high (a :func:`~reluprime.evidence.intervals.rate_interval` over
+    seeds). A run that two configurations ask for is counted once.
     """
     everything, rows = training_tables.runs(table(fit, store)), []
     for training, (config, images) in PAPERS.items():
         fixed = {n: getattr(config, n) for n in training_tables.CONDITION if n not in _FREE}
         own = everything[matches(everything, fixed | {"s": 0})]
         own = own[own["n_train"].isna() | (own["n_train"] == images)]
+        # The same bits of a machine: two runs of a width that differ have other losses.
         inputs = own["relu_calls"] / own["epochs_done"]
-        # The same bits of a machine: two runs that differ have other losses.
-        own = own[inputs == inputs.max()].drop_duplicates(["seed", "machine", "losses"])
-        if own.empty:
-            continue
-        by_seed = own.groupby("seed")[["exact_zeros", "relu_calls"]].sum().astype(float)
-        low, high = rate_interval(by_seed["exact_zeros"].array, by_seed["relu_calls"].array)
-        zeros, calls = by_seed.sum()
-        sizes = at_full_width(config.architecture).hidden_sizes
-        width = own["hidden_sizes"].iloc[0][0] / sizes[0] if sizes else own["width"].iloc[0]
-        rows.append(
-            {"training": training, "width": width, "runs": len(own), "zeros": int(zeros)}
-            | {"calls": calls, "rate": zeros / calls, "low": low, "high": high}
-            | {"machines": " and ".join(sorted({m.partition(",")[0] for m in own["machine"]}))}
-        )
+        own = own.assign(inputs=inputs).drop_duplicates(["inputs", "seed", "machine", "losses"])
+        for _, alike in sorted(own.groupby("inputs"), reverse=True):
+            rows.append({"training": training} | _rate(alike))
     columns = ["training", "width", "runs", "zeros", "calls", "rate", "low", "high", "machines"]
     return pd.DataFrame(rows, columns=columns)
+
+
+def _rate(runs: pd.DataFrame) -> dict:
+    """A row of :func:`rates` without its training, of runs of one network."""
+    by_seed = runs.groupby("seed")[["exact_zeros", "relu_calls"]].sum().astype(float)
+    low, high = rate_interval(by_seed["exact_zeros"].array, by_seed["relu_calls"].array)
+    zeros, calls = by_seed.sum()
+    first = runs.iloc[0]
+    sizes = at_full_width(first["architecture"]).hidden_sizes
+    width = first["hidden_sizes"][0] / sizes[0] if sizes else first["width"]
+    return (
+        {"width": width, "runs": len(runs), "zeros": int(zeros), "calls": calls}
+        | {"rate": zeros / calls, "low": low, "high": high}
+        | {"machines": " and ".join(sorted({m.partition(",")[0] for m in runs["machine"]}))}
+    )
 
 
 def at_full_width(architecture: str) -> TrainingConfig:
@@ -77,13 +82,13 @@ def size(config: TrainingConfig) -> tuple[int, int]:
 
 
 def paper_doses(found: pd.DataFrame) -> pd.DataFrame:
-    """What the papers' trainings would meet at the rates found: a row a training.
+    """What the papers' trainings would meet at the rates of the widest networks: a row a training.
 
     Columns: training, architecture, optimizer, dose, low, high, a_step, a_unit, units, published
     (the drop of accuracy at s=1; NaN where no file was released).
     """
     rows = []
-    for rate in found.to_dict("records"):
+    for rate in found.drop_duplicates("training").to_dict("records"):
         config, images = PAPERS[rate["training"]]
         network = {"architecture": config.architecture, "optimizer": config.optimizer}
         calls, units = size(at_full_width(config.architecture))

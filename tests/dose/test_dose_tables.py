@@ -443,9 +443,14 @@ def test_rates_are_of_the_widest_network(tmp_path):
     trained(store, 100, seed=0)
     trained(store, 3, calls=10**8, hidden_sizes=(1024,), seed=0)
     trained(store, 5, calls=10**8, hidden_sizes=(1024,), epochs=4, seed=1)
-    (row,) = papers.rates(store).to_dict("records")
+    found = papers.rates(store)
+    row, narrow = found.to_dict("records")
     assert (row["training"], row["width"]) == ("MLP 3x2048, MNIST, SGD", 0.5)
     assert (row["zeros"], row["calls"], row["runs"]) == (16, 4e8, 2)
+    assert (narrow["width"], narrow["zeros"]) == (8 / 2048, 200)
+    (dose,) = papers.paper_doses(found)["dose"]
+    assert dose == pytest.approx(16 / 4e8 * 6144 * 60_000 * 200)
+    assert len(paper_tables.paper_table(found)) == 2
 
 
 def test_the_interval_of_a_rate_is_wider_where_runs_lie_further_apart(tmp_path):
@@ -463,7 +468,7 @@ def test_the_interval_of_a_rate_is_wider_where_runs_lie_further_apart(tmp_path):
 def test_without_runs_there_are_no_doses(tmp_path):
     found = papers.rates(Store(tmp_path))
     doses = papers.paper_doses(found)
-    assert paper_tables.paper_table(doses, found).empty
+    assert paper_tables.paper_table(found).empty
     assert paper_tables.drop_table(doses, {}).empty
 
 
@@ -495,7 +500,7 @@ def test_published_drops_stand_beside_the_doses():
     )
     pairs = {name: dose_tables.of_network(evidence(), name) for name in ("mlp", "resnet18")}
     doses = papers.paper_doses(found)
-    in_words = paper_tables.paper_table(doses, found)
+    in_words = paper_tables.paper_table(found)
     assert in_words["zeros counted"].tolist() == ["9", "9"]
     assert in_words["dose"].iloc[0] == "660 [290, 1,500]"  # 6144 x 60,000 x 200 inputs
     table = paper_tables.drop_table(doses, pairs).set_index(["training", "s"])
