@@ -19,8 +19,9 @@ def add_commands(commands) -> None:
     """Add the commands to the subparsers of an ArgumentParser."""
     parser = commands.add_parser("compute", help="compute the cells of a plan or of claims")
     parser.add_argument("what", nargs="+", help=
-        "files that `plan --out` wrote, ids (P1 ... A1), or orders: which networks meet a zero at "
-        "fp32 by the order of sums, 1.5 hours on a core"
+        "files that `plan --out` wrote, ids (P1 ... A1), orders: which networks meet a zero at "
+        "fp32 by the order of sums, 1.5 hours on a core, or separate: a seed of P14 in that "
+        "arithmetic, half an hour on a core"
     )  # fmt: skip
     parser.add_argument("--arithmetic", help="of claims' grids, this one alone")
     parser.add_argument("--max-seconds", type=seconds, default=math.inf, help="start no cell later")
@@ -63,7 +64,7 @@ def add_commands(commands) -> None:
 
 
 def compute(options: argparse.Namespace) -> int:
-    """Compute what a store lacks of the cells of plans' files, claims' grids and `orders`."""
+    """Compute what a store lacks of plans' files, claims' grids, `orders` and `separate`."""
     from reluprime import records
     from reluprime.evidence import compute
     from reluprime.evidence.claim import ARITHMETICS, Cell
@@ -71,6 +72,7 @@ def compute(options: argparse.Namespace) -> int:
     from reluprime.mechanism.grids import orders_grid
     from reluprime.report import plan
     from reluprime.report.scorecard import CLAIMS, OURS
+    from reluprime.training import precisions
 
     if options.arithmetic not in (None, *ARITHMETICS):
         raise ValueError(f"--arithmetic {options.arithmetic}; choose from {', '.join(ARITHMETICS)}")
@@ -80,10 +82,12 @@ def compute(options: argparse.Namespace) -> int:
             cells += compute.cells_of([claims[name]], options.arithmetic)
         elif name == "orders":
             cells += [Cell(orders.shares, config) for config in orders_grid()]
+        elif name == "separate":
+            cells += precisions.separate_grid()
         elif Path(name).is_file():
             cells += plan.read(Path(name))
         else:
-            raise ValueError(f"{name} is no file and none of {', '.join(claims)}, orders")
+            raise ValueError(f"{name} is no file and none of {', '.join(claims)}, orders, separate")
     if options.image_folder is not None:
         cells = [_in_folder(cell, options.image_folder) for cell in cells]
     compute.compute(cells, records.Store(options.store), options.max_seconds, options.workers)

@@ -60,3 +60,17 @@ MLP_WIDER = {"hidden_sizes": (2048, 2048, 2048)}
 MLP = Experiment(BASE_MLP, MLP_WIDER)
 MLP_DROPOUT = Experiment(BASE_MLP.replace(dropout=0.5), MLP_WIDER)
 LARGE_S = (50.0, 10.0)
+
+
+def _at(precision: str, *larger: dict) -> Experiment:
+    changes = {"precision": precision, "arithmetic": "epilogue"}
+    return Experiment(BASE_VGG.replace(**changes), *larger)
+
+
+# 64 bits at one scale; B21's 16 bits are fp16, and bf16 stands beside it.
+VGG_AT = {
+    "fp64": _at("fp64"),
+    "fp32": _at("fp32", LONGER),
+    "fp16": _at("fp16", LONGER),
+    "bf16": _at("bf16", LONGER),
+}

@@ -13,17 +13,15 @@ from reluprime.training.arms import Arm
 from reluprime.training.claims.examples import COMMON, a_loss, by_chance, half_stuck, no_loss
 from reluprime.training.config import TrainingConfig
 from reluprime.training.experiments import (
-    BASE_VGG,
     DROPOUT_S,
     LARGE_S,
-    LONGER,
     MLP,
     MLP_DROPOUT,
     NEAR_CHANCE,
     SEEDS,
     VGG_ADAM,
+    VGG_AT,
     VGG_SGD,
-    Experiment,
 )
 
 
@@ -71,20 +69,6 @@ P13 = Claim(
     }
     | COMMON,
 )
-
-
-def _at(precision: str, *larger: dict) -> Experiment:
-    changes = {"precision": precision, "arithmetic": "epilogue"}
-    return Experiment(BASE_VGG.replace(**changes), *larger)
-
-
-# 64 bits at one scale; B21's 16 bits are fp16, and bf16 stands beside it.
-VGG_AT = {
-    "fp64": _at("fp64"),
-    "fp32": _at("fp32", LONGER),
-    "fp16": _at("fp16", LONGER),
-    "bf16": _at("bf16", LONGER),
-}
 
 
 def _p14_grid(gradient_rule: str, _: str) -> list[Cell]:
@@ -135,7 +119,7 @@ P14 = Claim(
     "at 16 bits cannot be trained.",
     published="box plots",
     source="B21 Fig. 14",
-    figure="04_mitigation#fully-connected-network-on-mnist",
+    figure="04_mitigation#vgg11-by-precision",
     rule=(
         "VGG11 on CIFAR-10 with SGD. s=1 at fp64 is equivalent to s=0 at fp32, and s=0 at fp16 "
         "to s=0 at fp32, within two points and paired by seed, failing where a sign-flip test "
