@@ -22,12 +22,14 @@ from PIL import Image
 
 from reluprime import records
 from reluprime.cli import main
+from reluprime.evidence.claim import DEVICES
 from reluprime.evidence.panels import NARROW
 from reluprime.instruments import data, precision
 from reluprime.report import pages, run
 from reluprime.report import scorecard as claims
 from reluprime.report.page import Link, Page, as_html
 from reluprime.report.pages import AS_REPORT, EVERY_PAGE, NOTEBOOKS, PAGES, PROFILES, RUN
+from reluprime.training.study import fit
 from reluprime.volume.study import estimate
 
 # A value for each list of a page that is empty in the report.
@@ -392,6 +394,39 @@ def test_the_records_of_every_result_are_in_the_store():
             numbers = [int(n) for n in re.findall(r"<dt>records</dt><dd>(\d+)</dd>", source)]
             assert [len(own.split()) for own in found] == numbers
             assert set(" ".join(found).split()) <= keys
+
+
+def test_a_source_names_a_study_and_a_record_once():
+    frame = records.table(estimate, records.Store("records"))
+    other = records.table(fit, records.Store("records")).iloc[:2]
+    page = Page("02_relative_volume", defaults("02_relative_volume"))
+    text = page.source(frame[1:4], other, frame[:3], frame[:0]).data
+    assert "Source: 4 records of volume.estimate and 2 records of training.fit<" in text
+    of_first = re.findall("<dt>keys</dt><dd>(.*?)</dd>", text)[0].split()
+    assert of_first == [*frame["key"][1:4], frame["key"][0]]
+    assert "Source: no records<" in page.source(frame[:0]).data
+    assert "Source: computed as" in page.source().data
+
+
+def test_the_source_of_claims_is_what_they_are_judged_on():
+    """Not what else the page shows, nor all records of a study."""
+    shown = []
+    page = Page("03_training_curves", defaults("03_training_curves"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("reluprime.report.page.display", lambda *parts: shown.extend(parts))
+        page.show_claims()
+        page.show_verdicts("P9", "P10")
+    sources = [part.data for part in shown if 'class="source"' in part.data]
+    keys = [re.search("<dt>keys</dt><dd>(.*?)</dd>", text)[1].split() for text in sources]
+    grid = {
+        records.cell_key(c.study, c.config, device)
+        for name in ("P9", "P10")
+        for c in claims.BY_ID[name].cells()
+        for device in DEVICES
+    }
+    there = records.Store("records").read("training.fit").keys()
+    assert set(keys[0]) == set(keys[1]) == grid & there
+    assert len(keys[0]) == len(set(keys[0])) > 40
 
 
 def test_a_command_names_the_parameters_that_differ():

@@ -71,14 +71,14 @@ def two_factors(evidence: Evidence, mitigated: pd.DataFrame) -> pd.DataFrame:
 
     mitigated: `tables.one_change` at s=1 under the constant. Columns: exact zeros a run without a
     band, `native` and `epilogue`; kinks and harm a kink, as multiples of those as released with
-    95 % intervals; both, their product. Harm a kink is the inverse of the dose that costs a point,
+    95 % intervals; kinks × harm. Harm a kink is the inverse of the dose that costs a point,
     paired by seed; kinks are the zeros of `native`, and a bound where there are none.
     """
     table = zeros_left(evidence).set_index("condition")
     zeros = {name: _zeros(evidence, own) for name, own in ({RELEASED: {}} | MITIGATIONS).items()}
     of = mitigated["condition"]
     doses = {name: thresholds(mitigated[of == name], POINT) for name in zeros}
-    times = ("kinks, × as released", "harm a kink, × as released", "both")
+    times = ("kinks, × as released", "harm a kink, × as released", "kinks × harm")
     rows = [{"way to train": RELEASED, **table.loc[RELEASED]} | dict.fromkeys(times, "1")]
     for name in MITIGATIONS:
         kinks = ratio(zeros[name], zeros[RELEASED])

@@ -33,6 +33,18 @@ def all_must_hold(parts: Iterable[str]) -> str:
     return next((word for word in (FAILS, OPEN, NO_OCCASION) if word in parts), HOLDS)
 
 
+def of_parts(parts: Mapping[str, str], value: str) -> Finding:
+    """The finding of a rule all of whose parts must hold; its words end with those that do not.
+
+    parts: outcomes by what each part is about; value: what was measured.
+    """
+    words = [value]
+    for word in (FAILS, OPEN, NO_OCCASION):
+        if own := [name for name, outcome in parts.items() if outcome == word]:
+            words.append(f"{word}: {', '.join(own)}")
+    return Finding(all_must_hold(parts.values()), "; ".join(words))
+
+
 def hold_where_there_is_occasion(parts: Sequence[str]) -> str:
     """As :func:`all_must_hold`, but parts without occasion count only where all are without."""
     return next((word for word in (FAILS, OPEN, HOLDS) if word in parts), NO_OCCASION)

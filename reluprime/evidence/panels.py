@@ -11,12 +11,13 @@ NARROW_COLUMNS = 2  # of a legend
 
 
 def legend_below(figure: Figure, axes: Iterable[Axes], ncols: int, markerscale: float = 1) -> None:
-    """Draw one legend under the figure, with each label of its panels once."""
+    """Draw one legend under the figure, with each label of its panels once, published ones last."""
     handles = {}
     for panel in axes:
         handles |= dict(zip(*reversed(panel.get_legend_handles_labels()), strict=True))
+    labels = sorted(handles, key=lambda label: "published" in label)
     style = {"ncols": ncols, "markerscale": markerscale, "frameon": False}
-    figure.legend(handles.values(), handles.keys(), loc="outside lower center", **style)
+    figure.legend([handles[label] for label in labels], labels, loc="outside lower center", **style)
 
 
 def narrow(figure: Figure) -> Figure:

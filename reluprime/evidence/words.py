@@ -8,7 +8,10 @@ def signed(value: float) -> str:
 
 def calls_a_hit(rate: float) -> str:
     """How many calls there are to one hit, in two digits: 1,600, or 91 million; none: "no call"."""
-    if not rate:
-        return "no call"
-    calls = float(f"{1 / rate:.2g}")
-    return f"{calls / 1e6:,.10g} million" if calls >= 1e6 else f"{calls:,.0f}"
+    return rounded(1 / rate) if rate else "no call"
+
+
+def rounded(count: float) -> str:
+    """A number of things in two digits: 31, 1,600, or 91 million."""
+    count = float(f"{count:.2g}")
+    return f"{count / 1e6:,.10g} million" if count >= 1e6 else f"{count:,.0f}"

@@ -19,9 +19,9 @@ def derivatives(s: float, upstream: float) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "function": name,
-            "chain, s=0": words(at_zero[name]["chain"]),
-            f"chain, s={s:g}": words(rules["chain"]),
-            f"injected, s={s:g}": words(rules["injected"]),
+            "derivative, s=0": words(at_zero[name]["chain"]),
+            f"derivative, s={s:g}": words(rules["chain"]),
+            f"constant, s={s:g}": words(rules["injected"]),
             "PyTorch": words(rules["PyTorch"]),
         }
         for name, rules in at_s.items()

@@ -124,7 +124,9 @@ def tried_rules() -> pd.DataFrame:
         "torch.relu": torch.relu,
         "reluprime.relu, s=0.5": lambda x: relu(x, s=0.5),
         "the released rule, s=1": ReleasedRule.apply,
-        "the same, as reluprime has it": lambda x: relu(x, s=1.0, gradient_rule="injected"),
+        "reluprime.relu with the released rule, s=1": lambda x: relu(
+            x, s=1.0, gradient_rule="injected"
+        ),
     }
     return pd.DataFrame(
         {"function": n, "it says": answer_of_assertion(f)} for n, f in functions.items()

@@ -69,12 +69,10 @@ def published(file: str) -> pd.DataFrame:
 
 
 def origin(frame: pd.DataFrame) -> dict[str, str]:
-    """How the rows of a sweep or table came about, in words; {} if it has none.
+    """How the rows of a sweep or table, one at least, came about, in words.
 
     Keys: study, records (their number), device, versions, date (UTC), time (of computing), keys.
     """
-    if frame.empty:
-        return {}
     how = pd.DataFrame(frame["provenance"].tolist())
 
     def each(name: str) -> str:

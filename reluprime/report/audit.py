@@ -27,7 +27,7 @@ FINDINGS = (
     Finding(
         "The gradient rule",
         B21,
-        "all but Fig. 6",
+        "all but Fig. 2 and 7",
         "the size of every effect, by orders of magnitude",
         ("P1", "P3", "P7"),
     ),
@@ -39,7 +39,11 @@ FINDINGS = (
         ("P17",),
     ),
     Finding(
-        "Table 1, second row", B21, "Table 1", "1,000 times too small, impossible as it is", ("P6",)
+        "Table 1, second row",
+        B21,
+        "Table 1",
+        "1,000 times too small, impossible as printed",
+        ("P6",),
     ),
     Finding(
         "MobileNet never received s",
@@ -70,13 +74,26 @@ FINDINGS = (
         M23,
         "all at 16 bits",
         "other rates of zeros, and the order can turn round",
+        ("R1", "R2", "R7"),
         page=REPLICATION,
     ),
-    Finding("Momentum and weight decay", B21, "Section 4", "a gradient applies ten times over"),
+    Finding(
+        "Momentum and weight decay",
+        B21,
+        "Section 4",
+        "a gradient applies ten times over",
+        ("P9", "P10"),
+    ),
     Finding(
         "The first layer's weights alone", B21, "Table 1", "another size of the difference", ("P7",)
     ),
-    Finding("Two ReLUs for three hidden layers", B21, "Table 1", "fewer networks in the zone"),
+    Finding(
+        "Two ReLUs for three hidden layers",
+        B21,
+        "Table 1",
+        "fewer networks in the zone, how many depends on the arithmetic",
+        ("P5", "P6", "P7"),
+    ),
     Finding("The initialisation as written", B21, "Section 3.2", "other shares and differences"),
     Finding(
         "Batch norm and the zone at 32 bits",
@@ -101,7 +118,7 @@ FINDINGS = (
         ("P2", "P5", "P8"),
         page=DETAILS,
     ),
-    Finding("Runs without a value", B21, "Fig. 14 and 15", NOT_MEASURED, page=DETAILS),
+    Finding("Runs without a value", B21, "Fig. 14 and 15", NOT_MEASURED, ("P10", "P14"), DETAILS),
     Finding(
         "Learning rates chosen on test images",
         B21,

@@ -106,19 +106,17 @@ class Page:
     def source(self, *cells: pd.DataFrame) -> HTML:
         """A foldable line: the records in `cells`, and the command that makes them again.
 
-        cells: what `sweep` or `records.table` returned, or rows of it; none for what the page
-        itself has computed. A figure's is a code cell of its own: the cell of a figure has a
-        caption, which each of its outputs would get.
+        cells: what `sweep` or `records.table` returned, or rows of it; a record that is in several
+        counts once. None for what the page itself has computed. A figure's is a code cell of its
+        own: the cell of a figure has a caption, which each of its outputs would get.
         """
-        return HTML(_source(self._command, [records.origin(frame) for frame in cells]))
+        origins = [records.origin(frame) for frame in _by_study(cells)]
+        nothing = "no records" if cells else "computed as this page is executed"
+        return HTML(_source(self._command, origins, nothing))
 
-    def show_claims(self, *cells: pd.DataFrame) -> None:
-        """Display a card for each claim whose figure is on this page: verdict, numbers, rule.
-
-        cells: the records that they are judged on, as of :meth:`source`.
-        """
-        own = self._claims()
-        display(cards.cards(own, scorecard.all_judged(self.store, own)), self.source(*cells))
+    def show_claims(self) -> None:
+        """Display a card for each claim whose figure is on this page: verdict, numbers, rule."""
+        self.show_sentences(self._claims(), self.store)
 
     def _claims(self) -> list[Claim]:
         return [c for c in scorecard.CLAIMS if c.figure.partition("#")[0] == self.name]
@@ -130,8 +128,7 @@ class Page:
         """
         chosen = [scorecard.BY_ID[name] for name in ids] or self._claims()
         found = cards.links(chosen, scorecard.all_judged(self.store, chosen))
-        studies = dict.fromkeys(cell.study for claim in chosen for cell in claim.cells())
-        display(found, self.source(*(records.table(study, self.store) for study in studies)))
+        display(found, self.source(*_judged_on(chosen, self.store)))
 
     def show_scale(self, *cells: pd.DataFrame) -> None:
         """Display what the page does not do at the papers' scale, and what its records cost.
@@ -145,15 +142,13 @@ class Page:
         words = f"Cost: computing the records above took {scale.cost(cells)}."
         display(HTML(f'<p class="scale">{words}</p>'))
 
-    def show_sentences(
-        self, sentences: Sequence[Claim], store: records.Store, *cells: pd.DataFrame
-    ) -> None:
-        """Display a card for each sentence of ours: what each rule gives, and how it is judged.
+    def show_sentences(self, sentences: Sequence[Claim], store: records.Store) -> None:
+        """Display a card for each claim or sentence of ours: what each rule gives, and why.
 
-        store: of the records that they are judged on; cells: these, as of :meth:`source`.
+        store: of the records that they are judged on.
         """
         found = cards.cards(sentences, scorecard.all_judged(store, sentences))
-        display(found, self.source(*cells))
+        display(found, self.source(*_judged_on(sentences, store)))
 
     def glue(self, values: dict[str, Any]) -> None:
         """Make values available to the prose of the book under their names."""
@@ -216,14 +211,34 @@ def _flow(value: dict[str, Any]) -> str:
     return yaml.safe_dump(value, width=math.inf, default_flow_style=True).strip()
 
 
-def _source(command: str, origins: list[dict[str, str]]) -> str:
-    found = [origin for origin in origins if origin]
-    summary = " and ".join(f"{o['records']} records of {o['study']}" for o in found)
-    if not summary:
-        summary = "no records" if origins else "computed as this page is executed"
+def _judged_on(claims: Sequence[Claim], store: records.Store) -> list[pd.DataFrame]:
+    """The records of the claims' grids, a frame a study."""
+    evidence, configs = scorecard.load(store, claims), {}
+    for claim in claims:
+        for cell in claim.cells():
+            configs.setdefault(cell.study, {})[cell.config] = None
+    return [evidence.table(study, own) for study, own in configs.items()]
+
+
+def _by_study(frames: Sequence[pd.DataFrame]) -> list[pd.DataFrame]:
+    """What the source of frames is made from: a frame a study, with each record once."""
+    studies: dict[str, list[pd.DataFrame]] = {}
+    for frame in frames:
+        if len(frame):
+            own = frame.loc[:, ["key", "provenance"]]
+            studies.setdefault(frame.attrs["study"], []).append(own)
+    joined = {name: pd.concat(own).drop_duplicates("key") for name, own in studies.items()}
+    for name, frame in joined.items():
+        frame.attrs["study"] = name
+    return [*joined.values()]
+
+
+def _source(command: str, origins: list[dict[str, str]], nothing: str) -> str:
+    """nothing: what stands there without any origin."""
+    summary = " and ".join(f"{o['records']} records of {o['study']}" for o in origins) or nothing
     rows = "".join(
         f"<dt>{name}</dt><dd>{value}</dd>"
-        for origin in found
+        for origin in origins
         for name, value in ((n, html.escape(v)) for n, v in origin.items())
     )
     again = f"<dt>again</dt><dd><code>{html.escape(command)}</code></dd>"

@@ -205,7 +205,8 @@ def words(arm: Arm) -> str:
     """The mean difference in points, of how many runs, and without those at chance."""
     if not len(arm.values):
         return "no runs"
-    text = f"{signed(100 * arm.values.mean())} points, {len(arm.values)} runs"
+    n = len(arm.values)
+    text = f"{signed(100 * arm.values.mean())} points, {n} run{'s' * (n != 1)}"
     stuck = [seed for seed, at in arm.at_chance.items() if at]
     if not stuck:
         return text

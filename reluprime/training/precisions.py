@@ -4,7 +4,7 @@ The runs are those that P14 is judged on, all in `epilogue`, and one seed at 16 
 which rounds the output layer alone otherwise.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import matplotlib.pyplot as plt
 import pandas as pd
@@ -20,7 +20,7 @@ from reluprime.evidence.style import (
     WIDTH,
     taken_from_pyplot,
 )
-from reluprime.evidence.words import signed
+from reluprime.evidence.words import rounded, signed
 from reluprime.instruments.activations import GRADIENT_RULES
 from reluprime.training import arms
 from reluprime.training.arms import CHANCE, Arm, Scale
@@ -103,6 +103,37 @@ def _points(row: dict) -> str:
     return signed(100 * row["arm"].values.mean()) if row["s"] else "–"
 
 
+def in_prose(found: pd.DataFrame) -> dict[str, str]:
+    """The numbers in the prose about :func:`by_precision`, by name, all in `epilogue`.
+
+    zeros_PRECISION: that a run at s=0 meets, at the smaller scale (mean). points_RULE_S_PRECISION:
+    what s changes there, at 16 bits. stuck_RULE_S: how many of all runs at that s and 16 bits
+    diverged or ended at chance. "–" where there are no runs.
+    """
+    own = found[found["arithmetic"] == "epilogue"]
+    small = own[own["epochs"] == BASE_VGG.epochs]
+    values = {
+        f"zeros_{precision}": rounded(arm.zeros)
+        for precision, arm in small[small["s"] == 0].set_index("precision")["arm"].items()
+    }
+    half = own[own["precision"].isin(SIXTEEN_BITS)]
+    for s, rule in ARMS[1:]:
+        arm = half[(half["s"] == s) & (half["gradient_rule"] == rule)]
+        values[f"stuck_{rule}_{s:g}"] = _stuck(arm["arm"])
+        values |= {
+            f"points_{rule}_{s:g}_{row['precision']}": _points(row)
+            for row in arm[arm["epochs"] == BASE_VGG.epochs].to_dict("records")
+        }
+    names = [f"zeros_{precision}" for precision in VGG_AT]
+    names += [f"points_{rule}_{s:g}_{p}" for s, rule in ARMS[1:] for p in SIXTEEN_BITS]
+    return dict.fromkeys(names, "–") | values
+
+
+def _stuck(found: Iterable[Arm]) -> str:
+    each = [at_chance for arm in found for at_chance in arm.at_chance.values()]
+    return f"{sum(each)} of {len(each)}"
+
+
 def figure(found: pd.DataFrame) -> Figure:
     """Test accuracy of every run of :func:`by_precision`, a panel a number of epochs.
 
@@ -117,6 +148,7 @@ def figure(found: pd.DataFrame) -> Figure:
         for row in found[found["epochs"] == n].to_dict("records"):
             place = ARMS.index((row["s"], row["gradient_rule"]))
             x = precisions.index(row["precision"]) + 0.2 * (place - 1.5)
+            x += 0.09 * (row["arithmetic"] == "separate")  # beside the filled marks
             values = 100 * row["arm"].counted
             panel.plot([x] * len(values), values, **_style(row))
         panel.axhline(100 * CHANCE, color=QUIET, linewidth=0.8, linestyle=":")

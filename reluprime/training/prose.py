@@ -2,7 +2,11 @@
 
 import pandas as pd
 
+from reluprime.evidence.claim import ARITHMETICS, Evidence
 from reluprime.evidence.words import signed
+from reluprime.instruments.activations import GRADIENT_RULES
+from reluprime.training import arms
+from reluprime.training.claims.mnist import fully_connected
 from reluprime.training.tables import differences, effects, under
 
 
@@ -25,6 +29,20 @@ def of_curves(runs: pd.DataFrame, seeds: int) -> dict[str, float | str]:
         if row["s"] == largest:
             found |= {name: points, f"{name}_say": row["effect"].says()}
         found |= {f"{name}_at_1": points} if row["s"] == 1 else {}
+    return found
+
+
+def of_r2(evidence: Evidence) -> dict[str, str]:
+    """What s=1 changes at bf16 in the network of R2, in points, by name: r2_RULE_ARITHMETIC.
+
+    The mean over its seeds; "–" where there are no runs.
+    """
+    found = {}
+    for rule in GRADIENT_RULES:
+        for arithmetic in ARITHMETICS:
+            values = arms.arm(evidence, fully_connected("bf16", arithmetic), 1.0, rule).values
+            points = signed(100 * values.mean()) if len(values) else "–"
+            found[f"r2_{rule}_{arithmetic}"] = points
     return found
 
 

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 import pandas as pd
 
 from reluprime.evidence.finding import matches
+from reluprime.evidence.style import RULE_NAMES
 from reluprime.instruments.activations import GRADIENT_RULES
 from reluprime.volume.shares import by_network, zone_shares
 
@@ -75,7 +76,7 @@ def conv_table(cells: pd.DataFrame, counts: Sequence[int]) -> pd.DataFrame:
                 "structural among them": _sum(group["structural_zeros"]),
             }
             | {
-                f"{share['gradient_rule']}, after {share['batches']}": (
+                f"{RULE_NAMES[share['gradient_rule']]}, after {share['batches']}": (
                     f"{share['share']:.0%} [{share['low']:.0%}, {share['high']:.0%}]"
                 )
                 for share in own.to_dict("records")

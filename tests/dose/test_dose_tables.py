@@ -213,9 +213,9 @@ def test_what_mitigates_has_two_factors():
     assert table.loc["Adam", "harm a kink, × as released"] == "3 [3, 3]"
     assert table.loc["batch norm", "harm a kink, × as released"] == "0.5 [0.5, 0.5]"
     assert table.loc["Adam", "kinks, × as released"].startswith("1 [0.9")
-    assert table.loc["Adam", "both"] == "3"
-    assert table.loc[dose_tables.RELEASED, "both"] == "1"
-    assert table.loc["dropout", "both"] == ""
+    assert table.loc["Adam", "kinks × harm"] == "3"
+    assert table.loc[dose_tables.RELEASED, "kinks × harm"] == "1"
+    assert table.loc["dropout", "kinks × harm"] == ""
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import pytest
 
 from reluprime import records
 from reluprime.evidence.claim import Cell, Evidence
-from reluprime.evidence.finding import Finding, all_must_hold, decided, verdict
+from reluprime.evidence.finding import Finding, all_must_hold, decided, of_parts, verdict
 from reluprime.training.claims import R4
 from reluprime.training.config import TrainingConfig
 from reluprime.training.study import fit
@@ -95,6 +95,12 @@ def test_reduced_scale_is_said(chain, injected, word):
 )
 def test_a_rule_holds_if_all_its_parts_do(parts, outcome):
     assert all_must_hold(parts) == outcome
+
+
+def test_a_finding_names_the_parts_that_do_not_hold():
+    parts = {"a": "holds", "b": "open", "c": "fails", "d": "fails"}
+    assert of_parts(parts, "1 %") == Finding("fails", "1 %; fails: c, d; open: b")
+    assert of_parts({"a": "holds"}, "1 %") == Finding("holds", "1 %")
 
 
 def test_nothing_is_shown_and_refuted_at_once():

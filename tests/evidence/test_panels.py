@@ -76,3 +76,14 @@ def test_a_bar_of_colours_stays_beside_its_panels():
     left, right, bar = (p.get_position() for p in form.axes)
     assert left.y0 > right.y1
     assert bar.x0 > max(left.x1, right.x1)
+
+
+def test_published_labels_come_last_whatever_drew_them():
+    """Matplotlib lists lines before bars of error, so that one panel alone may change the order."""
+    figure, panel = plt.subplots(layout="constrained")
+    panel.plot([0, 1], [0, 1], label="fp32, published")
+    panel.errorbar([0, 1], [0, 1], yerr=0.1, label="fp32")
+    panel.plot([0, 1], [0, 1], label="fp64")
+    legend_below(figure, [panel], ncols=3)
+    labels = [text.get_text() for text in taken_from_pyplot(figure).legends[0].get_texts()]
+    assert labels == ["fp64", "fp32", "fp32, published"]

@@ -105,7 +105,7 @@ def test_a_trained_network_sees_its_test_images(tmp_path):
 def test_the_released_rule_is_caught_and_pytorch_s_passes():
     said = network_tables.tried_rules().set_index("function")["it says"]
     assert said["torch.relu"] == said["reluprime.relu, s=0.5"] == "passes"
-    for name in ("the released rule, s=1", "the same, as reluprime has it"):
+    for name in ("the released rule, s=1", "reluprime.relu with the released rule, s=1"):
         assert "does not depend on the upstream gradient" in said[name]
 
 

@@ -102,6 +102,21 @@ def test_no_records_are_an_empty_table():
     assert precisions.table(precisions.by_precision(Evidence([]))).empty
 
 
+def test_the_prose_has_the_runs_of_one_arithmetic_and_the_smaller_scale(found):
+    values = precisions.in_prose(found)
+    assert (values["zeros_fp64"], values["zeros_fp32"], values["zeros_bf16"]) == ("0", "48", "48")
+    assert float(values["points_injected_1_bf16"]) == pytest.approx(-80, abs=0.5)
+    assert float(values["points_chain_1_fp16"]) == pytest.approx(0, abs=0.5)
+    assert [values[f"stuck_{n}"] for n in ("chain_1", "injected_1", "injected_0.1")] == [
+        "0 of 16",
+        "16 of 16",
+        "0 of 16",
+    ]
+    empty = precisions.in_prose(precisions.by_precision(Evidence([])))
+    assert empty.keys() == values.keys()
+    assert set(empty.values()) == {"–", "0 of 0"}
+
+
 def test_the_other_arithmetic_can_be_computed_again(tmp_path, monkeypatch):
     asked = []
     monkeypatch.setattr(

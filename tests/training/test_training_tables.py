@@ -3,11 +3,15 @@ import json
 import pandas as pd
 import pytest
 
+from reluprime.evidence import made_up
+from reluprime.evidence.claim import Evidence
 from reluprime.evidence.style import RULE_NAMES
 from reluprime.instruments.activations import GRADIENT_RULES
 from reluprime.search import tables as search_tables
 from reluprime.training import figures as learning_figures
+from reluprime.training import prose
 from reluprime.training import tables as learning
+from reluprime.training.claims import R2
 from reluprime.training.config import TrainingConfig
 
 PROVENANCE = {"device_name": "made up", "threads": 1}
@@ -222,3 +226,21 @@ def test_the_effect_panel_shows_points():
     figure = learning_figures.effect_figure(effects, "condition", released)
     ((x, _),) = marks(figure.axes[0], "published")
     assert x == pytest.approx(-80.136)
+
+
+def test_the_prose_about_r2_has_a_number_an_arithmetic_and_rule():
+    """At bf16 and s=1 alone: runs at fp32 or another s lose more here."""
+
+    def loss(config):
+        if config.precision != "bf16" or config.s != 1:
+            return 0.5
+        return {"native": 0.01, "epilogue": 0.02, "separate": 0.03}[config.arithmetic] * (
+            config.gradient_rule == "injected"
+        )
+
+    found = prose.of_r2(made_up.evidence(made_up.trainings(loss), R2.cells()))
+    assert {name: round(float(v)) for name, v in found.items()} == {
+        "r2_chain_native": 0, "r2_chain_epilogue": 0, "r2_chain_separate": 0,
+        "r2_injected_native": -1, "r2_injected_epilogue": -2, "r2_injected_separate": -3,
+    }  # fmt: skip
+    assert set(prose.of_r2(Evidence([])).values()) == {"–"}

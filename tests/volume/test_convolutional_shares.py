@@ -59,8 +59,8 @@ def test_the_table_of_convolutional_networks():
     assert row["structural among them"] == 2
     assert (row["network"], row["batch norm"], row["networks"]) == ("vgg11", "no", 100)
     assert row["exact zeros"] == 7
-    assert row["chain, after 1"] == "10% [5%, 18%]"
-    assert row["injected, after 6"].startswith("40% [")
+    assert row["derivative, after 1"] == "10% [5%, 18%]"
+    assert row["constant, after 6"].startswith("40% [")
 
 
 def test_the_zone_panel_shows_shares():

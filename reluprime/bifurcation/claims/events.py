@@ -99,7 +99,8 @@ def _p1_grid(*_: str) -> list[Cell]:
 P1 = Claim(
     id="P1",
     statement="At fp32, training with s=1 equals training with s=0 until a pre-activation is "
-    "exactly 0; then the weights jump apart. A second s=0 run stays identical.",
+    "exactly 0; then the weights jump apart, by more "
+    "than 1. A second s=0 run stays identical.",
     published="L1 distance from 0 to above 1 at iteration 65",
     source="B21 Fig. 1",
     figure="01_bifurcation_event#one-run-step-by-step",
@@ -171,7 +172,8 @@ P3 = Claim(
     thresholds={"risk": RISK, "height": HEIGHT, "least runs that part": MIN_EVENTS},
     grid=_p3_grid,
     judge=_p3,
-    scale="1 epoch, or 5 without an event; 6 runs at fp32 and 3 at fp64 (B21: 1)",
+    scale="1 epoch, or 5 without an event; 6 runs at fp32 and 3 at fp64 (B21: 1); B21 gives no "
+    "height for ReLU6, so that above 1 is ours",
     examples={
         "a jump above 1": paired(_at_fp32, 2.0),
         "a jump far below 1": paired(_at_fp32, 1e-4),

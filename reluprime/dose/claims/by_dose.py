@@ -170,7 +170,7 @@ D14 = _by_dose(
     margin=MLP_MARGIN,
     grid=_d14_grid,
     judge=_d14,
-    scale=FULLY_CONNECTED.replace("MLP", "MLP for VGG11,"),
+    scale=f"in the place of VGG11 an {FULLY_CONNECTED}",
 )
 
 

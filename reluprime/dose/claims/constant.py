@@ -2,7 +2,14 @@
 
 import pandas as pd
 
-from reluprime.dose.claims.shared import NOT_LEARNT, SHARE, Sentence, learnt, scale_in_words
+from reluprime.dose.claims.shared import (
+    IN_WORDS,
+    NOT_LEARNT,
+    SHARE,
+    Sentence,
+    learnt,
+    scale_in_words,
+)
 from reluprime.dose.experiments import GRIDS, MLP, NETWORKS, SEEDS, mlp_grid
 from reluprime.dose.runs import measured, rows_of
 from reluprime.dose.thresholds import POINT, TEN_POINTS, bracket_in_words, brackets
@@ -32,7 +39,7 @@ def _costs_at_few(claim_id: str, network: str, loss: float) -> Claim:
     points = "one point" if loss == POINT else "ten points"
     return Sentence(
         id=claim_id,
-        statement=f"Fewer than 1,000 kinks at s=1 cost {network} {points}.",
+        statement=f"Fewer than 1,000 kinks at s=1 cost {IN_WORDS[network]} {points}.",
         figure="14_how_many_kinks#the-constant",
         rule=(
             f"Ours, from pilots. For each of five seeds a dose below 1,000 was tried at which s=1 "

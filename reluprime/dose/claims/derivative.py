@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from reluprime.dose.claims.shared import SHARE, Sentence, learnt, scale_in_words
+from reluprime.dose.claims.shared import IN_WORDS, SHARE, Sentence, learnt, scale_in_words
 from reluprime.dose.experiments import GRIDS, NETWORKS
 from reluprime.dose.runs import measured, rows_of
 from reluprime.evidence.claim import Claim, Evidence
@@ -42,8 +42,8 @@ def _unchanged(network: str) -> Claim:
 
     return Sentence(
         id=f"D{1 + list(NETWORKS).index(network)}",
-        statement=f"At {TRIED_S[network]} the accuracy of {network} is what it is at s=0, however "
-        "many kinks it meets, up to 1 % of all inputs of its ReLUs.",
+        statement=f"At {TRIED_S[network]} the accuracy of {IN_WORDS[network]} is what it is at "
+        "s=0, however many kinks it meets, up to 1 % of all inputs of its ReLUs.",
         figure="14_how_many_kinks#the-derivative-at-any-dose",
         rule=(
             "Ours, from pilots. At each width of the band whose dose is at most 1 % of all inputs "

@@ -34,6 +34,14 @@ def most_met(zeros: pd.Series) -> float:
     return max(float(high) / len(zeros), zeros.mean() + t_margin(zeros.to_numpy(float)))
 
 
+# Of the paper's dose, as which our bands stand to it by its two counts.
+SIDES = {
+    "within": "at no more by either count",
+    "between": "at more by the first count and fewer by the second",
+    "beyond": "at no fewer by either count",
+}
+
+
 class Arm(NamedTuple):
     """The runs at one s on both sides of the paper's dose: rows of `runs.pairs`."""
 
@@ -46,15 +54,16 @@ class Arm(NamedTuple):
     def words(self) -> str:
         """What s costs on both sides, and where the paper stands."""
         found = [
-            f"{side} {points_at(own)}"
-            for side in ("within", "between", "beyond")
+            f"{SIDES[side]}: {points_at(own)}"
+            for side in SIDES
             for _, own in getattr(self, side).groupby("kink_width")
         ]
         dose = (
-            f"the paper's dose, as kinks of ours, is at most {few(self.a_step)} at as many a unit "
-            f"and step, and at most {few(self.in_all)} at as many a unit"
+            "the paper's dose is that of at most "
+            f"{few(self.a_step)} kinks here, counted a unit and step, and of at most "
+            f"{few(self.in_all)}, counted a unit"
         )
-        return "; ".join([*found, dose])
+        return "; ".join([dose, *found])
 
 
 def points_at(own: pd.DataFrame) -> str:

@@ -9,6 +9,7 @@ from reluprime.evidence.claim import Claim
 from reluprime.evidence.finding import OPEN, Finding
 from reluprime.training import arms
 
+IN_WORDS = {"mlp": "the MLP", "vgg11": "VGG11", "resnet18": "ResNet-18"}
 SHARE = 0.01  # of all inputs of a ReLU: the largest dose that the sentences are about
 
 

@@ -45,7 +45,10 @@ def mean_without_diverged(diverged: int) -> pd.DataFrame:
     """The mean of ten runs that reach 80 % or diverge, those dropped or at chance."""
     runs = 10
     values = pd.Series([0.8] * (runs - diverged) + [float("nan")] * diverged)
-    means = {"dropped": values.mean(), "at chance": values.fillna(0.1).mean()}
+    means = {
+        "mean, those dropped": values.mean(),
+        "mean, those at chance": values.fillna(0.1).mean(),
+    }
     return pd.DataFrame([{"runs": runs, "diverged": diverged} | means])
 
 

@@ -124,7 +124,7 @@ def not_a_number() -> pd.DataFrame:
         [
             {
                 "any entry differs": bool((gradient != gradient.clone()).any()),
-                "torch.equal": torch.equal(gradient, gradient.clone()),
+                "equal, by torch.equal": torch.equal(gradient, gradient.clone()),
             }
         ]
     )

@@ -2,7 +2,7 @@
 
 from reluprime.evidence import made_up
 from reluprime.evidence.claim import Cell, Claim, Evidence
-from reluprime.evidence.finding import NO_OCCASION, Finding, all_must_hold, decided
+from reluprime.evidence.finding import NO_OCCASION, Finding, all_must_hold, decided, of_parts
 from reluprime.evidence.paired import CIFAR_MARGIN
 from reluprime.evidence.tests import RISK, larger
 from reluprime.training import arms, tables
@@ -84,13 +84,15 @@ def _longer(evidence: Evidence) -> Arm:
 def _p10(evidence: Evidence, gradient_rule: str, _: str) -> Finding:
     s_values = (1.0, 0.5) if gradient_rule == "injected" else (1.0,)
     found = {s: RESNET.arms(evidence, s, gradient_rule) for s in s_values}
-    parts = [arms.untrainable(*pair, NEAR_CHANCE) for pair in found.values()]
+    parts = {
+        f"untrainable at s={s:g}": arms.untrainable(*pair, NEAR_CHANCE) for s, pair in found.items()
+    }
     mlp, mlp_large = MLP.arms(evidence, 1.0, gradient_rule)
-    parts.append(_reacts_less(mlp, mlp_large, *found[1.0]))
+    parts["the MLP reacts less"] = _reacts_less(mlp, mlp_large, *found[1.0])
     value = f"ResNet-18 {listed(found)}; MLP s=1: {arms.words(mlp)}"
     if gradient_rule == "injected":
         value += f"; ResNet-18 after 20 epochs, {listed({0.5: (_longer(evidence), [])})}"
-    return Finding(all_must_hold(parts), value)
+    return of_parts(parts, value)
 
 
 def _reacts_less(a: Arm, a_large: list[Arm], b: Arm, b_large: list[Arm]) -> str:

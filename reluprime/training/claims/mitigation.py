@@ -4,7 +4,7 @@ import numpy as np
 
 from reluprime.evidence import made_up
 from reluprime.evidence.claim import Cell, Claim, Evidence
-from reluprime.evidence.finding import NO_OCCASION, Finding, all_must_hold, decided
+from reluprime.evidence.finding import NO_OCCASION, Finding, all_must_hold, decided, of_parts
 from reluprime.evidence.paired import CIFAR_MARGIN, MLP_MARGIN
 from reluprime.evidence.tests import RISK
 from reluprime.evidence.words import signed
@@ -86,17 +86,18 @@ def _p14(evidence: Evidence, gradient_rule: str, _: str) -> Finding:
     reference, reference_large = VGG_AT["fp32"].arms(evidence, 0.0, gradient_rule)
     half, half_large = VGG_AT["fp16"].arms(evidence, 0.0, gradient_rule)
     changed = {p: VGG_AT[p].arms(evidence, 1.0, gradient_rule) for p in ("fp16", "bf16")}
-    parts = [
-        _level(fp64, reference, []),
-        _level(half, reference, list(zip(half_large, reference_large, strict=True))),
-        arms.untrainable(*changed["fp16"], NEAR_CHANCE),
-    ]
+    pairs = list(zip(half_large, reference_large, strict=True))
+    parts = {
+        "s=1 at fp64 as s=0 at fp32": _level(fp64, reference, []),
+        "s=0 at fp16 as at fp32": _level(half, reference, pairs),
+        "untrainable at fp16": arms.untrainable(*changed["fp16"], NEAR_CHANCE),
+    }
     at_zero = "; ".join(
         f"{name} {100 * np.mean(arm.counted):.1f} %"
         for name, arm in (("fp64 s=1", fp64), ("fp32 s=0", reference), ("fp16 s=0", half))
     )
     at_one = "; ".join(f"{p} s=1: {arms.words(arm)}" for p, (arm, _) in changed.items())
-    return Finding(all_must_hold(parts), f"{at_zero}; {at_one}")
+    return of_parts(parts, f"{at_zero}; {at_one}")
 
 
 def _level(a: Arm, b: Arm, large: list[tuple[Arm, Arm]]) -> str:

@@ -143,7 +143,8 @@ def _rarer(config: TrainingConfig) -> tuple[int, ...]:
 
 R7 = Claim(
     id="R7",
-    statement="With s other than 0, zeros become rarer as training goes on.",
+    statement="With s other than 0, zeros become rarer as training goes on (M23 adds: and with "
+    "s=0 more frequent, which is not judged).",
     published="text",
     source="M23 4.5",
     figure="08_replication_fc#do-zeros-become-rarer",

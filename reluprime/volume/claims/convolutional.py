@@ -3,7 +3,7 @@
 import pandas as pd
 
 from reluprime.evidence.claim import Cell, Claim, Evidence
-from reluprime.evidence.finding import FAILS, HOLDS, Finding, all_must_hold, decided
+from reluprime.evidence.finding import FAILS, HOLDS, Finding, all_must_hold, decided, of_parts
 from reluprime.evidence.intervals import clopper_pearson
 from reluprime.evidence.tests import RISK
 from reluprime.records import published
@@ -34,10 +34,10 @@ def _p16(evidence: Evidence, gradient_rule: str, arithmetic: str) -> Finding:
         table = evidence.table(zone.first_affected, cells)
         return conv_shares(table, gradient_rule, [count]).iloc[0]
 
-    parts, values = [], []
+    parts, values = {}, []
     for network in CONV_NETWORKS:
         few, few_norm = (share(network, norm, "fp32", FEW_BATCHES) for norm in (False, True))
-        parts.append(_above(few_norm, few))
+        parts[f"{network}, batch norm enlarges at fp32"] = _above(few_norm, few)
         values.append(
             f"{network} at fp32 after {FEW_BATCHES} mini-batches {few['share']:.0%}, with batch "
             f"norm {few_norm['share']:.0%}"
@@ -45,17 +45,18 @@ def _p16(evidence: Evidence, gradient_rule: str, arithmetic: str) -> Finding:
     if arithmetic != "native":
         for network in CONV_NETWORKS:
             large = share(network, False, "fp32", LARGE)
-            parts.append(decided(large["share"] >= SURELY, large["share"] < SURELY))
+            outcome = decided(large["share"] >= SURELY, large["share"] < SURELY)
+            parts[f"{network}, almost all at fp32"] = outcome
             half, single = (share(network, False, p, 1) for p in ("fp16", "fp32"))
-            parts.append(_above(half, single))
+            parts[f"{network}, more at fp16"] = _above(half, single)
             values.append(
                 f"{network} at fp32 after {LARGE} mini-batches {large['share']:.1%}, after the "
                 f"first {single['share']:.0%} and at fp16 {half['share']:.0%}"
             )
         plain, normed = (share("vgg11", norm, "fp16", 1) for norm in (False, True))
-        parts.append(_above(plain, normed))
+        parts["vgg11, batch norm shrinks at fp16"] = _above(plain, normed)
         values.append(f"vgg11 with batch norm at fp16 after the first {normed['share']:.0%}")
-    return Finding(all_must_hold(parts), "; ".join(values))
+    return of_parts(parts, "; ".join(values))
 
 
 def _above(a: pd.Series, b: pd.Series) -> str:
@@ -93,7 +94,7 @@ P16 = Claim(
     statement="Convolutional networks meet the zone almost surely on large samples; batch norm "
     "enlarges it at 32 bits and shrinks it at 16.",
     published="shares after 1 to 600 mini-batches",
-    source="B21 Fig. 5, 9, 16",
+    source="B21 Fig. 5, 16",
     figure="06_conv_volume#shares-of-networks",
     rule=(
         "VGG11 and ResNet-18 at full width on the release's inputs (normalised, cropped, "
@@ -106,7 +107,8 @@ P16 = Claim(
     thresholds={"risk": RISK, "surely": SURELY, "large": LARGE, "few": FEW_BATCHES},
     grid=_p16_grid,
     judge=_p16,
-    scale="full width; 1000 VGG11 as published and 300 ResNet-18, 100 of native arithmetic",
+    scale="full width, CIFAR-10; 1000 VGG11 as published and 300 ResNet-18, 100 of native "
+    "arithmetic; SVHN, 64 bits and a fully connected network with batch norm are not run",
     arithmetics=("native", "epilogue"),  # "separate" differs in the output layer alone
     on_published=_p16_published,
     examples={

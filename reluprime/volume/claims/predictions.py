@@ -134,7 +134,8 @@ def _half_grid(gradient_rule: str, _: str) -> list[Cell]:
 def _a2(evidence: Evidence, gradient_rule: str, _: str) -> Finding:
     met = met_at_16_bits(evidence, gradient_rule)
     missed = [f"{work} {panel} {size}" for (work, panel, size), ok in met.items() if not ok]
-    value = f"{len(met) - len(missed)} of {len(met)} points are met; missed: "
+    value = f"{len(met) - len(missed)} of {len(met)} points are met by one of the two at least; "
+    value += "missed by both: "
     return Finding(FAILS if missed else HOLDS, value + (", ".join(missed) or "none"))
 
 

@@ -14,8 +14,8 @@ from reluprime.evidence.finding import (
     NO_OCCASION,
     OPEN,
     Finding,
-    all_must_hold,
     decided,
+    of_parts,
 )
 from reluprime.evidence.intervals import quartiles
 from reluprime.evidence.tests import RISK, is_larger
@@ -38,24 +38,25 @@ def _p7(evidence: Evidence, gradient_rule: str, arithmetic: str) -> Finding:
     }
     if any(not networks["affected"].any() for networks in found.values()):
         return Finding(NO_OCCASION, "no affected mini-batch")
-    parts, values = [], []
+    parts, values = {}, []
     for (name, precision), networks in found.items():
         if name == "release":
             ours = quartiles(networks["relative_difference_first_layer"].sum())
-            parts.append(_agree(ours, PUBLISHED_QUARTILES[precision], networks))
+            agree = _agree(ours, PUBLISHED_QUARTILES[precision], networks)
+            parts[f"quartiles at {precision}"] = agree
             values.append("{} ({:.3g}, {:.3g}, {:.3g})".format(precision, *ours))
     if ("release", "fp16") not in found:
-        parts.append(OPEN)
+        parts["quartiles at fp16"] = OPEN
     medians = {p: medians_of(found["paper", p]) for p in PUBLISHED_QUARTILES}
     low, high = _interval(lambda sample: np.median(sample), medians["fp32"])
-    parts.append(decided(low > ABOVE, high < ABOVE))
+    parts[f"more than {ABOVE:g} times at fp32"] = decided(low > ABOVE, high < ABOVE)
     more, fewer = medians["fp16"], medians["fp32"]
-    parts.append(decided(is_larger(more, fewer), is_larger(fewer, more)))
+    parts["more at fp16"] = decided(is_larger(more, fewer), is_larger(fewer, more))
     values.append(
         "over all parameters, median of networks "
         + ", ".join(f"{p} {np.median(m):.3g}" for p, m in medians.items())
     )
-    return Finding(all_must_hold(parts), "; ".join(values))
+    return of_parts(parts, "; ".join(values))
 
 
 def medians_of(networks: pd.DataFrame) -> np.ndarray:

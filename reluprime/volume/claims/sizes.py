@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from reluprime.evidence.claim import ARITHMETICS, Claim, Evidence
-from reluprime.evidence.finding import FAILS, HOLDS, Finding, all_must_hold, decided
+from reluprime.evidence.finding import FAILS, HOLDS, Finding, decided, of_parts
 from reluprime.evidence.tests import RISK, differ
 from reluprime.volume.claims.examples import among, made_up_networks, no_records
 from reluprime.volume.claims.table_1 import MARGIN
@@ -48,14 +48,13 @@ def _each(shares: pd.DataFrame, by: str) -> str:
 def _trends(shares: dict[str, pd.DataFrame]) -> Finding:
     """P8, of ours or of the published counts."""
     fp32 = shares["fp32"]
-    parts = [
-        _grows(fp32, "depth"),
-        _grows(fp32, "width"),
-        _same_over_batch_sizes(fp32),
-        _none(shares["fp64"]),
-    ]
-    value = "fp32: " + "; ".join(_each(fp32, by) for by in _VARIED)
-    return Finding(all_must_hold(parts), value)
+    parts = {
+        "grows with depth": _grows(fp32, "depth"),
+        "grows with width": _grows(fp32, "width"),
+        "the same over batch sizes": _same_over_batch_sizes(fp32),
+        "none at fp64": _none(shares["fp64"]),
+    }
+    return of_parts(parts, "fp32: " + "; ".join(_each(fp32, by) for by in _VARIED))
 
 
 def _p8(evidence: Evidence, gradient_rule: str, arithmetic: str) -> Finding:
@@ -132,17 +131,19 @@ def _small_trends(shares: dict[str, pd.DataFrame]) -> Finding:
     least = depth16.assign(share=depth16["in_zone"] / depth16["networks"]).nsmallest(1, "share")
     least, low, high = (float(least[name].iloc[0]) for name in ("share", "low", "high"))
     first, last = depth32.iloc[[0, -1]].to_dict("records")
-    parts = [
-        decided(low >= ALL or least == 1, high < ALL),
-        decided(last["high"] - first["low"] <= HEAVY, last["low"] - first["high"] > HEAVY),
-        _grows(shares["fp32"], "width"),
-        _same_over_batch_sizes(shares["fp32"]),
-        _same_over_batch_sizes(shares["fp16"]),
-        _none(shares["fp64"]),
-    ]
+    parts = {
+        "all at fp16": decided(low >= ALL or least == 1, high < ALL),
+        "little growth with depth at fp32": decided(
+            last["high"] - first["low"] <= HEAVY, last["low"] - first["high"] > HEAVY
+        ),
+        "grows with width at fp32": _grows(shares["fp32"], "width"),
+        "the same over batch sizes at fp32": _same_over_batch_sizes(shares["fp32"]),
+        "the same over batch sizes at fp16": _same_over_batch_sizes(shares["fp16"]),
+        "none at fp64": _none(shares["fp64"]),
+    }
     value = f"fp16: at least {least:.0%} at each depth; {_each(shares['fp16'], 'batch_size')}; "
     value += "fp32: " + "; ".join(_each(shares["fp32"], by) for by in _VARIED)
-    return Finding(all_must_hold(parts), value)
+    return of_parts(parts, value)
 
 
 def _r3(evidence: Evidence, gradient_rule: str, arithmetic: str) -> Finding:
