@@ -21,7 +21,7 @@ def add_commands(commands) -> None:
     parser.add_argument("what", nargs="+", help=
         "files that `plan --out` wrote, ids (P1 ... A1), orders: which networks meet a zero at "
         "fp32 by the order of sums, 1.5 hours on a core, or separate: a seed of P14 in that "
-        "arithmetic, a quarter of an hour"
+        "arithmetic, ten minutes"
     )  # fmt: skip
     parser.add_argument("--arithmetic", help="of claims' grids, this one alone")
     parser.add_argument("--max-seconds", type=seconds, default=math.inf, help="start no cell later")

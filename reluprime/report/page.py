@@ -128,7 +128,11 @@ class Page:
         """
         chosen = [scorecard.BY_ID[name] for name in ids] or self._claims()
         found = cards.links(chosen, scorecard.all_judged(self.store, chosen))
-        display(found, self.source(*_judged_on(chosen, self.store)))
+        display(found, self._source_of(chosen, self.store))
+
+    def _source_of(self, claims: Sequence[Claim], store: records.Store) -> HTML:
+        """The :meth:`source` of what is said of claims, or that there are no records."""
+        return self.source(*scorecard.judged_on(store, claims), pd.DataFrame())
 
     def show_scale(self, *cells: pd.DataFrame) -> None:
         """Display what the page does not do at the papers' scale, and what its records cost.
@@ -148,7 +152,7 @@ class Page:
         store: of the records that they are judged on.
         """
         found = cards.cards(sentences, scorecard.all_judged(store, sentences))
-        display(found, self.source(*_judged_on(sentences, store)))
+        display(found, self._source_of(sentences, store))
 
     def glue(self, values: dict[str, Any]) -> None:
         """Make values available to the prose of the book under their names."""
@@ -209,15 +213,6 @@ def _command(name: str, parameters: Parameters) -> str:
 def _flow(value: dict[str, Any]) -> str:
     """YAML on one line."""
     return yaml.safe_dump(value, width=math.inf, default_flow_style=True).strip()
-
-
-def _judged_on(claims: Sequence[Claim], store: records.Store) -> list[pd.DataFrame]:
-    """The records of the claims' grids, a frame a study."""
-    evidence, configs = scorecard.load(store, claims), {}
-    for claim in claims:
-        for cell in claim.cells():
-            configs.setdefault(cell.study, {})[cell.config] = None
-    return [evidence.table(study, own) for study, own in configs.items()]
 
 
 def _by_study(frames: Sequence[pd.DataFrame]) -> list[pd.DataFrame]:

@@ -3,7 +3,7 @@
 The rules stand with their topics (`*_claims`); each is registered before its records.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 
 import pandas as pd
@@ -98,12 +98,28 @@ def _so_far(outcomes: dict, begun: dict, flaw: str | None) -> str:
 
 def _devices(claim: Claim, evidence: Evidence) -> set[str]:
     """The devices whose records the conditions of a claim are judged by."""
-    found = set()
+    return {record["provenance"]["device_name"] for _, record in _behind(claim, evidence)}
+
+
+def _behind(claim: Claim, evidence: Evidence) -> Iterator[tuple[Callable, dict]]:
+    """The records that the conditions of a claim are judged by, each with its study."""
     for grid in (claim.grid(*condition) for condition in claim.conditions()):
         for own in evidence.complete(grid).values() or [evidence.on_one_machine(grid)]:
-            made = (record for cell in grid for record in own.of(cell.study, cell.config))
-            found |= {record["provenance"]["device_name"] for record in made}
-    return found
+            for cell in grid:
+                yield from ((cell.study, record) for record in own.of(cell.study, cell.config))
+
+
+def judged_on(store: records.Store, claims: Sequence[Claim]) -> list[pd.DataFrame]:
+    """The records behind what :func:`judged` says of claims, at the paper's dose too.
+
+    A frame a study, as of `records.table`.
+    """
+    evidence, found = load(store, claims), {}
+    at_dose = (dose_claims.BY_DOSE.get(claim.id) for claim in claims)
+    for claim in (*claims, *filter(None, at_dose)):
+        for study, record in _behind(claim, evidence):
+            found.setdefault(study, {})[record["key"]] = record
+    return [records.frame(study, own.values()) for study, own in found.items()]
 
 
 def all_judged(store: records.Store, claims: Sequence[Claim] = CLAIMS) -> list[dict]:

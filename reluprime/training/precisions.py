@@ -1,7 +1,7 @@
 """VGG11 by the precision that it is trained in: B21 Fig. 14 at the scale of P14.
 
 The runs are those that P14 is judged on, all in `epilogue`, and one seed at 16 bits in `separate`,
-which rounds the output layer alone otherwise.
+which differs in the output layer alone.
 """
 
 from collections.abc import Iterable, Iterator
@@ -47,7 +47,7 @@ def separate_grid() -> list[Cell]:
 
 
 def grid() -> list[Cell]:
-    """All cells of this table: those of P14 and of `separate`."""
+    """The cells of :func:`by_precision`: those of P14 and of `separate`."""
     by_rule = (P14.grid(rule, "epilogue") for rule in GRADIENT_RULES)
     return [cell for own in by_rule for cell in own] + separate_grid()
 
@@ -131,7 +131,7 @@ def in_prose(found: pd.DataFrame) -> dict[str, str]:
 
 def _stuck(found: Iterable[Arm]) -> str:
     each = [at_chance for arm in found for at_chance in arm.at_chance.values()]
-    return f"{sum(each)} of {len(each)}"
+    return f"{sum(each)} of {len(each)}" if each else "–"
 
 
 def figure(found: pd.DataFrame) -> Figure:

@@ -122,7 +122,7 @@ def test_the_nearest_band_on_each_side_stands_for_it():
 def test_a_loss_between_the_papers_doses_decides_nothing():
     found = arm_of({1e-8: 2, 1e-7: 100, 1e-6: 1000}.get, lambda w: 0.3 * (w > 1e-8))
     assert paper_dose.drop(found, 0.02) == OPEN
-    assert "fewer by the second: -30.00 ± 0.10 points at 100 kinks" in found.words()
+    assert "beyond it by the first count alone: -30.00 ± 0.10 points at 100 kinks" in found.words()
 
 
 def test_more_zeros_at_another_precision_move_both_doses():

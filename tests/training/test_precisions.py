@@ -114,7 +114,7 @@ def test_the_prose_has_the_runs_of_one_arithmetic_and_the_smaller_scale(found):
     ]
     empty = precisions.in_prose(precisions.by_precision(Evidence([])))
     assert empty.keys() == values.keys()
-    assert set(empty.values()) == {"–", "0 of 0"}
+    assert set(empty.values()) == {"–"}
 
 
 def test_the_other_arithmetic_can_be_computed_again(tmp_path, monkeypatch):

@@ -114,8 +114,8 @@ def _beside(evidence: Evidence, cells: list[Cell], other: TrainingConfig, s: flo
 
 
 def _listed(found: Mapping[float, tuple[Arm, Arm]], name: str) -> str:
-    return "; ".join(
-        f"s={s:g}: as released {plain.words()}; {name} {other.words()}"
+    return ". ".join(
+        f"s={s:g}, as released: {plain.words()}. With {name}: {other.words()}"
         for s, (plain, other) in found.items()
     )
 

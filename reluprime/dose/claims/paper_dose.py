@@ -34,11 +34,11 @@ def most_met(zeros: pd.Series) -> float:
     return max(float(high) / len(zeros), zeros.mean() + t_margin(zeros.to_numpy(float)))
 
 
-# Of the paper's dose, as which our bands stand to it by its two counts.
+# How a band of ours stands to the paper's dose by its two counts.
 SIDES = {
-    "within": "at no more by either count",
-    "between": "at more by the first count and fewer by the second",
-    "beyond": "at no fewer by either count",
+    "within": "within it by both counts",
+    "between": "beyond it by the first count alone",
+    "beyond": "beyond it by both counts",
 }
 
 
@@ -59,9 +59,8 @@ class Arm(NamedTuple):
             for _, own in getattr(self, side).groupby("kink_width")
         ]
         dose = (
-            "the paper's dose is that of at most "
-            f"{few(self.a_step)} kinks here, counted a unit and step, and of at most "
-            f"{few(self.in_all)}, counted a unit"
+            f"the paper's dose is at most {few(self.a_step)} kinks here by unit and step, "
+            f"{few(self.in_all)} by unit"
         )
         return "; ".join([dose, *found])
 

@@ -37,7 +37,7 @@ def _p16(evidence: Evidence, gradient_rule: str, arithmetic: str) -> Finding:
     parts, values = {}, []
     for network in CONV_NETWORKS:
         few, few_norm = (share(network, norm, "fp32", FEW_BATCHES) for norm in (False, True))
-        parts[f"{network}, batch norm enlarges at fp32"] = _above(few_norm, few)
+        parts[f"batch norm enlarges at fp32 ({network})"] = _above(few_norm, few)
         values.append(
             f"{network} at fp32 after {FEW_BATCHES} mini-batches {few['share']:.0%}, with batch "
             f"norm {few_norm['share']:.0%}"
@@ -46,15 +46,15 @@ def _p16(evidence: Evidence, gradient_rule: str, arithmetic: str) -> Finding:
         for network in CONV_NETWORKS:
             large = share(network, False, "fp32", LARGE)
             outcome = decided(large["share"] >= SURELY, large["share"] < SURELY)
-            parts[f"{network}, almost all at fp32"] = outcome
+            parts[f"almost all at fp32 ({network})"] = outcome
             half, single = (share(network, False, p, 1) for p in ("fp16", "fp32"))
-            parts[f"{network}, more at fp16"] = _above(half, single)
+            parts[f"more at fp16 ({network})"] = _above(half, single)
             values.append(
                 f"{network} at fp32 after {LARGE} mini-batches {large['share']:.1%}, after the "
                 f"first {single['share']:.0%} and at fp16 {half['share']:.0%}"
             )
         plain, normed = (share("vgg11", norm, "fp16", 1) for norm in (False, True))
-        parts["vgg11, batch norm shrinks at fp16"] = _above(plain, normed)
+        parts["batch norm shrinks at fp16 (vgg11)"] = _above(plain, normed)
         values.append(f"vgg11 with batch norm at fp16 after the first {normed['share']:.0%}")
     return of_parts(parts, "; ".join(values))
 
