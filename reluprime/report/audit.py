@@ -91,7 +91,7 @@ FINDINGS = (
         "Two ReLUs for three hidden layers",
         B21,
         "Table 1",
-        "fewer networks in the zone in `native`, about as many in `epilogue`",
+        "fewer networks in the zone in native arithmetic, about as many in epilogue",
         ("P5", "P6", "P7"),
     ),
     Finding("The initialisation as written", B21, "Section 3.2", "other shares and differences"),
