@@ -6,6 +6,7 @@ import sys
 import tomllib
 from importlib.metadata import packages_distributions
 
+from packaging.requirements import Requirement
 from setuptools import find_packages
 
 from reluprime.records import REPOSITORY
@@ -44,6 +45,17 @@ def test_every_package_that_is_imported_is_declared():
     found = packages_distributions()
     for name in foreign:
         assert declared & {own.lower() for own in found.get(name, [])}, name
+
+
+def test_the_locked_versions_are_among_those_that_are_declared():
+    """And what scipy lacked before 1.15, the argument `rng`, is not in the range."""
+    lock = (REPOSITORY / "requirements.lock").read_text()
+    locked = dict(re.findall(r"^([\w.-]+)==([^ ]+)", lock, re.M))
+    extras = PROJECT["optional-dependencies"]
+    declared = [*PROJECT["dependencies"], *(d for own in extras.values() for d in own)]
+    asked = {r.name: r.specifier for r in map(Requirement, declared) if r.name != "reluprime"}
+    assert not [name for name, versions in asked.items() if locked[name] not in versions]
+    assert "1.14.1" not in asked["scipy"]
 
 
 def test_every_package_is_locked_by_its_hashes_and_from_no_named_place():

@@ -24,7 +24,7 @@ from reluprime import records
 from reluprime.cli import main
 from reluprime.config import study as named
 from reluprime.instruments import precision
-from reluprime.records import provenance
+from reluprime.records import provenance, verify
 from reluprime.records.keys import key_of
 from reluprime.records.merge import merge
 from reluprime.records.store import record_digest
@@ -993,6 +993,22 @@ def test_what_is_appended_goes_to_the_file_that_merging_put_there(store, monkeyp
     assert store.file(NAME).read_text() == line(1) + line(2)
 
 
+def test_a_merge_loses_nothing_that_is_appended_after_another_merge(store, monkeypatch):
+    write(store, json.dumps(record(1)) + "\n")
+    flock, seen = fcntl.flock, []
+
+    def merged_and_appended_in_the_meantime(file, how):
+        if not seen:
+            seen.append(file)
+            merge(store, store)
+            store.append(record(2))
+        flock(file, how)
+
+    monkeypatch.setattr(fcntl, "flock", merged_and_appended_in_the_meantime)
+    merge(store, store)
+    assert store.file(NAME).read_text() == line(1) + line(2)
+
+
 def test_nothing_is_wrong_with_the_committed_records():
     assert problems(records.Store("records"), STUDIES) == []
 
@@ -1028,6 +1044,16 @@ def test_cells_are_computed_again_and_their_bits_compared(tmp_path, capsys):
     said = capsys.readouterr().out
     assert "the same bits" not in said
     assert said.count("other bits than the record has") == 1
+
+
+@pytest.mark.parametrize("name", ["speed.measure", "trust.campaign"])
+def test_times_are_not_measured_again(name, monkeypatch):
+    """Two are never the same, and the campaign takes half an hour."""
+    monkeypatch.setattr(verify, "_same_bits_expected", lambda *_: True)
+    monkeypatch.setattr(verify, "measure", lambda *_: pytest.fail("it was measured"))
+    committed = records.Store("records")
+    assert committed.read(name)
+    assert list(verify.recomputed(committed, {name: STUDIES[name]}, 9)) == []
 
 
 # ---- where rows come from ----

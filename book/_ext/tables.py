@@ -26,13 +26,15 @@ RULES = {"chain": "derivative", "injected": "constant"}  # as the pages call the
 CELLS = RULES | {"NaN": "–", "nan": "–", "None": "–", "NaT": "–", "True": "yes", "False": "no"}
 SCIENTIFIC = re.compile(r"(?<![\w.])(-?\d(?:\.\d+)?)e([-+]\d{1,3})(?!\w|\.\d)")
 LEAST_PLAIN = -5  # powers of ten below are written as such
+SPACE = "\N{NO-BREAK SPACE}"  # a number stays on one line
+PERCENT = re.compile(r"(?<=\d) ?%(?!\w)")
 TEXT = re.compile(r"(?<=>)[^<]+")  # between the tags of a fragment
 RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 def readable(text: str) -> str:
-    """`text` with 8.4e-05 as 8.4 × 10⁻⁵, 6.3e-04 as 0.00063, and 2.5e+03 as 2,500."""
-    return SCIENTIFIC.sub(_plain, text)
+    """`text` with 8.4e-06 as 8.4 × 10⁻⁶, 6.3e-04 as 0.00063, 2.5e+03 as 2,500, 5% as 5 %."""
+    return PERCENT.sub(f"{SPACE}%", SCIENTIFIC.sub(_plain, text))
 
 
 def _plain(found: re.Match) -> str:
@@ -40,7 +42,7 @@ def _plain(found: re.Match) -> str:
     after_point = len(digits.partition(".")[2])
     if LEAST_PLAIN <= power <= 6:
         return f"{float(found.group()):,.{max(0, after_point - power)}f}"
-    return f"{digits} × 10{str(power).translate(RAISED)}"
+    return f"{digits}{SPACE}×{SPACE}10{str(power).translate(RAISED)}"
 
 
 def card(text: str) -> str:
@@ -168,7 +170,7 @@ def _folds(node: nodes.Node, n_rows: int) -> bool:
 
 
 class PlainNumbers(SphinxPostTransform):
-    """Numbers in running text that a format wrote as 6.3e-04, written out."""
+    """Numbers in running text that a format wrote as 6.3e-04 or 5%, as tables have them."""
 
     default_priority = 181
     formats = ("html",)

@@ -7,7 +7,7 @@ const value = (row, column) => row.cells[column].textContent.trim();
 function size(text) {
   const share = text.match(/^1 in ([\d,.]+)/);
   if (share) return 1 / Number(share[1].replaceAll(",", ""));
-  const found = text.replace("−", "-").replaceAll(",", "").match(/-?\d+(\.\d+)?( × 10([⁻⁰¹²³⁴-⁹]+))?/);
+  const found = text.replace("−", "-").replaceAll(",", "").match(/-?\d+(\.\d+)?(\s×\s10([⁻⁰¹²³⁴-⁹]+))?/);
   if (!found) return -Infinity;
   const raised = (found[3] || "⁰").replace("⁻", "-").replace(/[⁰¹²³⁴-⁹]/g, (c) => "⁰¹²³⁴⁵⁶⁷⁸⁹".indexOf(c));
   return parseFloat(found[0]) * 10 ** Number(raised);

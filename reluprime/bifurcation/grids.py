@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from reluprime.bifurcation import (
     PairedRunConfig,
@@ -20,6 +20,14 @@ from reluprime.parameters import (
     SweepParameters,
 )
 
+
+def _with_half(points: int) -> int:
+    """Refuse a grid of which every second point does not have the event in its middle too."""
+    if points % 4 != 1:
+        raise ValueError("it must be 1 more than a multiple of 4: half the grid has the event too")
+    return points
+
+
 RELU6 = {"activation": "relu6", "hidden_sizes": (4000, 256)}  # B21 Fig. 8
 
 
@@ -35,9 +43,7 @@ class BifurcationEvent(SweepParameters):
     epochs: Repeats = 1
     planes: Repeats = 3
     plane_directions: Annotated[int, Field(ge=0, le=1000)] = 2
-    resolution: Annotated[int, Field(ge=5, le=10_000)] = (
-        81  # planes on half the points need 3 a side
-    )
+    resolution: Annotated[int, Field(ge=5, le=10_000), AfterValidator(_with_half)] = 81
 
     def grids(self) -> Grids:
         """The `runs`, those `at_16_bits`, and `planes` through the events of the first."""

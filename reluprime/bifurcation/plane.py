@@ -5,7 +5,7 @@ from typing import Annotated
 
 import numpy as np
 import torch
-from pydantic import Field, PositiveFloat
+from pydantic import AfterValidator, Field, PositiveFloat
 from torch import Tensor, nn
 from torch.func import functional_call
 
@@ -24,12 +24,19 @@ from reluprime.config import Config, Seed, study
 from reluprime.instruments.precision import Precision, best_device, numerics
 
 
+def _odd(points: int) -> int:
+    if points % 2 == 0:
+        raise ValueError("an even number of points a side has none at the event")
+    return points
+
+
 class WeightPlaneConfig(Config):
     """A plane in the event's weight space (B21 Fig. 1 right, Fig. 7 right)."""
 
     run: PairedRunConfig
     radius: PositiveFloat = 2e-8  # half side of the square; a few fp32 spacings of a weight
-    resolution: Annotated[int, Field(ge=3)] = 81  # points a side, odd: the event is a point
+    # Points a side, odd: the event is a point.
+    resolution: Annotated[int, Field(ge=3), AfterValidator(_odd)] = 81
     seed: Seed = 0  # of the two directions
 
     @property

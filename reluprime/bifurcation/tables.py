@@ -12,16 +12,16 @@ from reluprime.evidence.intervals import quartiles
 def run_table(runs: pd.DataFrame) -> pd.DataFrame:
     """One row a paired run: its event, and each variant's distance there and at the end.
 
-    runs: rows of `bifurcation.paired_run`. Columns: run, step and where ("–" without an event),
-    control (largest distance), and for each variant LABEL: "LABEL gradient" (relative difference
-    at the event), "LABEL jump", "LABEL end" (L1 distances).
+    runs: rows of `bifurcation.paired_run`. Columns: run, step (from 1) and where ("–" without an
+    event), control (largest distance), and for each variant LABEL: "LABEL gradient" (relative
+    difference at the event), "LABEL jump", "LABEL end" (L1 distances).
     """
     rows = []
     for run in runs.to_dict("records"):
         event = run["event"]
         row = {
-            "run": f"{run['activation']} {run['precision']} seed {run['seed']}",
-            "step": event["step"] if event else "–",
+            "run": f"{run['activation']} {run['precision']} {run['arithmetic']} seed {run['seed']}",
+            "step": event["step"] + 1 if event else "–",
             "where": f"{event['layer']}, neuron {event['neuron']}" if event else "–",
             "control": f"{max(run['distance']['control']):g}",
         }

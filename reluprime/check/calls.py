@@ -169,7 +169,7 @@ class Pool(NamedTuple):
         padded = F.pad(x, [max(edge, 0) for edge in edges], value=float("nan"))  # equals nothing
         where = torch.arange(tall * wide, device=x.device).view(1, 1, tall, wide)
         where = F.pad(where, [max(edge, 0) for edge in edges])[0, 0]
-        found = torch.zeros_like(largest, dtype=torch.int8)
+        found = torch.zeros_like(largest, dtype=torch.int32)
         second = torch.zeros_like(largest, dtype=torch.int64)
         for row in range(rows):
             for column in range(columns):

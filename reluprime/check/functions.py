@@ -1,7 +1,7 @@
 """PyTorch's functions that have kinks: how each is called, and its one-sided derivatives.
 
 KNOWN and IN_PLACE (the functions whose names end in _) are all that `watch` reaches; NOT_REACHED
-names others. `find` turns a call of one of them into a Call.
+names others. `find` turns a call of one of them into a Call, or into its name.
 """
 
 import inspect
@@ -15,7 +15,8 @@ from torch import Tensor
 from reluprime.check.calls import Call, Elementwise, Kink, Pair, Pool
 from reluprime.instruments import activations
 
-# ---- how each function is called; None: it has no kink that is known here ----
+# ---- how each function is called ----
+# Each returns a Call, the name of what is not reached, or None for a call without a kink.
 
 
 def _relu(input, inplace=False):
@@ -45,7 +46,7 @@ def _relu6(input, inplace=False):
 
 def _clamp(input, min=None, max=None):
     if isinstance(min, Tensor) or isinstance(max, Tensor):
-        return None
+        return "clamp between tensors"
     low, high = float("-inf") if min is None else min, float("inf") if max is None else max
     if not low < high:
         return None
@@ -70,7 +71,7 @@ def _clamp_max(input, max):
 def _leaky_relu(input, negative_slope=0.01, inplace=False):
     kink = Kink(0.0, float(negative_slope), 1.0)
     if negative_slope < 0:
-        return None
+        return "leaky_relu with a negative slope"
 
     def own(x: Tensor, s: float, gradient_rule: str) -> Tensor:
         return activations.leaky_relu(x, negative_slope, kink.derivative(s), gradient_rule)
@@ -103,11 +104,15 @@ def _abs(input):
     )
 
 
+def _elu(input, alpha=1.0, *rest, **options):
+    return None if alpha == 1 else "elu with an alpha other than 1"
+
+
 def _pair(name: str, sign: int):
     def call(input, other=None, *rest, **options):
         if isinstance(other, Tensor) and not rest and not options:
             return Pair(name, input, other, sign)
-        return None
+        return "max, min within one tensor"
 
     return call
 
@@ -131,11 +136,12 @@ def _max_pool2d_with_indices(
     return _max_pool2d(input, kernel_size, stride, padding, dilation, ceil_mode, True)
 
 
-KNOWN: dict[Callable, Callable[..., Call | None]] = {
+KNOWN: dict[Callable, Callable[..., Call | str | None]] = {
     F.relu: _relu,
     F.relu6: _relu6,
     F.hardtanh: _hardtanh,
     F.leaky_relu: _leaky_relu,
+    F.elu: _elu,
     F.hardswish: _hardswish,
     F.hardsigmoid: _hardsigmoid,
     F.max_pool2d: _max_pool2d,
@@ -143,9 +149,10 @@ KNOWN: dict[Callable, Callable[..., Call | None]] = {
     torch.max_pool2d: _max_pool2d,
     Tensor.__abs__: _abs,
 }
-IN_PLACE: dict[Callable, Callable[..., Call | None]] = {
+IN_PLACE: dict[Callable, Callable[..., Call | str | None]] = {
     F.hardtanh_: _hardtanh,
     F.leaky_relu_: _leaky_relu,
+    F.elu_: _elu,
 }
 _BY_NAME = {
     "relu": _relu,
@@ -170,20 +177,27 @@ for _name, _call in _BY_NAME.items():
 NOT_REACHED: dict[Callable, str] = {
     function: name
     for name, functions in {
-        "amax, amin": (torch.amax, torch.amin, Tensor.amax, Tensor.amin),
+        "amax, amin": (
+            *(torch.amax, torch.amin, torch.aminmax),
+            *(Tensor.amax, Tensor.amin, Tensor.aminmax),
+        ),
+        "fmax, fmin": (torch.fmax, torch.fmin, Tensor.fmax, Tensor.fmin),
         "max_pool1d": (F.max_pool1d, F.max_pool1d_with_indices, torch.max_pool1d),
         "max_pool3d": (F.max_pool3d, F.max_pool3d_with_indices, torch.max_pool3d),
         "adaptive_max_pool1d": (F.adaptive_max_pool1d, F.adaptive_max_pool1d_with_indices),
         "adaptive_max_pool2d": (F.adaptive_max_pool2d, F.adaptive_max_pool2d_with_indices),
         "adaptive_max_pool3d": (F.adaptive_max_pool3d, F.adaptive_max_pool3d_with_indices),
         "fractional_max_pool2d": (F.fractional_max_pool2d, F.fractional_max_pool2d_with_indices),
+        "fractional_max_pool3d": (F.fractional_max_pool3d, F.fractional_max_pool3d_with_indices),
+        "lp_pool1d": (F.lp_pool1d,),
         "lp_pool2d": (F.lp_pool2d,),
-        "prelu": (F.prelu,),
-        "rrelu": (F.rrelu,),
-        "selu": (F.selu, torch.selu),
-        "threshold": (F.threshold,),
+        "lp_pool3d": (F.lp_pool3d,),
+        "prelu": (F.prelu, Tensor.prelu),
+        "rrelu": (F.rrelu, F.rrelu_, torch.rrelu),
+        "selu": (F.selu, F.selu_, torch.selu),
+        "threshold": (F.threshold, F.threshold_, torch.threshold),
         "softshrink": (F.softshrink,),
-        "hardshrink": (F.hardshrink,),
+        "hardshrink": (F.hardshrink, Tensor.hardshrink),
     }.items()
     for function in functions
 }
@@ -192,13 +206,16 @@ NOT_REACHED: dict[Callable, str] = {
 _signature = cache(inspect.signature)
 
 
-def find(func: Callable, args: tuple, kwargs: dict) -> tuple[Call | None, bool]:
+def find(func: Callable, args: tuple, kwargs: dict) -> tuple[Call | str | None, bool]:
     """The call of a PyTorch function, and whether it overwrites its input.
 
-    None where it has no kink that is known here: another function, integers, `out=`.
+    A name in its place where the function keeps PyTorch's derivative at its kinks, and None where
+    it has no kink that is known here: another function, integers, `out=`.
     """
     make = KNOWN.get(func) or IN_PLACE.get(func)
-    if make is None or "out" in kwargs:
+    if make is None:
+        return NOT_REACHED.get(func), False
+    if "out" in kwargs:
         return None, False
     bound = _signature(make).bind(*args, **kwargs)
     if not bound.arguments["input"].is_floating_point():

@@ -1,7 +1,9 @@
 """The model and the mini-batches that `reluprime check` names."""
 
 import importlib
+import os
 import pickle
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,16 +12,22 @@ from torch import Tensor, nn
 
 from reluprime.check.passes import Batch
 
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, as torchvision's weights
+# Means and standard deviations of ImageNet by channels: of colours as torchvision's weights have
+# them, and of grey the averages of these.
+STATISTICS = {3: ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)), 1: ((0.449,), (0.226,))}
 
 
 def build(name: str) -> nn.Module:
-    """The model of "torchvision:NAME" or "package.module:factory", a function without arguments."""
+    """The model of "torchvision:NAME" or "package.module:factory", a function without arguments.
+
+    A module is looked for in the current folder first.
+    """
     module, _, factory = name.partition(":")
     if not factory:
         raise ValueError(f"{name!r} is neither torchvision:NAME nor package.module:factory")
     if module == "torchvision":
         return _torchvision().models.get_model(factory, weights=None)
+    sys.path.insert(0, os.getcwd())  # a console script has its own folder there
     return getattr(importlib.import_module(module), factory)()
 
 
@@ -27,7 +35,9 @@ def _torchvision():
     try:
         import torchvision
     except ImportError as error:
-        raise ValueError("torchvision is needed: pip install reluprime[vision]") from error
+        raise ValueError(
+            "torchvision is needed: pip install '.[vision]' in a clone of the repository"
+        ) from error
     return torchvision
 
 
@@ -51,13 +61,20 @@ def random_batches(model: nn.Module, shape: tuple[int, ...], size: int, number: 
 @torch.no_grad()
 def _classes(model: nn.Module, x: Tensor) -> int:
     training = model.training
-    classes = model.eval()(x).shape[1]
+    logits = model.eval()(x)
     model.train(training)
-    return classes
+    if not isinstance(logits, Tensor):
+        raise ValueError(f"the model returns {type(logits).__name__}, and not a Tensor of logits")
+    return logits.shape[1]
 
 
 def folder_batches(folder: Path, shape: tuple[int, ...], size: int, number: int) -> Iterator[Batch]:
-    """Images of folders named by class, shuffled, cut to `shape` and normalised as ImageNet's."""
+    """Images of folders named by class, shuffled, cut to `shape` and normalised as ImageNet's.
+
+    shape: 3 for colours or 1 for grey, height and width.
+    """
+    if len(shape) != 3 or shape[0] not in STATISTICS:
+        raise ValueError(f"the shape {shape} is none of images: 1 or 3 channels, height and width")
     torchvision = _torchvision()
     from reluprime.instruments.images import open_image
 
@@ -65,8 +82,9 @@ def folder_batches(folder: Path, shape: tuple[int, ...], size: int, number: int)
     steps = [
         t.Resize(max(shape[1:])),
         t.CenterCrop(shape[1:]),
+        *([t.Grayscale()] if shape[0] == 1 else []),  # open_image gives colours
         t.ToTensor(),
-        t.Normalize(MEAN, STD),
+        t.Normalize(*STATISTICS[shape[0]]),
     ]
     images = torchvision.datasets.ImageFolder(folder, t.Compose(steps), loader=open_image)
     if len(images) < size * number:

@@ -147,7 +147,11 @@ class _Run:
 @contextmanager
 def _unchanged(network: nn.Module) -> Iterator[None]:
     """The block has the same random numbers each time, and leaves the buffers as they were."""
-    before = [(buffer, buffer.clone()) for buffer in network.buffers()]
+    before = [
+        (module, name, buffer, None if buffer is None else buffer.clone())
+        for module in network.modules()
+        for name, buffer in module._buffers.items()
+    ]
     device = next(network.parameters()).device
     try:
         with torch.random.fork_rng([device] if device.type == "cuda" else []):
@@ -155,8 +159,10 @@ def _unchanged(network: nn.Module) -> Iterator[None]:
             yield
     finally:
         with torch.no_grad():
-            for buffer, value in before:
-                buffer.copy_(value)
+            for module, name, buffer, value in before:
+                if buffer is not None:
+                    buffer.copy_(value)
+                module._buffers[name] = buffer  # the model may have put another in its place
 
 
 def _differ(at_zero: list[Tensor], at_one: list[Tensor], before: list[Tensor] | None) -> Gradients:

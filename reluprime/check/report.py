@@ -107,7 +107,8 @@ class Report:
     def answer(self) -> str:
         """Does the derivative at kinks matter for this model? In words, the first condition first.
 
-        "Hardly" where the largest change is less than LITTLE of that to another mini-batch.
+        "Hardly" where the largest change is less than 1 % of that to another mini-batch; of the
+        gradient's length where there is one mini-batch.
         """
         first, *others = self.summary.to_dict("records")
         if first["calls"] == 0:
@@ -158,7 +159,8 @@ class Report:
     def plot(self):
         """Exact hits a call at each site, by rounding and structural, of the first condition.
 
-        Returns matplotlib's Axes; matplotlib comes with `pip install reluprime[report]`.
+        Returns matplotlib's Axes; matplotlib comes with `pip install '.[report]'` in a clone of the
+        repository.
         """
         from matplotlib import pyplot as plt
 

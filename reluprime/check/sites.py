@@ -47,7 +47,7 @@ class _Produced(NamedTuple):
     output: Tensor
     version: int
     layer: nn.Module
-    x: Tensor  # the layer's input
+    x: Tensor | None  # the layer's input
 
 
 @dataclass
@@ -100,11 +100,12 @@ class Watcher:
         yield module.register_forward_pre_hook(lambda *_: self._path.append(name))
         yield module.register_forward_hook(leave, always_call=True)
         if isinstance(module, _LINEAR + _NORM):
-            yield module.register_forward_hook(self._keep)
+            yield module.register_forward_hook(self._keep, with_kwargs=True)
 
-    def _keep(self, layer: nn.Module, inputs: tuple, output: Tensor) -> None:
+    def _keep(self, layer: nn.Module, inputs: tuple, named: dict, output: Tensor) -> None:
         if isinstance(output, Tensor):
-            self._produced = _Produced(output, output._version, layer, inputs[0])
+            x = inputs[0] if inputs else named.get("input")  # a subclass may call it otherwise
+            self._produced = _Produced(output, output._version, layer, x)
 
     def see(self, call: Call) -> None:
         """Count one call; its numbers are those before the call."""

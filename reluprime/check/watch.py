@@ -11,12 +11,12 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_pre_hook
 from torch.overrides import TorchFunctionMode
 
 from reluprime.check.calls import Call
-from reluprime.check.functions import NOT_REACHED, find
+from reluprime.check.functions import find
 from reluprime.instruments.activations import GRADIENT_RULES, GradientRule
 
 COMPILED = "a compiled model (it runs uncompiled here, and may round otherwise)"
@@ -45,11 +45,11 @@ class _Mode(TorchFunctionMode):
     def __torch_function__(self, func, types, args=(), kwargs=None) -> Any:
         kwargs = kwargs or {}
         call, overwrites = find(func, args, kwargs)
-        if call is None:
-            if func in NOT_REACHED and torch.is_grad_enabled():
-                self._not_reached(NOT_REACHED[func])
+        if call is None or isinstance(call, str):
+            if call is not None and _has_gradient(*args, *kwargs.values()):
+                self._not_reached(call)
             return func(*args, **kwargs)
-        if call.x.grad_fn is not None and not torch.is_grad_enabled():
+        if call.x.grad_fn is not None and _within_own_function():
             self._not_reached(OWN_FUNCTION)
         if self._see is not None:
             with torch._C.DisableTorchFunction(), torch.no_grad():
@@ -60,6 +60,21 @@ class _Mode(TorchFunctionMode):
             if not overwrites:
                 return call.compute(call.x, self._s, self._rule)
             return call.x.copy_(call.compute(call.x.clone(), self._s, self._rule))
+
+
+def _has_gradient(*arguments: Any) -> bool:
+    """Whether autograd follows the call of a function."""
+    tensors = (a for a in arguments if isinstance(a, Tensor))
+    return torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
+
+
+def _within_own_function() -> bool:
+    """Whether an autograd.Function's forward pass runs, which turns both modes of autograd off.
+
+    `torch.no_grad` leaves the forward mode on; `torch.inference_mode` says that it is there.
+    """
+    off = not torch.is_grad_enabled() and not torch._C._is_fwd_grad_enabled()
+    return off and not torch.is_inference_mode_enabled()
 
 
 def _name_modules(not_reached: Callable[[str], None]) -> Callable:
@@ -103,11 +118,13 @@ def kinks(s: float | None = None, gradient_rule: GradientRule = "chain") -> Iter
     the block says only what it would not reach. Under ``injected`` the derivative itself is the
     input gradient, whatever the upstream one, as in the code released with B21 and M23.
 
-    Reached are the calls of `functions.KNOWN`, by modules and functions alike, in this thread. A
-    NotReachedWarning names, once each, what keeps its own derivative: PyTorch's other functions
-    with kinks, scripted models, functions with a backward pass of their own, reentrant checkpoints
-    (others raise PyTorch's CheckpointError). Compiled models run uncompiled. A scripted function
-    (not a module) is neither reached nor named, and neither are `torch.ops.aten`'s functions.
+    Reached are relu, relu6, hardtanh, leaky_relu, hardswish, hardsigmoid, abs, clamp between
+    numbers, max_pool2d, and the maximum or minimum of two tensors, by modules and functions alike,
+    in this thread. A NotReachedWarning names, once each, what keeps its own derivative: PyTorch's
+    other functions with kinks, scripted models, functions with a backward pass of their own,
+    reentrant checkpoints (others raise PyTorch's CheckpointError). Compiled models run uncompiled.
+    A scripted function (not a module) is neither reached nor named, and neither are
+    `torch.ops.aten`'s functions.
 
     Raises ValueError for an unknown rule, for s that is not finite, and for ``injected`` without s.
     """

@@ -24,7 +24,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         return options.run(options)
     except ModuleNotFoundError as error:
-        _fail(options.command, f'{error.name} is missing: pip install "reluprime[report]"')
+        _fail(options.command, f"{error.name} is missing: pip install -e '.[report]' in a clone")
     except (ValueError, OSError) as error:
         _fail(options.command, "\n".join([str(error), *getattr(error, "__notes__", [])]))
     return 2

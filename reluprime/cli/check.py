@@ -6,6 +6,8 @@ reluprime check mypackage.module:build --shape 1,28,28 --data images/
 
 import argparse
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -36,21 +38,31 @@ def _shape(text: str) -> tuple[int, ...]:
     return tuple(at_least_one(size) for size in text.split(","))
 
 
+@contextmanager
+def _in_words(model: str) -> Iterator[None]:
+    """What the code of a model raises in the block, as a ValueError that says so."""
+    try:
+        yield
+    except (ValueError, OSError):
+        raise
+    except Exception as error:
+        kind = type(error).__name__
+        raise ValueError(f"{model} cannot be checked so: {kind}: {error}") from error
+
+
 def run(options: argparse.Namespace) -> int:
     """Print the report on a model; ValueError or OSError for what cannot be used."""
     torch.manual_seed(0)
-    try:
+    with _in_words(options.model):
         model = inputs.build(options.model)
-    except (ImportError, AttributeError) as error:
-        raise ValueError(str(error)) from error
-    if options.weights is not None:
-        inputs.load(model, options.weights)
-    images = (options.shape, options.batch_size, options.batches)
-    batches = (
-        inputs.folder_batches(options.data, *images)
-        if options.data
-        else inputs.random_batches(model, *images)
-    )
-    report = check(model.to(best_device()), batches, precision=options.precision)
+        if options.weights is not None:
+            inputs.load(model, options.weights)
+        images = (options.shape, options.batch_size, options.batches)
+        batches = (
+            inputs.folder_batches(options.data, *images)
+            if options.data
+            else inputs.random_batches(model, *images)
+        )
+        report = check(model.to(best_device()), batches, precision=options.precision)
     print(json.dumps(report.as_dict(), indent=2) if options.json else report)
     return 0

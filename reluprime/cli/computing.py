@@ -10,6 +10,7 @@ from reluprime.cli.options import (
     add_parameters,
     add_store,
     at_least_one,
+    filled_store,
     parameters,
     seconds,
 )
@@ -21,7 +22,8 @@ def add_commands(commands) -> None:
     parser.add_argument("what", nargs="+", help=
         "files that `plan --out` wrote, ids (P1 ... A1), orders: which networks meet a zero at "
         "fp32 by the order of sums, 1.5 hours on a core, or separate: a seed of P14 in that "
-        "arithmetic, ten minutes"
+        "arithmetic, ten minutes. What the store has from a CPU alone is computed again on a GPU: "
+        "a rule reads the records of one machine"
     )  # fmt: skip
     parser.add_argument("--arithmetic", help="of claims' grids, this one alone")
     parser.add_argument("--max-seconds", type=seconds, default=math.inf, help="start no cell later")
@@ -53,7 +55,9 @@ def add_commands(commands) -> None:
         "sweep: statistics against those of a CPU, two minutes; "
         "trust: mistreat the package on purpose, half an hour"
     )  # fmt: skip
-    parser.add_argument("--only", nargs="+", metavar="TASK", help="these tasks alone")
+    parser.add_argument(
+        "--only", nargs="+", metavar="TASK", help="of speed and trust, these tasks alone"
+    )
     add_store(parser, MINE)
     parser.set_defaults(run=bench)
 
@@ -66,38 +70,55 @@ def add_commands(commands) -> None:
 def compute(options: argparse.Namespace) -> int:
     """Compute what a store lacks of plans' files, claims' grids, `orders` and `separate`."""
     from reluprime import records
-    from reluprime.evidence import compute
-    from reluprime.evidence.claim import ARITHMETICS, Cell
+    from reluprime.evidence.claim import ARITHMETICS
+    from reluprime.evidence.compute import compute
+
+    if options.arithmetic not in (None, *ARITHMETICS):
+        raise ValueError(f"--arithmetic {options.arithmetic}; choose from {', '.join(ARITHMETICS)}")
+    cells = [cell for name in options.what for cell in _cells(name, options.arithmetic)]
+    cells = [_in_folder(cell, options.image_folder) for cell in cells]
+    compute(cells, records.Store(options.store), options.max_seconds, options.workers)
+    return 0
+
+
+def _cells(name: str, arithmetic: str | None) -> list:
+    """The cells that a word of `compute` asks for; ValueError for an arithmetic it is not in."""
+    from reluprime.evidence.claim import Cell
+    from reluprime.evidence.compute import cells_of
     from reluprime.mechanism import orders
     from reluprime.mechanism.grids import orders_grid
     from reluprime.report import plan
     from reluprime.report.scorecard import CLAIMS, OURS
     from reluprime.training import precisions
 
-    if options.arithmetic not in (None, *ARITHMETICS):
-        raise ValueError(f"--arithmetic {options.arithmetic}; choose from {', '.join(ARITHMETICS)}")
-    claims, cells = {claim.id: claim for claim in (*CLAIMS, *OURS)}, []
-    for name in options.what:
-        if name in claims:
-            cells += compute.cells_of([claims[name]], options.arithmetic)
-        elif name == "orders":
-            cells += [Cell(orders.shares, config) for config in orders_grid()]
-        elif name == "separate":
-            cells += precisions.separate_grid()
-        elif Path(name).is_file():
-            cells += plan.read(Path(name))
-        else:
-            raise ValueError(f"{name} is no file and none of {', '.join(claims)}, orders, separate")
-    if options.image_folder is not None:
-        cells = [_in_folder(cell, options.image_folder) for cell in cells]
-    compute.compute(cells, records.Store(options.store), options.max_seconds, options.workers)
-    return 0
+    claims = {claim.id: claim for claim in (*CLAIMS, *OURS)}
+    if name in claims:
+        if arithmetic not in (None, *claims[name].arithmetics):
+            judged = " and ".join(claims[name].arithmetics)
+            raise ValueError(f"--arithmetic {arithmetic}: {name} is judged in {judged} alone")
+        return cells_of([claims[name]], arithmetic)
+    if arithmetic is not None:
+        raise ValueError(f"--arithmetic is of claims' grids, and {name} is no claim")
+    if name == "orders":
+        return [Cell(orders.shares, config) for config in orders_grid()]
+    if name == "separate":
+        return precisions.separate_grid()
+    if Path(name).is_file():
+        return plan.read(Path(name))
+    raise ValueError(f"{name} is no file and none of {', '.join(claims)}, orders, separate")
 
 
-def _in_folder(cell, folder: str):
+def _in_folder(cell, folder: str | None):
     """A cell that reads a folder of images, with the place of it: a plan does not say that."""
+    from reluprime.training.claims.accuracy import NO_COPY
+
     if getattr(cell.config, "dataset", None) != "image-folder":
         return cell
+    if cell.config.fingerprint == NO_COPY:
+        raise ValueError(
+            "P11 waits for a copy of ImageNet: its config in reluprime/training/claims/accuracy.py "
+            "has NO_COPY where the fingerprint of one belongs"
+        )
     return cell._replace(config=cell.config.replace(image_folder=folder))
 
 
@@ -106,10 +127,7 @@ def merge(options: argparse.Namespace) -> int:
     from reluprime import records
     from reluprime.records.merge import merge
 
-    source = records.Store(options.folder)
-    if not source.studies():
-        raise ValueError(f"there are no records in {source.path}")
-    found = merge(source, records.Store(options.store))
+    found = merge(filled_store(options.folder), records.Store(options.store))
     print(", ".join(f"{len(kind)} {name}" for name, kind in found.items()))
     for record in found["different"]:
         where = f"{record['study']} on {record['provenance']['device_name']}"
@@ -145,6 +163,8 @@ def bench(options: argparse.Namespace) -> int:
     from reluprime.speed.tasks import TASKS
 
     device, store = precision.best_device(), records.Store(options.store)
+    if options.only and options.what in ("zeros", "sweep"):
+        raise ValueError(f"--only is of speed and trust, and {options.what} has no tasks")
     if options.what == "zeros":
         if device.type != "cuda":
             raise ValueError("it counts zeros of a GPU's kernels, and there is no NVIDIA GPU here")

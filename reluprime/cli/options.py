@@ -15,6 +15,16 @@ def add_store(parser: argparse.ArgumentParser, default: str) -> None:
     )
 
 
+def filled_store(folder: str):
+    """The store in a folder; raises ValueError where it has no records, as after a slip."""
+    from reluprime.records import Store
+
+    store = Store(folder)
+    if not store.studies():
+        raise ValueError(f"there are no records in {store.path}")
+    return store
+
+
 def add_parameters(parser: argparse.ArgumentParser) -> None:
     """Add --page and -p."""
     parser.add_argument("--page", nargs="+", default=[""], help="pages whose names start so (all)")
@@ -39,20 +49,33 @@ def parameters(options: argparse.Namespace) -> dict[str, Any]:
 
 def at_least_one(text: str) -> int:
     """The type of an option that counts something."""
-    if int(text) < 1:
+    try:
+        number = int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from None
+    if number < 1:
         raise argparse.ArgumentTypeError(f"{text} is less than 1")
-    return int(text)
+    return number
 
 
 def seconds(text: str) -> float:
     """The type of an option that says how long."""
-    if not float(text) >= 0:
-        raise argparse.ArgumentTypeError(f"{text} is less than 0")
-    return float(text)
+    number = _number(text)
+    if not number >= 0:
+        raise argparse.ArgumentTypeError(f"{text} is not 0 or more")
+    return number
 
 
 def positive(text: str) -> float:
     """The type of an option that is more than 0."""
-    if not float(text) > 0:
+    number = _number(text)
+    if not number > 0:
         raise argparse.ArgumentTypeError(f"{text} is not more than 0")
-    return float(text)
+    return number
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None

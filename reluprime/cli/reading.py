@@ -4,7 +4,14 @@ import argparse
 import json
 from pathlib import Path
 
-from reluprime.cli.options import add_parameters, add_store, at_least_one, parameters, positive
+from reluprime.cli.options import (
+    add_parameters,
+    add_store,
+    at_least_one,
+    filled_store,
+    parameters,
+    positive,
+)
 
 
 def add_commands(commands) -> None:
@@ -52,11 +59,10 @@ def scorecard(options: argparse.Namespace) -> int:
 
 def verify(options: argparse.Namespace) -> int:
     """Print what is wrong with a store; 1 if anything is."""
-    from reluprime import records
     from reluprime.records.verify import problems, recomputed
     from reluprime.report.studies import STUDIES
 
-    store = records.Store(options.store)
+    store = filled_store(options.store)
     found = problems(store, STUDIES)
     lines = sum(len(store.lines(name)[0]) for name in store.studies())
     print("\n".join(found) or f"nothing is wrong with the {lines} records in {store.path}")

@@ -22,7 +22,7 @@ from reluprime.dose.runs import measured, rows_of
 from reluprime.dose.tables import RELEASED, geometric, mean_points, zeros_left
 from reluprime.dose.thresholds import POINT, loss_at, thresholds
 from reluprime.evidence.claim import Cell, Evidence
-from reluprime.evidence.intervals import clopper_pearson, t_margin
+from reluprime.evidence.intervals import ratio_of_counts, t_margin
 from reluprime.training import tables as training_tables
 from reluprime.training.study import fit
 
@@ -81,7 +81,7 @@ def two_factors(evidence: Evidence, mitigated: pd.DataFrame) -> pd.DataFrame:
     times = ("kinks, × as released", "harm a kink, × as released", "kinks × harm")
     rows = [{"way to train": RELEASED, **table.loc[RELEASED]} | dict.fromkeys(times, "1")]
     for name in MITIGATIONS:
-        kinks = ratio(zeros[name], zeros[RELEASED])
+        kinks = ratio_of_counts(zeros[name], zeros[RELEASED])
         harm = geometric((doses[RELEASED] / doses[name]).dropna())
         rows.append(
             {"way to train": name, **table.loc[name].to_dict()}
@@ -99,14 +99,6 @@ def _both(kinks: float, harm: float) -> str:
 def _zeros(evidence: Evidence, changes: dict) -> int:
     configs = [MLP.replace(**changes, seed=seed) for seed in SEEDS]
     return int(training_tables.runs(evidence.table(fit, configs))["exact_zeros"].sum())
-
-
-def ratio(a: int, b: int) -> tuple[float, float, float]:
-    """Of two Poisson counts of as many runs, with its 95 % interval, given their sum."""
-    if not a + b:
-        return (math.nan,) * 3
-    ends = (share / (1 - share) if share < 1 else math.inf for share in clopper_pearson(a, a + b))
-    return (a / b if b else math.inf, *ends)
 
 
 def _times(middle: float, low: float, high: float) -> str:

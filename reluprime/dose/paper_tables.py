@@ -8,11 +8,11 @@ from reluprime.dose import papers
 from reluprime.dose.claims import BY_DOSE
 from reluprime.dose.claims.paper_dose import few
 from reluprime.dose.experiments import NETWORKS
-from reluprime.dose.factor_tables import ratio
 from reluprime.dose.tables import mean_points
 from reluprime.dose.thresholds import loss_at
 from reluprime.evidence.claim import Evidence
 from reluprime.evidence.finding import OPEN, matches
+from reluprime.evidence.intervals import ratio_of_counts
 from reluprime.evidence.words import signed
 from reluprime.instruments.activations import GRADIENT_RULES
 from reluprime.records import Store, published, table
@@ -134,9 +134,12 @@ def _fig_6(cells: pd.DataFrame) -> list[dict]:
 
 
 def _of_first(cells: pd.DataFrame, epochs: int) -> tuple[int, float]:
-    """Zeros and inputs of ReLUs in the first epochs of rows of `zeros.count`."""
+    """Zeros and inputs of ReLUs in the first epochs of rows of `zeros.count`.
+
+    Of a network that diverged before, in the epochs that it had.
+    """
     found = (
-        sum(by_epoch[epochs - 1] for of_cell in cells[name] for by_epoch in of_cell)
+        sum(by_epoch[:epochs][-1] for of_cell in cells[name] for by_epoch in of_cell)
         for name in ("cumulative_zeros", "cumulative_calls")
     )
     return tuple(found)
@@ -152,7 +155,7 @@ def _against_single(counts: dict[tuple[str, str], tuple[int, float]], networks: 
         own = arithmetic if ("fp32", arithmetic) in counts else "native"
         single, inputs = counts.get(("fp32", own), (0, 1.0))
         if single and precision in ("fp16", "bf16"):
-            times = (inputs / calls * end for end in ratio(count, single))
+            times = (inputs / calls * end for end in ratio_of_counts(count, single))
             rows.append(
                 {"precision": precision, "networks": networks, "arithmetic": arithmetic}
                 | {"that of fp32": own, TIMES: _in_words(*times)}

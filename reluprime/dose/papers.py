@@ -6,7 +6,7 @@ import pandas as pd
 import torch
 
 from reluprime.evidence.finding import matches
-from reluprime.evidence.intervals import clopper_pearson, rate_interval
+from reluprime.evidence.intervals import rate_interval, ratio_of_counts
 from reluprime.instruments import models
 from reluprime.instruments.activations import ReLU
 from reluprime.instruments.watch import UnitRanges, relu_calls
@@ -111,8 +111,8 @@ def half_precision_factor() -> tuple[float, float]:
     counts = published("paper_zero_calls.csv")
     last = counts[counts["epochs"] == counts["epochs"].max()]
     half, single = (int(last.loc[last["precision"] == n, "cum_zeros"].sum()) for n in (16, 32))
-    _, high = clopper_pearson(half, half + single)  # two Poisson counts, given their sum
-    return half / single, high / (1 - high)
+    factor, _, high = ratio_of_counts(half, single)
+    return factor, high
 
 
 def published_drop(architecture: str, optimizer: str, s: float) -> float:

@@ -13,7 +13,7 @@ from reluprime.evidence.finding import OPEN, Condition, Finding
 from reluprime.instruments.activations import GRADIENT_RULES
 from reluprime.instruments.arithmetic import Arithmetic
 
-DEVICES = ("cpu", "cuda")  # a record of either is enough
+DEVICES = ("cpu", "cuda")  # a cell can have a record of each
 ARITHMETICS: tuple[str, ...] = get_args(Arithmetic)
 
 

@@ -36,10 +36,14 @@ def cells_of(claims: Iterable[Claim], arithmetic: str | None = None) -> list[Cel
 def compute(cells: list[Cell], store: records.Store, max_seconds: float, workers: int = 1) -> None:
     """Compute what a store lacks of cells, in their order; none starts after `max_seconds`.
 
+    On a GPU a record of a CPU does not count, nor the other way round: a claim is judged on a
+    machine that has all its cells, and pairs are of one machine (see :meth:`Claim.finding`), so
+    each kind of device must be able to complete a grid by itself.
+
     Results may ask for more cells (arms of a training that met a zero), so what is due is looked
     up anew before each. Stopped and started again it goes on. With several workers each is a
-    process of its own, on the GPU if there is one; all are waited for, and RuntimeError is raised
-    if one failed. Cells whose numerics this machine lacks are left out, with a UserWarning.
+    process of its own, on the GPU if there is one; all are waited for, and ChildProcessError is
+    raised if one failed. Cells whose numerics this machine lacks are left out, with a UserWarning.
     """
     cells, end = [c for c in cells if _computable(c.config)], time.time() + max_seconds
     if workers == 1:
@@ -51,7 +55,8 @@ def compute(cells: list[Cell], store: records.Store, max_seconds: float, workers
     for process in running:
         process.join()
     if failed := sum(process.exitcode != 0 for process in running):
-        raise RuntimeError(f"{failed} of {workers} workers failed: see what they printed above")
+        words = f"{failed} of {workers} workers failed: see what they printed above"
+        raise ChildProcessError(words)  # an OSError: the command says what cannot be done
 
 
 def _computable(config: BaseModel) -> bool:

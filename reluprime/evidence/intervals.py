@@ -25,6 +25,19 @@ def clopper_pearson(k: int, n: int, risk: float = RISK) -> tuple[float, float]:
     return float(interval.low), float(interval.high)
 
 
+def ratio_of_counts(a: int, b: int) -> tuple[float, float, float]:
+    """a / b of two Poisson counts over as much, and its exact interval, given their sum.
+
+    Of a + b events a are binomial, at one half if both have one rate. Infinite ends where b is 0;
+    NaN where both are.
+    """
+    if a + b == 0:
+        return (math.nan,) * 3
+    shares = clopper_pearson(int(a), int(a + b))
+    low, high = (share / (1 - share) if share < 1 else math.inf for share in shares)
+    return (float(a / b) if b else math.inf), low, high
+
+
 def t_margin(values: np.ndarray) -> float:
     """Half width of the t-interval of the mean of at least two values."""
     return float(stats.sem(values) * stats.t.ppf(1 - RISK / 2, len(values) - 1))

@@ -86,11 +86,11 @@ def equivalence(differences: Sequence[float], margin: float) -> float:
     return float(max(above, below))
 
 
-def is_larger(a: Sequence[float], b: Sequence[float], risk: float = RISK) -> bool:
+def is_larger(a: Sequence[float], b: Sequence[float]) -> bool:
     """Whether values of a tend to exceed those of b (one-sided Mann-Whitney test)."""
     if len(a) == 0 or len(b) == 0:
         return False
-    return bool(stats.mannwhitneyu(a, b, alternative="greater").pvalue < risk)
+    return bool(stats.mannwhitneyu(a, b, alternative="greater").pvalue < RISK)
 
 
 def differ(successes: Sequence[int], trials: Sequence[int], risk: float) -> bool:

@@ -36,6 +36,11 @@ def _check(gradient_rule: str, kink_width: float = 0.0) -> None:
         raise ValueError(f"kink_width={kink_width!r} must not be negative")
 
 
+def _check_slope(negative_slope: float) -> None:
+    if not negative_slope >= 0:  # NaN too
+        raise ValueError(f"negative_slope={negative_slope!r} must not be negative")
+
+
 def relu(
     x: Tensor, s: float = 0.0, gradient_rule: GradientRule = "chain", kink_width: float = 0.0
 ) -> Tensor:
@@ -74,8 +79,7 @@ def leaky_relu(
     least 0 (the slope is read off the sign of the output). Otherwise like :func:`relu`.
     """
     _check(gradient_rule)
-    if negative_slope < 0:
-        raise ValueError(f"negative_slope={negative_slope!r} must not be negative")
+    _check_slope(negative_slope)
     s = negative_slope if s is None else s
     return activate(x, Shape(left=float(negative_slope)), Rule((float(s),), gradient_rule))
 
@@ -140,6 +144,7 @@ class LeakyReLU(nn.Module):
     ):
         super().__init__()
         _check(gradient_rule)
+        _check_slope(negative_slope)
         self.negative_slope, self.s, self.gradient_rule = negative_slope, s, gradient_rule
 
     def forward(self, x: Tensor) -> Tensor:

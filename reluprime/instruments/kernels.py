@@ -164,7 +164,7 @@ def expected_zeros(z: Tensor, width: Tensor) -> float:
 class Linear(nn.Module):
     """A linear layer or convolution with bias in one of LINEAR_FORMS; shares the weights.
 
-    ``width(x)``: :func:`linear_width`, in a shape that broadcasts over the output for x.
+    ``width(output)``: :func:`linear_width`, in a shape that broadcasts over that output.
     Raises ValueError for a layer without bias, for a form of TF32 or of ORDERED in another
     precision than fp32, and for a convolution in one of ORDERED, which have no gradient either.
     """

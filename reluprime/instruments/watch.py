@@ -15,10 +15,10 @@ def watched(model: nn.Module, see: Callable[[str, nn.Module, Tensor], None]) -> 
     """While the model runs, `see(name, activation, input)` for each call of an activation."""
 
     def hook(name: str):
-        return lambda module, inputs: see(name, module, inputs[0])
+        return lambda module, inputs, named: see(name, module, [*inputs, *named.values()][0])
 
     handles = [
-        module.register_forward_pre_hook(hook(name))
+        module.register_forward_pre_hook(hook(name), with_kwargs=True)
         for name, module in model.named_modules()
         if isinstance(module, ACTIVATIONS)
     ]
@@ -56,12 +56,19 @@ def _count(x: Tensor, kink: float, under_vmap: bool) -> Tensor:
 def count_kinks(model: nn.Module, *, under_vmap: bool = False) -> Iterator[dict[str, Tensor]]:
     """Count the inputs that are exactly at a kink, by layer, while the model runs.
 
-    Yields {module name: int64 (number of kinks,)}, on the device of the activations and added
+    The layers are modules of reluprime's ReLU, ReLU6 and LeakyReLU; PyTorch's own are not counted,
+    :func:`reluprime.check` looks at the kinks of any model. Yields
+    {module name: int64 (number of kinks,)}, on the device of the activations and added
     up over all forward passes in the block; an activation that was not called is absent. A ReLU
     with a kink_width has one number more, at the end: inputs in the band, exact zeros among them.
     Outputs and gradients do not change. under_vmap: whether the model runs within
-    `torch.func.vmap`.
+    `torch.func.vmap`. Raises ValueError for a model that has none of the three modules.
     """
+    if not any(isinstance(module, ACTIVATIONS) for module in model.modules()):
+        raise ValueError(
+            "the model has none of reluprime's own ReLU, ReLU6 and LeakyReLU, which count_kinks "
+            "counts: build it with these, or use reluprime.check, which takes any model"
+        )
     counts: dict[str, Tensor] = {}
 
     def see(name: str, module: nn.Module, x: Tensor) -> None:

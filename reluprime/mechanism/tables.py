@@ -8,8 +8,7 @@ import pandas as pd
 from scipy import stats
 
 from reluprime import records
-from reluprime.evidence.intervals import poisson_interval
-from reluprime.evidence.tests import RISK
+from reluprime.evidence.intervals import poisson_interval, ratio_of_counts
 from reluprime.evidence.words import calls_a_hit
 from reluprime.mechanism.study import linear_zeros
 from reluprime.training.zero_tables import MIN_ZEROS
@@ -56,12 +55,8 @@ class Ratio(NamedTuple):
 
 def ratio(a: int, b: int) -> Ratio:
     """a / b, by the exact binomial test of a among a + b."""
-    if a + b == 0:
-        return Ratio(np.nan, np.nan, np.nan, 1.0)
-    test = stats.binomtest(int(a), int(a + b))
-    low, high = test.proportion_ci(1 - RISK)
-    odds = [np.inf if share == 1 else share / (1 - share) for share in (a / (a + b), low, high)]
-    return Ratio(*map(float, odds), float(test.pvalue))
+    p = stats.binomtest(int(a), int(a + b)).pvalue if a + b else 1.0
+    return Ratio(*ratio_of_counts(a, b), float(p))
 
 
 def summary(shapes: pd.DataFrame) -> pd.DataFrame:

@@ -1,6 +1,5 @@
 """Bringing back the records that another machine computed."""
 
-import fcntl
 import json
 import os
 from contextlib import suppress
@@ -37,23 +36,26 @@ def merge(source: Store, target: Store) -> dict[str, list[dict]]:
 
 def _seal(store: Store, name: str) -> None:
     """Add the digest to records of a study that have none; every other line stays as it is."""
-    lines, _ = store.lines(name)
-    unsealed = {n: r for n, r in lines if isinstance(r, dict) and "digest" not in r}
-    if not unsealed:
+    if not _unsealed(store, name):
         return
     path = store.file(name)
     part = path.with_suffix(".part")  # a kill leaves the old file or the new one
-    try:
-        with path.open("rb") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            whole = file.read().split(b"\n")  # as `lines` counts: a spoilt line may hold a \r
-            for number, record in unsealed.items():
+    with store.locked(name):  # nothing is appended between reading and replacing
+        try:
+            whole = path.read_bytes().split(b"\n")  # as `lines` counts: a spoilt line may hold a \r
+            for number, record in _unsealed(store, name).items():
                 sealed = record | {"digest": record_digest(record)}
                 whole[number - 1] = json.dumps(sealed).encode()
             part.write_bytes(b"\n".join(whole))
             os.replace(part, path)
-    except OSError as error:
-        with suppress(OSError):
-            part.unlink()
-        advice = "free some disk space or correct its permissions, and merge again"
-        raise RecordsError(f"cannot write {path}: {error.strerror}; {advice}") from error
+        except OSError as error:
+            with suppress(OSError):
+                part.unlink()
+            advice = "free some disk space or correct its permissions, and merge again"
+            raise RecordsError(f"cannot write {path}: {error.strerror}; {advice}") from error
+
+
+def _unsealed(store: Store, name: str) -> dict[int, dict]:
+    """The records of a study that have no digest, by the numbers of their lines."""
+    lines, _ = store.lines(name)
+    return {n: r for n, r in lines if isinstance(r, dict) and "digest" not in r}

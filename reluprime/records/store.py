@@ -106,7 +106,7 @@ class Store:
         """
         line = json.dumps(record | {"digest": record_digest(record)}).encode() + b"\n"
         name = record["study"]
-        with self._locked(name) as file:
+        with self.locked(name) as file:
             try:
                 _end_last_line(file, name)
                 whole = file.write(line) == len(line)
@@ -117,8 +117,11 @@ class Store:
         if not whole:
             raise RecordsError(f"{self.file(name)} took only part of a record; {_AGAIN}")
 
-    def _locked(self, name: str) -> io.FileIO:
-        """A study's file, for this process alone until it is closed."""
+    def locked(self, name: str) -> io.FileIO:
+        """A study's file, for this process alone until it is closed; made if there is none.
+
+        Raises RecordsError if it cannot be written.
+        """
         while True:
             file = self._open(name)
             fcntl.flock(file, fcntl.LOCK_EX)

@@ -10,6 +10,7 @@ from reluprime.records.provenance import describe
 from reluprime.records.store import Store, newest_by_cell
 from reluprime.records.sweep import measure
 
+MEASURED = {"speed.measure", "trust.campaign"}  # studies whose results are times
 TIMES = {"seconds", "check_seconds"}  # results that are never the same twice
 DECISIVE = ("device_name", "cpu_capability", "cuda", "threads", "torch", "torchvision", "numpy")
 LONGEST = 120.0  # seconds that a record may have taken to be computed again
@@ -49,9 +50,10 @@ def recomputed(store: Store, studies: dict[str, Callable], number: int) -> Itera
     """Compute cells again, at random: of each its record, and whether the new bits are the same.
 
     At most `number`, of those that were made in at most LONGEST seconds on this device, with these
-    versions and this number of threads: others may have other bits. Seconds are not compared.
+    versions and this number of threads: others may have other bits. Seconds are not compared; a
+    study of MEASURED is not computed again.
     """
-    found = [r for name in studies if name != "speed.measure" for r in store.read(name).values()]
+    found = [r for name in studies if name not in MEASURED for r in store.read(name).values()]
     found = [r for r in newest_by_cell(found).values() if _same_bits_expected(r, studies)]
     for record in random.sample(found, min(number, len(found))):
         study = studies[record["study"]]

@@ -39,15 +39,13 @@ def matrix(claims: Sequence[Claim], rows: Sequence[dict], scorecard: str = "") -
 
 
 def _line(claim: Claim, row: dict, scorecard: str) -> str:
-    (only, *others) = claim.arithmetics
-    note = f" <small>({only})</small>" if not others and only != "native" else ""
     found = {
         name: _answers([cell for cell in row["by"] if cell["gradient_rule"] == rule])
         for rule, name in RULES.items()
     }
     verdict = f'<td data-label="verdict">{badge(row["verdict"])}</td>'
     link = f'<th scope="row"><a href="{scorecard}#{claim.id.lower()}">{claim.id}</a></th>'
-    words = f"<td>{html.escape(claim.statement)}{note}</td>"
+    words = f"<td>{html.escape(claim.statement)}{_only(claim)}</td>"
     cells = (f'<td data-label="{name}">{text}</td>' for name, text in found.items())
     return f"<tr>{link}{verdict}{words}{''.join(cells)}</tr>"
 
@@ -65,13 +63,35 @@ def _answers(cells: Sequence[dict]) -> str:
 
 
 def links(claims: Sequence[Claim], rows: Sequence[dict]) -> HTML:
-    """One line of claims and verdicts, each a link to its card on the scorecard."""
+    """One line of claims and verdicts, each a link to its card on the scorecard.
+
+    Where a verdict rests on some arithmetics alone, they stand behind it.
+    """
     words = (
         f'<a href="00_scorecard.html#{claim.id.lower()}" title="{html.escape(claim.statement)}">'
-        f"{claim.id}</a> {badge(row['verdict'])}"
+        f"{claim.id}</a> {badge(row['verdict'])}{_decided_in(claim, row)}"
         for claim, row in zip(claims, rows, strict=True)
     )
     return HTML(f'<p class="verdicts">Claims: {"; ".join(words)}</p>')
+
+
+def _decided_in(claim: Claim, row: dict) -> str:
+    """The arithmetics that a verdict rests on, unless they are all that there are for the claim."""
+    if "as released" in row["verdict"]:
+        decided = ("injected", HOLDS)
+    elif row["verdict"].startswith(("reproduced", "supported")):
+        decided = ("chain", HOLDS)
+    else:
+        return _only(claim)
+    own = [c for c in row["by"] if (c["gradient_rule"], c["outcome"]) == decided]
+    names = [cell["arithmetic"] for cell in own]
+    return f" <small>({', '.join(names)})</small>" if len(names) < len(claim.arithmetics) else ""
+
+
+def _only(claim: Claim) -> str:
+    """The one arithmetic that a claim is judged in, if it is an emulated one."""
+    (only, *others) = claim.arithmetics
+    return f" <small>({only})</small>" if not others and only != "native" else ""
 
 
 def cards(claims: Sequence[Claim], rows: Sequence[dict]) -> HTML:
@@ -121,8 +141,10 @@ def _heading_badges(claim: Claim, row: dict) -> str:
 
 
 def _on_published(claim: Claim) -> str:
-    own = claim.on_published() if claim.on_published else None
-    return f"{own.outcome}: {own.value}" if own else ""
+    if claim.on_published is None:
+        return "" if claim.source == OURS else "this rule reads none of them"
+    own = claim.on_published()
+    return f"{own.outcome}: {own.value}"
 
 
 def _outcome(cell: dict, claim: Claim) -> str:

@@ -1,6 +1,7 @@
 """Every claim of the two papers, judged: the scorecard.
 
-The rules stand with their topics (`*_claims`); each is registered before its records.
+The rules stand with their topics, in `claims` of each. Each is registered; its card says whether
+before its records.
 """
 
 from collections.abc import Callable, Iterator, Sequence

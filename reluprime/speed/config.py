@@ -14,7 +14,7 @@ TaskName = Literal[
 
 
 class SpeedConfig(Config):
-    """One comparison; what each task is, is with its function below."""
+    """One comparison; what each task is, is with its function in :mod:`reluprime.speed.tasks`."""
 
     task: TaskName
     precision: Literal["fp32"] = "fp32"

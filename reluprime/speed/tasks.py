@@ -37,8 +37,8 @@ SIZES = (784, 256, 256, 256, 10)
 def _monte_carlo(config: SpeedConfig, device: torch.device) -> Task:
     """B21 Table 1: raw MNIST in mini-batches of 256 through random networks; unit: a network."""
     n, released_seeds = config.n_networks, range(config.n_released)
+    dataset = data.load("mnist", device=device)  # first: it says where the set can be had
     loader = released.loader("mnist", train=True, batch_size=256, normalised=False)
-    dataset = data.load("mnist", device=device)
     images = data.unit_images(dataset.train_images, torch.float32)
     there = list(zip(images.split(256), dataset.train_labels.split(256), strict=True))
 
@@ -109,6 +109,7 @@ def _epochs(
     def task(config: SpeedConfig, device: torch.device) -> Task:
         own = ours.replace(epochs=config.epochs, n_train=config.n_train, width=config.width)
         name, shape = own.dataset, (1, 28, 28) if own.traits.fully_connected else (3, 32, 32)
+        data.load(name, device=device)  # first: it says where the set can be had
         # On a CPU in this process: where processors read, they do not compute, and few are there.
         workers = released.WORKERS[name] if device.type == "cuda" else 0
         common = {"workers": workers, "batch_size": 128}

@@ -201,6 +201,11 @@ def joint_medians(pairs: Sequence[tuple[Arm, Arm]]) -> np.ndarray:
     return np.array([np.median(joint(*pair)) for pair in pairs])
 
 
+def both_at_chance(a: Arm, b: Arm) -> bool:
+    """Whether the runs of some seed end at chance in both."""
+    return any(a.at_chance[n] and b.at_chance[n] for n in a.at_chance.keys() & b.at_chance.keys())
+
+
 def words(arm: Arm) -> str:
     """The mean difference in points, of how many runs, and without those at chance."""
     if not len(arm.values):
@@ -213,6 +218,12 @@ def words(arm: Arm) -> str:
     rest = [d for seed, d in arm.differences.items() if seed not in stuck]
     without = f"; {signed(100 * np.mean(rest))} without them" if rest else ""
     return f"{text}, {len(stuck)} at chance{without}"
+
+
+def each(arm: Arm) -> str:
+    """The test accuracy of each run in percent, in the order of the seeds."""
+    found = (arm.accuracies[seed] for seed in sorted(arm.accuracies))
+    return ", ".join("diverged" if value != value else f"{100 * value:.1f}" for value in found)
 
 
 def in_turn(small: Arm, large: list[Arm]) -> str:

@@ -86,17 +86,11 @@ def table(found: pd.DataFrame) -> pd.DataFrame:
             "s": f"{row['s']:g}",
             "rule": RULE_NAMES.get(row["gradient_rule"], BOTH),
             "exact zeros a run at s=0": f"{row['arm'].zeros:.3g}",
-            "test accuracy of each run, %": _every(row["arm"]),
+            "test accuracy of each run, %": arms.each(row["arm"]),
             "points against s=0, mean": _points(row),
         }
         for row in found.to_dict("records")
     )
-
-
-def _every(arm: Arm) -> str:
-    """Accuracies in percent, in the order of the seeds."""
-    found = (arm.accuracies[seed] for seed in sorted(arm.accuracies))
-    return ", ".join("diverged" if value != value else f"{100 * value:.1f}" for value in found)
 
 
 def _points(row: dict) -> str:

@@ -74,7 +74,8 @@ def trained(
     """The network of a run of one, as :func:`fit` leaves it, and its images of evaluation.
 
     -> network (in evaluation mode), images (n, channels, height, width) as it takes them, labels
-    (n,). Nothing is recorded and no checkpoint kept.
+    (n,). Nothing is recorded and no checkpoint kept. Raises ValueError for an image-folder, which
+    :func:`fit` alone reads, and DataError for anything wrong with the data.
     """
     device = best_device() if device is None else torch.device(device)
     with numerics(config.precision, device) as dtype:

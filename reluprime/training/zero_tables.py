@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from reluprime.evidence.intervals import clopper_pearson, poisson_interval
+from reluprime.evidence.intervals import poisson_interval, ratio_of_counts
 from reluprime.evidence.style import RULE_NAMES
 from reluprime.records import published
 
@@ -98,9 +98,9 @@ def beside_released(cells: pd.DataFrame) -> pd.DataFrame:
     """Zeros of the first epochs beside the released ones (B21 Fig. 6), for the page.
 
     cells: rows of `zeros.count`. A row a precision and number of epochs that the release has and
-    ours reach, over the network shapes of both: epochs, networks, published (zeros), and for each
-    gradient rule its zeros and, with an exact interval for two Poisson counts of as many calls
-    (95 %), published over ours.
+    ours reach, over the network shapes of both, but for those of which a network of ours diverged
+    before: epochs, networks, published (zeros), and for each gradient rule its zeros and, with an
+    exact interval for two Poisson counts of as many calls (95 %), published over ours.
     """
     theirs = published("paper_zero_calls.csv")
     theirs["precision"] = "fp" + theirs["precision"].astype(str)
@@ -109,7 +109,8 @@ def beside_released(cells: pd.DataFrame) -> pd.DataFrame:
     for (precision, epochs), released in theirs.groupby(["precision", "epochs"]):
         own = cells[(cells["precision"] == precision) & (cells["epochs"] >= epochs)]
         own = own.assign(shape=own["hidden_sizes"].map(tuple))
-        both = set(own["shape"]) & set(released["shape"])
+        least = own["cumulative_zeros"].map(lambda by_network: min(map(len, by_network)))
+        both = (set(own["shape"]) & set(released["shape"])) - set(own["shape"][least < epochs])
         if not both:
             continue
         k = int(released[released["shape"].isin(both)]["cum_zeros"].sum())
@@ -117,17 +118,15 @@ def beside_released(cells: pd.DataFrame) -> pd.DataFrame:
         for rule, group in own[own["shape"].isin(both)].groupby("gradient_rule"):
             ours = sum(zeros[epochs - 1] for n in group["cumulative_zeros"] for zeros in n)
             row[RULE_NAMES[rule]] = ours
-            row[f"published / {RULE_NAMES[rule]}"] = _ratio_of_counts(k, ours)
+            row[f"published / {RULE_NAMES[rule]}"] = _ratio(k, ours)
         rows.append(row)
     return pd.DataFrame(rows)
 
 
-def _ratio_of_counts(k: int, ours: int) -> str:
-    """k / ours with its interval: of k + ours zeros, k are binomial if both have one rate."""
+def _ratio(k: int, ours: int) -> str:
     if not k or not ours:
         return "–"
-    low, high = (share / (1 - share) for share in clopper_pearson(k, k + ours))
-    return f"{k / ours:.2f} [{low:.2f}, {high:.2f}]"
+    return "{:.2f} [{:.2f}, {:.2f}]".format(*ratio_of_counts(k, ours))
 
 
 def released_zero_rates() -> pd.DataFrame:

@@ -9,22 +9,26 @@ from scipy import stats
 from reluprime.evidence.claim import ARITHMETICS, Evidence
 from reluprime.volume.experiments import ALL_NETWORKS, published_points
 from reluprime.volume.predictions import WORKS, curve_points, points
+from reluprime.volume.shares import share_in_words
 
 ALL_TESTS_RISK = 0.01  # of all tests of an arithmetic together
 NEARLY_ALL = 0.99  # of networks
+POINT = ["work", "panel", "size", "precision"]
+MET = {True: "met", False: "missed", None: ""}  # None: 0 or all in both, or no test of its own
 TESTS_AT_16_BITS = 60  # 30 released points of fully connected networks in each of two arithmetics
 
 
 def all_tests(evidence: Evidence, gradient_rule: str, arithmetic: str) -> pd.DataFrame:
     """One row a test: work, panel, size ("all" for one test of many), precision, p, met.
 
-    A point: Fisher's exact test. A panel of batch sizes: one chi-squared test for the sum of its
-    points' statistics. A curve: the largest distance, less what reading may be off
-    (Kolmogorov and Smirnov, two samples). p is NaN where both are 0 or all. met: whether p is
-    above ALL_TESTS_RISK divided by the number of tests (Bonferroni); None where p is NaN.
+    A point: Fisher's exact test. A panel of batch sizes of which each has its networks: one
+    chi-squared test for the sum of its points' statistics. A curve: the largest distance, less
+    what reading may be off (Kolmogorov and Smirnov, two samples). p is NaN where both are 0 or
+    all. met: whether p is above ALL_TESTS_RISK divided by the number of tests (Bonferroni); None
+    where p is NaN.
     """
     table = points(evidence, gradient_rule, arithmetic)
-    rows = [*_point_tests(table), *_panel_tests(table)]
+    rows = [*_point_tests(table), *_panel_tests(_whole_panels(table))]
     rows += _curve_tests(curve_points(evidence, gradient_rule, arithmetic))
     found = pd.DataFrame(rows, columns=["work", "panel", "size", "precision", "p"])
     least = ALL_TESTS_RISK / max(1, found["p"].notna().sum())
@@ -34,8 +38,7 @@ def all_tests(evidence: Evidence, gradient_rule: str, arithmetic: str) -> pd.Dat
 
 def _point_tests(table: pd.DataFrame) -> Iterator[dict]:
     for row in table[table["panel"] != "batch_size"].to_dict("records"):
-        names = ("work", "panel", "size", "precision")
-        yield {name: row[name] for name in names} | {"p": fisher(row)}
+        yield {name: row[name] for name in POINT} | {"p": fisher(row)}
 
 
 def fisher(row: dict) -> float:
@@ -45,14 +48,30 @@ def fisher(row: dict) -> float:
     return float(stats.fisher_exact([[k, n - k], [k2, n2 - k2]]).pvalue)
 
 
+def _whole_panels(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows of those panels of batch sizes of which each released size has its networks."""
+    sizes = table[table["panel"] == "batch_size"]
+    whole = [
+        own
+        for (work, precision), own in sizes.groupby(["work", "precision"], sort=False)
+        if len(own) == len(_released_batch_sizes(work, precision))
+    ]
+    return pd.concat([sizes[:0], *whole])
+
+
 def _panel_tests(table: pd.DataFrame) -> Iterator[dict]:
-    panels = table[table["panel"] == "batch_size"].groupby(["work", "precision"], sort=False)
-    for (work, precision), panel in panels:
+    for (work, precision), panel in table.groupby(["work", "precision"], sort=False):
         found = [_chi_squared(row) for row in panel.to_dict("records")]
         found = [value for value in found if not np.isnan(value)]
         p = float(stats.chi2.sf(sum(found), len(found))) if found else float("nan")
         names = {"work": work, "panel": "batch_size", "size": "all", "precision": precision}
         yield names | {"p": p}
+
+
+def _released_batch_sizes(work: str, precision: str) -> pd.DataFrame:
+    """Rows of `published_points`."""
+    table = published_points(WORKS[work][1], int(precision[2:]))
+    return table[table["by"] == "batch_size"]
 
 
 def _chi_squared(row: dict) -> float:
@@ -144,19 +163,39 @@ def test_name(row: dict) -> str:
     return f"{row['work']} {row['panel'].replace('_', ' ')}{size} at {row['precision']}"
 
 
+def points_table(evidence: Evidence) -> pd.DataFrame:
+    """Each released share of networks and what each arithmetic gives under the constant.
+
+    One row a point of which an arithmetic has all networks, for the page. Columns: work, panel,
+    size, precision, published and the arithmetics: shares with exact intervals (95 %), and, but for
+    batch sizes, which have one test a panel, whether the arithmetic meets the point.
+    """
+    rows: dict[tuple, dict] = {}
+    for arithmetic in ARITHMETICS:
+        tests = all_tests(evidence, "injected", arithmetic)
+        met = dict(zip(tests[POINT].itertuples(index=False, name=None), tests["met"], strict=True))
+        for row in points(evidence, "injected", arithmetic).to_dict("records"):
+            name = tuple(row[column] for column in POINT)
+            cells = dict(zip(POINT, name, strict=True)) | dict.fromkeys(ARITHMETICS, "")
+            cells["panel"] = row["panel"].replace("_", " ")
+            cells["published"] = share_in_words(row["published_k"], row["published_n"])
+            words = f"{share_in_words(row['k'], row['n'])} {MET[met.get(name)]}".strip()
+            rows.setdefault(name, cells)[arithmetic] = words
+    table = pd.DataFrame(rows.values(), columns=[*POINT, "published", *ARITHMETICS])
+    return table.sort_values(["work", "precision", "panel", "size"])
+
+
 def batch_size_table(evidence: Evidence, work: str) -> pd.DataFrame:
     """The panel of batch sizes of a work under the constant, for the page.
 
     A row a precision for the published counts and for each arithmetic: the share at each size that
-    has all its networks, and p of a chi-squared test that these are one share (empty where all or
-    no networks are in the zone).
+    has all its networks, with its exact interval (95 %), and p of a chi-squared test that these
+    are one share (empty where all or no networks are in the zone).
     """
-    _, file, precisions = WORKS[work]
     ours = {a: points(evidence, "injected", a) for a in ARITHMETICS}
     rows = []
-    for precision in precisions:
-        theirs = published_points(file, int(precision[2:]))
-        theirs = theirs[theirs["by"] == "batch_size"]
+    for precision in WORKS[work][2]:
+        theirs = _released_batch_sizes(work, precision)
         rows.append(_panel_row(precision, "published", theirs[["size", "in_zone", "networks"]]))
         for arithmetic, table in ours.items():
             at = (table["work"] == work) & (table["panel"] == "batch_size")
@@ -170,5 +209,5 @@ def _panel_row(precision: str, networks: str, counts: pd.DataFrame) -> dict:
     sizes, k, n = (counts[name].to_numpy() for name in counts)
     table = np.array([k, n - k])
     p = f"{stats.chi2_contingency(table).pvalue:.2g}" if table.any(axis=1).all() else ""
-    shares = {f"{size}": f"{share:.1%}" for size, share in zip(sizes, k / n, strict=True)}
+    shares = {f"{size}": share_in_words(*counts) for size, *counts in zip(sizes, k, n, strict=True)}
     return {"precision": precision, "networks of": networks, "p, one share": p} | shares

@@ -141,16 +141,20 @@ def _times_the_gradient(change: float) -> str:
 def prediction_figure(points: dict[str, pd.DataFrame]) -> Figure:
     """Released shares of networks in the zone against predicted ones, a panel an arithmetic.
 
-    points: {arithmetic: rows of `predictions.points`}. Bars are exact 95 % intervals of ours.
+    points: {arithmetic: rows of `predictions.points`}. Bars are exact 95 % intervals of both.
     """
     figure, axes = plt.subplots(1, len(points), figsize=(WIDTH, 3.4), sharey=True, squeeze=False)
     for panel, (arithmetic, table) in zip(axes.flat, points.items(), strict=True):
         panel.plot([0, 1], [0, 1], ":", color=PUBLISHED, linewidth=0.8)
-        for (work, precision), own in table.groupby(["work", "precision"], sort=False):
+        for (work, precision), own in table.groupby(["work", "precision"]):
             panel.errorbar(
                 own["ours"],
                 own["published"],
                 xerr=[own["ours"] - own["low"], own["high"] - own["ours"]],
+                yerr=[
+                    own["published"] - own["published_low"],
+                    own["published_high"] - own["published"],
+                ],
                 fmt=PRECISION_MARKERS[precision],
                 color="#444444",
                 markerfacecolor=WORK_FILLS[work],
@@ -162,7 +166,8 @@ def prediction_figure(points: dict[str, pd.DataFrame]) -> Figure:
             panel.text(0.5, 0.5, "no point is complete", ha="center")
         panel.set(xlabel="predicted share of networks", title=arithmetic, xlim=(-0.03, 1.03))
     axes[0, 0].set(ylabel="published share of networks", ylim=(-0.03, 1.03))
-    legend_below(figure, axes.flat, ncols=4)
+    most_first = sorted(axes.flat, key=lambda panel: -len(panel.containers))
+    legend_below(figure, most_first, ncols=4)
     return taken_from_pyplot(figure)
 
 

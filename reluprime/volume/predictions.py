@@ -107,8 +107,8 @@ def points(evidence: Evidence, gradient_rule: str, arithmetic: str) -> pd.DataFr
     """One row a published point whose networks all have records, all of one machine.
 
     Columns: work, panel (depth, width, batch_size), size, precision, published and ours (shares),
-    k, n, published_k, published_n (networks in the zone and all), low and high (exact interval of
-    ours, 95 %).
+    k, n, published_k, published_n (networks in the zone and all), low and high, published_low and
+    published_high (exact intervals, 95 %).
     """
     rows, evidence = [], evidence.on_one_machine(prediction_grid(gradient_rule, arithmetic))
     for work, (sweep, file, _) in WORKS.items():
@@ -122,11 +122,12 @@ def points(evidence: Evidence, gradient_rule: str, arithmetic: str) -> pd.DataFr
 
 _POINT = [
     *("work", "panel", "size", "precision", "published", "ours", "k", "n"),
-    *("published_k", "published_n", "low", "high"),
+    *("published_k", "published_n", "low", "high", "published_low", "published_high"),
 ]
 
 
 def _point(work: str, precision: str, row: dict) -> dict:
+    theirs = clopper_pearson(row["in_zone_published"], row["networks_published"])
     return {
         "work": work,
         "panel": row["by"],
@@ -140,6 +141,8 @@ def _point(work: str, precision: str, row: dict) -> dict:
         "published_n": row["networks_published"],
         "low": row["low"],
         "high": row["high"],
+        "published_low": theirs[0],
+        "published_high": theirs[1],
     }
 
 

@@ -98,6 +98,12 @@ def zone_shares(networks: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns)
 
 
+def share_in_words(k: int, n: int) -> str:
+    """k of n in percent with its exact interval (95 %)."""
+    low, high = clopper_pearson(k, n)
+    return f"{k / n:.1%} [{100 * low:.1f}, {100 * high:.1f}]"
+
+
 def pair_share(networks: pd.DataFrame) -> dict[str, float]:
     """Share of affected (network, mini-batch) pairs (B21 Table 1, row 2) of one condition.
 

@@ -6,14 +6,25 @@ import numpy as np
 import pandas as pd
 
 from reluprime.evidence.claim import ARITHMETICS, Evidence
+from reluprime.evidence.finding import HOLDS
 from reluprime.evidence.intervals import quartiles
 from reluprime.evidence.tests import RISK
 from reluprime.instruments.activations import GRADIENT_RULES
+from reluprime.instruments.arithmetic import available
 from reluprime.records import Store
 from reluprime.volume.claims.quartiles import QUARTILE
-from reluprime.volume.experiments import cells_of, networks_of, pair_networks
+from reluprime.volume.claims.table_1 import MEANT_PAIRS, near, within_factor
+from reluprime.volume.experiments import (
+    PUBLISHED_SHARES,
+    cells_of,
+    in_zone,
+    networks_of,
+    pair_networks,
+    share_networks,
+)
 from reluprime.volume.networks import VolumeConfig
-from reluprime.volume.table_1 import PUBLISHED_QUARTILES
+from reluprime.volume.shares import pair_share, share_in_words
+from reluprime.volume.table_1 import PUBLISHED_QUARTILES, PUBLISHED_TABLE_1
 
 RESAMPLES = 200  # of networks, for the interval of a quartile
 NORMS = {
@@ -24,7 +35,7 @@ NORMS = {
 
 def evidence_of(store: Store) -> Evidence:
     """What a store has of Table 1's networks."""
-    return Evidence.of_store(store, ["volume.estimate"])
+    return Evidence.of_store(store, ["volume.estimate", "zone.first_affected"])
 
 
 def table_1_records(store: Store) -> pd.DataFrame:
@@ -47,13 +58,12 @@ def _complete(evidence: Evidence) -> Iterator[tuple[str, str, VolumeConfig]]:
 
 
 def table_1_by_arithmetic(evidence: Evidence) -> pd.DataFrame:
-    """Rows 2 and 3 of B21's Table 1 by network, norm, gradient rule and arithmetic.
+    """Row 3 of B21's Table 1 by network, norm, gradient rule and arithmetic.
 
-    Columns: precision, arithmetic, network (paper: three ReLUs; release: two), gradient rule,
-    networks, norm, pairs (share of affected mini-batches), q1, q2, q3 (quartiles of the relative
-    difference), low_1 ... high_3 (intervals, 95 %, networks drawn anew), meets (whether each
-    published quartile is in its interval or within 10 % of ours). Conditions whose networks do
-    not all have records are left out.
+    Columns: precision, arithmetic, network (paper: three ReLUs; release: two), rule, networks,
+    norm, q1, q2, q3 (quartiles of the relative difference), low_1 ... high_3 (intervals, 95 %,
+    networks drawn anew), meets (whether each published quartile is in its interval or within 10 %
+    of ours). Conditions whose networks do not all have records are left out.
     """
     rows = []
     for arithmetic, network, config in _complete(evidence):
@@ -65,10 +75,9 @@ def table_1_by_arithmetic(evidence: Evidence) -> pd.DataFrame:
                 "network": network,
                 "rule": rule,
                 "networks": len(found),
-                "pairs": found["affected"].sum() / found["n_batches"].sum(),
             }
             rows += [shared | {"norm": n} | _quartiles(found[c], config) for n, c in NORMS.items()]
-    columns = ["precision", "arithmetic", "network", "rule", "networks", "pairs", "norm"]
+    columns = ["precision", "arithmetic", "network", "rule", "networks", "norm"]
     ends = [f"{end}_{k}" for end in ("low", "high") for k in (1, 2, 3)]
     return pd.DataFrame(rows, columns=[*columns, "q1", "q2", "q3", *ends, "meets"])
 
@@ -103,12 +112,12 @@ def table_1_words(table: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for precision, group in table.groupby("precision", sort=False):
         published = "({}, {}, {})".format(*PUBLISHED_QUARTILES[precision])
-        blank = dict.fromkeys(("arithmetic", "network", "rule", "networks", "pairs", "norm"), "–")
+        blank = dict.fromkeys(("arithmetic", "network", "rule", "networks", "norm"), "–")
         rows.append(
             {"precision": precision} | blank | {"quartiles": published, "meets": "published"}
         )
         rows += [_words(row) for row in group.to_dict("records")]
-    names = ["precision", "arithmetic", "network", "rule", "networks", "pairs", "norm"]
+    names = ["precision", "arithmetic", "network", "rule", "networks", "norm"]
     return pd.DataFrame(rows, columns=[*names, "quartiles", "meets"])
 
 
@@ -118,7 +127,66 @@ def _words(row: dict) -> dict:
         f"{row[f'q{k}']:.3g} [{row[f'low_{k}']:.3g}, {row[f'high_{k}']:.3g}]" for k in (1, 2, 3)
     )
     return {name: row[name] for name in names} | {
-        "pairs": f"{row['pairs']:.2%}",
         "quartiles": middle,
-        "meets": "yes" if row["meets"] else "no",
+        "meets": _yes(row["meets"]),
     }
+
+
+def first_rows(evidence: Evidence) -> pd.DataFrame:
+    """Rows 1 and 2 of B21's Table 1 by network, gradient rule and arithmetic, for the page.
+
+    Row 1, the share of networks in the zone, has the networks of P5 and exact intervals (95 %), and
+    meets the published share as P5 asks. Row 2, the share of affected (network, mini-batch) pairs,
+    has the networks of P6 and intervals over networks, and meets 1000 times the published share as
+    P6 asks. The cells of a condition whose networks do not all have records are empty.
+    """
+    rows = [
+        {"precision": precision, "arithmetic": "published"}
+        | {"in the zone": in_zone_share, "affected pairs": pairs}
+        for precision, (in_zone_share, pairs, _) in PUBLISHED_TABLE_1.items()
+    ]
+    for arithmetic in ARITHMETICS:
+        shares, pairs = share_networks(arithmetic), pair_networks(arithmetic)
+        for network, precision in shares | pairs:
+            if available(arithmetic, precision) != arithmetic:
+                continue
+            at = {"precision": precision, "arithmetic": arithmetic, "network": network}
+            for rule in GRADIENT_RULES:
+                row = at | {"rule": rule} | _row_1(evidence, shares.get((network, precision)), rule)
+                rows.append(row | _row_2(evidence, pairs.get((network, precision)), rule))
+    columns = ["precision", "arithmetic", "network", "rule", "in the zone", "meets row 1"]
+    table = pd.DataFrame(rows, columns=[*columns, "affected pairs", "meets row 2"])
+    return table.sort_values("precision", kind="stable").astype(object).fillna("")
+
+
+def _row_1(evidence: Evidence, config: VolumeConfig | None, rule: str) -> dict:
+    own = _of_one_machine(evidence, config)
+    if own is None:
+        return {}
+    k, n = in_zone(own, config, rule)
+    meets = near(k, n, PUBLISHED_SHARES[config.precision]) == HOLDS
+    return {"in the zone": f"{share_in_words(k, n)} of {n}", "meets row 1": _yes(meets)}
+
+
+def _row_2(evidence: Evidence, config: VolumeConfig | None, rule: str) -> dict:
+    own = _of_one_machine(evidence, config)
+    if own is None:
+        return {}
+    networks = networks_of(own, config, rule)
+    found = pair_share(networks)
+    words = f"{found['share']:.2%} [{100 * found['low']:.2f}, {100 * found['high']:.2f}]"
+    of = f"{len(networks)} networks x {networks['n_batches'].iloc[0]}"
+    meets = within_factor(found["share"], MEANT_PAIRS[config.precision])
+    return {"affected pairs": f"{words} of {of}", "meets row 2": _yes(meets)}
+
+
+def _of_one_machine(evidence: Evidence, config: VolumeConfig | None) -> Evidence | None:
+    """What the machine has that made most of a condition's networks; None: not all of them."""
+    if config is None:
+        return None
+    own = evidence.on_one_machine(cells_of(config))
+    return None if own.missing(cells_of(config)) else own
+
+
+def _yes(meets: bool) -> str:
+    return "yes" if meets else "no"

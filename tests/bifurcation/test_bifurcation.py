@@ -13,6 +13,7 @@ from reluprime.bifurcation import (
     study,
     weight_plane,
 )
+from reluprime.bifurcation.grids import BifurcationEvent
 from reluprime.bifurcation.networks import learning_rate
 from reluprime.instruments import data, fully_connected
 from reluprime.instruments.activations import ReLU
@@ -330,13 +331,29 @@ def test_a_wrong_parameter_is_named_with_its_value(field, value):
 
 
 @pytest.mark.parametrize(
-    ("field", "value"), [("radius", 0.0), ("resolution", 2), ("seed", -1), ("size", 3)]
+    ("field", "value"),
+    [("radius", 0.0), ("resolution", 2), ("resolution", 80), ("seed", -1), ("size", 3)],
 )
 def test_a_wrong_parameter_of_the_plane_is_named_with_its_value(field, value):
     with pytest.raises(ValidationError) as error:
         WeightPlaneConfig(**{"run": PairedRunConfig(), field: value})
     assert field in str(error.value)
     assert f"input_value={value!r}" in str(error.value)
+
+
+@pytest.mark.parametrize("resolution", [5, 61, 81])
+def test_the_event_is_a_point_of_each_plane_of_the_page(resolution):
+    _, planes = BifurcationEvent(resolution=resolution).grids()["planes"]
+    sizes = {plane.resolution for plane in planes}
+    assert sizes == {resolution, (resolution + 1) // 2}
+    assert all(size % 2 for size in sizes)
+    assert (resolution - 1) / ((resolution + 1) // 2 - 1) == 2  # every second point
+
+
+@pytest.mark.parametrize("resolution", [6, 7, 8, 83])
+def test_a_plane_whose_half_misses_the_event_is_refused(resolution):
+    with pytest.raises(ValidationError, match="must be 1 more than a multiple of 4"):
+        BifurcationEvent(resolution=resolution)
 
 
 @pytest.mark.parametrize("study", [paired_run, weight_plane])

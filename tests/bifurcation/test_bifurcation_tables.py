@@ -13,6 +13,7 @@ def test_run_table_reads_the_event_or_says_that_there_is_none():
     run = {
         "activation": "relu",
         "precision": "fp32",
+        "arithmetic": "native",
         "seed": 3,
         "event": {
             "step": 1,
@@ -24,7 +25,8 @@ def test_run_table_reads_the_event_or_says_that_there_is_none():
     }
     table = tables.run_table(pd.DataFrame([run, run | {"event": None}]))
     first = table.iloc[0].to_dict()
-    assert (first["step"], first["where"]) == (1, "activation1, neuron 7")
+    assert first["run"] == "relu fp32 native seed 3"
+    assert (first["step"], first["where"]) == (2, "activation1, neuron 7")
     assert first["chain s=1 jump"] == "0.5"
     assert (first["chain s=1 gradient"], first["chain s=1 end"]) == ("0.002", "0.75")
     assert table.iloc[1][["step", "where"]].tolist() == ["–", "–"]

@@ -511,12 +511,13 @@ import sys
 for name in {OTHERS}:
     sys.modules[name] = None  # an import raises
 import torch, reluprime
-from reluprime.testing import assert_derivative_at_kinks
-assert_derivative_at_kinks(reluprime.relu)
+reluprime.testing.assert_derivative_at_kinks(reluprime.relu)
 model = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.ReLU(), torch.nn.Linear(3, 2))
 with reluprime.kinks(0.5):
     model(torch.zeros(1, 2))
-print(reluprime.check(model, (torch.randn(4, 2), torch.tensor([0, 1, 0, 1]))).answer)
+report = reluprime.check(model, (torch.randn(4, 2), torch.tensor([0, 1, 0, 1])))
+assert isinstance(report, reluprime.Report)
+print(report.answer)
 from reluprime.cli import main
 assert main(["check", "torchvision:resnet18"]) == 2
 """
@@ -528,7 +529,7 @@ def test_the_core_needs_no_more_than_its_dependencies():
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("No: at fp32")
-    assert "pip install reluprime[vision]" in done.stderr
+    assert "pip install '.[vision]' in a clone of the repository" in done.stderr
     assert set(reluprime.__all__) <= set(dir(reluprime))
 
 

@@ -81,6 +81,26 @@ def test_results_for_which_nothing_waits_may_have_any_form(store):
     assert len(store.since(records.study_name(count), 0)[0]) == 2
 
 
+def test_a_gpu_completes_a_grid_of_which_a_cpu_has_records(store, monkeypatch):
+    """A rule judges each machine that has all cells by itself, and pairs no two."""
+    cells = list(arms([0]))
+    compute.work(cells, store, soon())
+    measured = []
+
+    def on_gpu(study, config, device):
+        measured.append(device)
+        key = records.cell_key(study, config, device)
+        record = lines(store)[0] | {"key": key, "config": config.model_dump(mode="json")}
+        return record | {"provenance": record["provenance"] | {"device": device}}
+
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr(records, "measure", on_gpu)
+    for _ in range(2):
+        compute.work(cells, store, soon())
+        assert measured == ["cuda", "cuda"]
+    assert len(lines(store)) == 4
+
+
 def test_an_arm_that_comes_before_its_reference_waits_for_it(store):
     compute.work([*arms([0])][::-1], store, soon())
     assert [r["config"]["s"] for r in lines(store)] == [0.0, 1.0]
@@ -135,7 +155,7 @@ def test_a_failure_names_its_cell_and_how_many_workers_failed(store, capfd):
     with pytest.raises(ValueError, match="as it was told to") as raised:
         compute.compute(grid, store, 60.0)
     assert "fails=True" in raised.value.__notes__[0]
-    with pytest.raises(RuntimeError, match="2 of 2 workers failed"):
+    with pytest.raises(ChildProcessError, match="2 of 2 workers failed"):
         compute.compute(grid, store, 60.0, workers=2)
     assert "as it was told to" in capfd.readouterr().err
 

@@ -63,24 +63,24 @@ def proportion_holds(p, n):
 
 def ratio_holds(a, b):
     def draw(random):
-        found = ratio(random.poisson(a), random.poisson(b))
-        return found.low <= a / b <= found.high
+        _, low, high = intervals.ratio_of_counts(random.poisson(a), random.poisson(b))
+        return low <= a / b <= high
 
     return draw
 
 
 HOLD = {
-    "Poisson, mean 0.5": poisson_holds(0.5),
-    "Poisson, mean 5": poisson_holds(5),
-    "Poisson, mean 80": poisson_holds(80),
-    "t, three seeds": t_holds(lambda random: random.normal(0, 1, 3)),
-    "t, five seeds": t_holds(lambda random: random.normal(0, 1, 5)),
-    "t, uniform": t_holds(lambda random: random.uniform(-1, 1, 5)),
-    "Hoeffding": hoeffding_holds(0.5, 1000),
-    "a rare proportion": proportion_holds(0.01, 300),
-    "a share of the Monte Carlo": proportion_holds(0.4, 1000),
-    "ratio of counts": ratio_holds(40, 60),
-    "ratio of few counts": ratio_holds(4, 5),
+    "poisson_interval, mean 0.5": poisson_holds(0.5),
+    "poisson_interval, mean 5": poisson_holds(5),
+    "poisson_interval, mean 80": poisson_holds(80),
+    "t_margin, three seeds": t_holds(lambda random: random.normal(0, 1, 3)),
+    "t_margin, five seeds": t_holds(lambda random: random.normal(0, 1, 5)),
+    "t_margin, uniform": t_holds(lambda random: random.uniform(-1, 1, 5)),
+    "hoeffding_margin": hoeffding_holds(0.5, 1000),
+    "clopper_pearson, rare": proportion_holds(0.01, 300),
+    "clopper_pearson, a share of the Monte Carlo": proportion_holds(0.4, 1000),
+    "ratio_of_counts": ratio_holds(40, 60),
+    "ratio_of_counts, few": ratio_holds(4, 5),
 }
 
 
@@ -182,7 +182,7 @@ ALARMS = {
     "sign_flip, both ways": (two_sided(differences(8)), 0.05),
     "signed_rank": (alarm(tests.signed_rank, differences(15)), 0.05),
     "signed_rank, heavy tails": (alarm(tests.signed_rank, differences(15, degrees=1)), 0.05),
-    "equivalence at its margin": (
+    "equivalence, at its margin": (
         alarm(lambda d: tests.equivalence(0.005 + 0.002 * d, 0.005), differences(5)),
         0.05,
     ),
@@ -225,8 +225,9 @@ FOUND = {
 
 @pytest.mark.parametrize("draw", FOUND.values(), ids=FOUND)
 def test_a_test_finds_what_is_large(draw):
-    _, (_, high) = share(draw, 60)
-    assert high > 0.95
+    """In 57 of 60 draws at least: the seeds are fixed, and each test has found 59 or 60."""
+    found, _ = share(draw, 60)
+    assert found >= 0.95
 
 
 # ---- that none is forgotten ----
@@ -240,13 +241,25 @@ SCIPY = {"ttest_ind_from_stats", "permutation_test", "binomtest", "fisher_exact"
          "contingency_tables"}  # fmt: skip
 
 
+# Intervals that have a simulation of their own: of runs that differ above, and in test_intervals
+# one of pairs that are not independent, and one that falls short for a few. Quartiles are none.
+APART = {"rate_interval", "mcdiarmid_margin", "bootstrap_mean", "quartiles"}
+
+
+def own_functions(module):
+    return {n for n, v in vars(module).items() if getattr(v, "__module__", "") == module.__name__}
+
+
+def named(*simulated):
+    """What keys begin with: the name of a function, then perhaps a comma and words."""
+    return {key.partition(",")[0] for one in simulated for key in one}
+
+
 def test_no_test_that_a_rule_uses_is_forgotten():
-    own = (*tests.__dict__.items(), *intervals.__dict__.items())
-    public = {name for name, value in own if callable(value) and name.islower()}
-    here = "".join(
-        path.read_text() for path in (records.REPOSITORY / "tests/evidence").glob("*.py")
-    )
-    assert not [name for name in public if not re.search(rf"\b{name}\b", here)]
+    assert own_functions(tests) <= named(ALARMS)
+    assert own_functions(tests) <= named(FOUND)
+    assert own_functions(intervals) - APART <= named(HOLD)
+    assert own_functions(intervals) >= APART
     house = records.REPOSITORY / "reluprime"
     files = [p for p in house.rglob("*.py") if p.parent.name != "evidence"]
     used = {name for p in files for name in re.findall(r"\bstats\.([a-z]\w+)", p.read_text())}

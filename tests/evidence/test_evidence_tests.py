@@ -134,4 +134,4 @@ def test_many_true_alarms_are_not_missed():
     random = np.random.RandomState(6)
     found = sum(tests.more_spread(r.normal(0, 9, 8), r.normal(0, 1, 8)) < 0.05
                 for r in [random] for _ in range(100))  # fmt: skip
-    assert clopper_pearson(found, 100, risk=0.001)[1] > 0.8
+    assert found >= 95  # with this seed it is all

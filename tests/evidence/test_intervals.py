@@ -68,6 +68,20 @@ def test_poisson_interval_against_known_values():
     assert high == pytest.approx([3.689, 18.39], abs=1e-2)
 
 
+@pytest.mark.parametrize(
+    ("a", "b", "expected"),
+    [
+        (8, 8, (1.0, 0.33, 3.06)),
+        (0, 8, (0.0, 0.0, 0.58)),
+        (3, 0, (math.inf, 0.41, math.inf)),
+        (0, 0, (math.nan,) * 3),
+    ],
+)
+def test_a_ratio_of_counts_has_its_interval(a, b, expected):
+    found = intervals.ratio_of_counts(np.int64(a), np.int64(b))  # as a table's column has them
+    assert found == pytest.approx(expected, abs=0.02, nan_ok=True)
+
+
 def test_rate_interval_is_wider_where_runs_lie_further_apart():
     calls = np.array([1e9, 1e9, 1e9, 2e9])
     even, apart = np.array([10.0, 10, 10, 20]), np.array([2.0, 2, 2, 44])

@@ -840,9 +840,26 @@ def test_the_band_is_counted_under_vmap():
 
 
 def test_other_modules_are_not_counted():
-    with count_kinks(nn.Sequential(nn.ReLU(), nn.Linear(1, 1))) as counts:
+    model = nn.Sequential(nn.ReLU(), ReLU())
+    with count_kinks(model) as counts:
+        model(torch.zeros(3))
+    assert {name: n.tolist() for name, n in counts.items()} == {"1": [3]}
+
+
+def test_a_model_that_has_nothing_to_count_is_said():
+    model = nn.Sequential(nn.ReLU(), nn.Linear(1, 1))
+    with (
+        pytest.raises(ValueError, match=r"has none of .* or use reluprime\.check"),
+        count_kinks(model),
+    ):
         pass
-    assert counts == {}
+
+
+def test_an_input_by_name_is_counted():
+    model = ReLU()
+    with count_kinks(model) as counts:
+        model(x=torch.zeros(3))
+    assert counts[""].tolist() == [3]
 
 
 def test_counting_does_not_change_outputs_or_gradients():
@@ -896,8 +913,10 @@ def test_unknown_gradient_rule_raises(make, rule):
 
 
 def test_negative_slope_must_not_be_negative():
-    with pytest.raises(ValueError, match=r"negative_slope=-0\.01 must not be negative"):
-        leaky_relu(torch.zeros(1), -0.01)
+    for make in (lambda slope: leaky_relu(torch.zeros(1), slope), LeakyReLU):
+        for slope in (-0.01, NAN):
+            with pytest.raises(ValueError, match=f"negative_slope={slope} must not be negative"):
+                make(slope)
 
 
 @pytest.mark.parametrize("width", [-0.5, NAN])

@@ -68,6 +68,24 @@ def test_a_line_names_an_arithmetic_that_is_not_pytorchs_own():
         assert (f"({arithmetic})" in line) == (name == "P14")
 
 
+def test_a_link_names_the_arithmetics_that_its_verdict_rests_on():
+    found = {"chain_native": OPEN, "chain_epilogue": HOLDS, "chain_separate": HOLDS}
+    found |= {"injected_native": HOLDS, "injected_epilogue": FAILS, "injected_separate": OPEN}
+    wanted = {
+        "reproduced, so far": "(epilogue, separate)",
+        "reproduced as released": "(native)",
+        "depends on the arithmetic": "",
+    }
+    for verdict, names in wanted.items():
+        line = texts(cards.links([SEVERAL], [row(verdict, **found)]).data)
+        assert line == f"Claims: P7 {verdict} {names}".strip()
+    everywhere = {f"chain_{a}": HOLDS for a in SEVERAL.arithmetics}
+    line = texts(cards.links([SEVERAL], [row("reproduced", **everywhere)]).data)
+    assert line == "Claims: P7 reproduced"
+    one = texts(cards.links([BY_ID["P14"]], [row("mixed", chain_epilogue=FAILS)]).data)
+    assert one == "Claims: P14 mixed (epilogue)"
+
+
 def test_a_sentence_of_ours_has_no_verdict():
     claim = replace(BY_ID["P1"], source=cards.OURS)
     html = cards.cards([claim], [row("reproduced", chain_native=HOLDS, injected_native=FAILS)]).data

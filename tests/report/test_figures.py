@@ -1,5 +1,6 @@
 """Every figure that tells precisions apart, drawn with all of them."""
 
+from pathlib import Path
 from typing import get_args
 
 import matplotlib.pyplot as plt
@@ -7,11 +8,13 @@ import pandas as pd
 import pytest
 
 from reluprime.bifurcation import figures as bifurcation_figures
+from reluprime.dose import figures as dose_figures
 from reluprime.evidence import style as figures
 from reluprime.instruments.activations import GRADIENT_RULES
 from reluprime.instruments.kernels import LinearForm
 from reluprime.instruments.precision import Precision
 from reluprime.mechanism import figures as mechanism_figures
+from reluprime.records import REPOSITORY
 from reluprime.search import figures as search_figures
 from reluprime.speed import figures as speed_figures
 from reluprime.training import figures as learning_figures
@@ -46,6 +49,7 @@ def predicted_rate():
 
 def prediction():
     own = {"work": "B21", "ours": 0.5, "low": 0.4, "high": 0.6, "published": 0.5}
+    own |= {"published_low": 0.45, "published_high": 0.55}
     return volume_figures.prediction_figure({"epilogue": PUBLISHED.assign(**own)})
 
 
@@ -123,6 +127,9 @@ WITHOUT = {
     *("weight_plane_figure", "runs_figure", "speed_figure", "rounding_figure"),
     *("training_figure", "effect_figure", "search_figure"),
     *("zeros_figure", "gain_figure", "trials_figure"),
+    # Of one precision, and drawn in tests/dose/test_dose_tables.py.
+    *("dose_figure", "answer_figure", "s_figure", "dead_figure", "unit_figure"),
+    *("mitigation_figure", "paper_figure"),
 }
 
 
@@ -157,11 +164,14 @@ def test_no_figure_is_forgotten():
     """One that is added to a module of figures is drawn here, or said to have no precisions."""
     modules = (
         bifurcation_figures,
+        dose_figures,
         volume_figures,
         learning_figures,
         mechanism_figures,
         search_figures,
         speed_figures,
     )
+    files = {Path(module.__file__) for module in modules}
+    assert files == {*(REPOSITORY / "reluprime").glob("*/figures.py")}
     found = {name for m in modules for name in vars(m) if name.endswith("_figure")}
     assert found == DRAWN.keys() | WITHOUT

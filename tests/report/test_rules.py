@@ -50,6 +50,33 @@ def test_a_rule_passes_fails_and_stays_undecided(claim, condition, registered):
     assert wanted <= outcomes
 
 
+# What must not turn round, whatever else changes: of these made-up results a rule says this.
+SIGNS = [
+    ("P9", "a loss", "holds"),
+    ("P9", "no loss", "fails"),
+    ("P9", "a gain", "fails"),
+    ("P12", "batch norm helps", "holds"),
+    ("P12", "batch norm does not help", "fails"),
+    ("P13", "Adam loses less", "holds"),
+    ("P13", "both lose alike", "fails"),
+    ("P13", "both end at chance", "open"),
+    ("P15", "no joint effect", "holds"),
+    ("P15", "worse with dropout", "fails"),
+    ("R2", "16 bits suffer", "holds"),
+    ("R2", "32 bits suffer too", "fails"),
+    ("R4", "no loss", "holds"),
+    ("R4", "a loss", "fails"),
+    ("R7", "rarer", "holds"),
+    ("R7", "more often", "fails"),
+]
+
+
+@pytest.mark.parametrize(("claim", "example", "outcome"), SIGNS)
+def test_what_a_rule_holds_to_be_a_success(claim, example, outcome, registered):
+    own = [e["examples"][example] for (name, _), e in registered.items() if name == claim]
+    assert own == [outcome] * len(own) != []
+
+
 def test_ids_are_those_of_the_papers():
     wanted = [f"P{n}" for n in range(1, 18)] + [f"R{n}" for n in range(1, 8)]
     found = [claim.id for claim in claims.CLAIMS]

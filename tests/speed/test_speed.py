@@ -209,6 +209,16 @@ def test_an_epoch_must_learn(full_data_root, monkeypatch):
             task.check({"ours": wrong, RELEASED: [0.91]})
 
 
+@pytest.mark.parametrize(("task", "name"), [("monte-carlo", "mnist"), ("vgg11", "cifar10")])
+def test_a_set_that_is_missing_is_named_with_the_command_that_has_it(
+    task, name, tmp_path, monkeypatch
+):
+    """torchvision's own words name an argument that no command of ours takes."""
+    monkeypatch.setenv("RELUPRIME_DATA", str(tmp_path))
+    with pytest.raises(data.DataError, match=f"reluprime data {name}"):
+        tasks.TASKS[task](SpeedConfig(task=task), CPU)
+
+
 # ---- the released code, written anew ----
 
 

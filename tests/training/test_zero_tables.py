@@ -119,6 +119,22 @@ def test_first_epochs_stand_beside_the_released_ones_of_the_same_networks():
     assert low < 0.5 < high < 1.5
 
 
+def test_a_network_that_diverged_is_not_beside_a_released_one_that_did_not():
+    """In fewer calls it meets fewer zeros; the other rule's network of its shape goes with it."""
+    found = [
+        zero_cell(shape, "fp16", 8, 10**10, gradient_rule=rule, epochs=2)
+        for shape in ((64,) * 3, (256,) * 3)
+        for rule in ("chain", "injected")
+    ]
+    found[1] |= {"cumulative_zeros": [[4]], "cumulative_calls": [[10**9]], "diverged_epoch": [0]}
+    first, second = beside_released(pd.DataFrame(found)).to_dict("records")
+    assert (first["networks"], first["derivative"], first["constant"]) == (2, 8, 8)
+    assert (second["networks"], second["derivative"], second["constant"]) == (1, 8, 8)
+    assert second["published"] == beside_released(pd.DataFrame(found[2:])).iloc[1]["published"]
+    alone = beside_released(pd.DataFrame(found[:2]))
+    assert alone["epochs"].tolist() == [1]
+
+
 def test_zeros_by_layer_adds_up_widths_and_rules():
     cells = [zero_cell((w, w), "fp32", 0, 10) for w in (16, 64)]
     layers = [{"activation1": [1], "activation2": [2]}, {"activation1": [3], "activation2": [4]}]

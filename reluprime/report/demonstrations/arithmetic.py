@@ -33,7 +33,7 @@ def zero_pixels() -> pd.DataFrame:
 
 
 def structural_zero() -> pd.DataFrame:
-    """A convolution without bias over a patch of zeros, in every precision."""
+    """A convolution without bias over a patch of zeros, at fp64 and fp32."""
     layer = nn.Conv2d(1, 8, 3, bias=False)
     rows = []
     for name, dtype in {"fp64": torch.float64, "fp32": torch.float32}.items():

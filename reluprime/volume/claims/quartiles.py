@@ -131,7 +131,8 @@ P7 = Claim(
     },
     grid=partial(grid_of, pair_networks),
     judge=_p7,
-    scale="300 networks (B21: 1000), of native arithmetic 1000, and 100 at fp16",
+    scale="300 networks (B21: 1000), of native arithmetic 1000, and 100 at fp16; in `separate` at "
+    "fp16 the first 20 mini-batches of each, as all are affected",
     arithmetics=ARITHMETICS,
     examples={
         "as published": made_up_networks(as_published, _relative_as_published),
