@@ -36,7 +36,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from reluprime.instruments.kernels import accumulator, convolve
+from reluprime.instruments.kernels import accumulator, by_channel, convolve
 from reluprime.instruments.precision import Precision
 
 Arithmetic = Literal["native", "epilogue", "separate"]
@@ -198,10 +198,6 @@ def _chunks(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
     return zip(*(tensor.split(size) for tensor in tensors), strict=True)
 
 
-def _by_channel(values: Tensor, x: Tensor) -> Tensor:
-    return values.view(-1, *[1] * (x.dim() - 2))
-
-
 def _sums(parts: Iterable[Tensor]) -> Tensor:
     """Sums of each channel over parts (images, channels, ...) -> (channels,)."""
     return sum(part.sum([d for d in range(part.dim()) if d != 1]) for part in parts)
@@ -211,7 +207,7 @@ def _statistics(x: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and biased variance of the channels, each (channels,), in fp32 (of fp64 in fp64)."""
     wide, n = accumulator(x.dtype), x.numel() // x.shape[1]
     mean = _sums(part.to(wide) for (part,) in _chunks(x)) / n
-    column = _by_channel(mean, x)
+    column = by_channel(mean, x)
     var = _sums((part.to(wide) - column).pow_(2) for (part,) in _chunks(x)) / n
     return mean, var
 
@@ -228,7 +224,7 @@ class _Normalise(torch.autograd.Function):
     @staticmethod
     def forward(x, weight, bias, mean, var, eps, training):
         invstd = (var + eps).rsqrt()
-        mean, invstd, scale, shift = (_by_channel(c, x) for c in (mean, invstd, weight, bias))
+        mean, invstd, scale, shift = (by_channel(c, x) for c in (mean, invstd, weight, bias))
         out = torch.empty_like(x)
         for part, into in _chunks(x, out):
             into.copy_((part.to(weight.dtype) - mean).mul_(invstd).mul_(scale).add_(shift))
@@ -242,11 +238,11 @@ class _Normalise(torch.autograd.Function):
     @staticmethod
     def backward(ctx, grad):
         x, weight, mean, invstd = ctx.saved_tensors
-        wide, n, column = mean.dtype, x.numel() // x.shape[1], _by_channel(mean, x)
+        wide, n, column = mean.dtype, x.numel() // x.shape[1], by_channel(mean, x)
         of_bias = _sums(g.to(wide) for (g,) in _chunks(grad))
         of_weight = invstd * _sums((p.to(wide) - column).mul_(g) for p, g in _chunks(x, grad))
         constants = (of_bias / n, of_weight * invstd / n, weight * invstd)
-        centre, slope, scale = (_by_channel(c, x) for c in constants)
+        centre, slope, scale = (by_channel(c, x) for c in constants)
         of_x = torch.empty_like(x)
         for part, g, into in _chunks(x, grad, of_x):
             own = g.to(wide)

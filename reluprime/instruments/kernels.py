@@ -65,7 +65,7 @@ def convolve(layer: nn.Conv2d, x: Tensor, weight: Tensor, bias: Tensor | None) -
     return F.conv2d(x, weight, bias, layer.stride, layer.padding, layer.dilation, layer.groups)
 
 
-def _by_channel(values: Tensor, x: Tensor) -> Tensor:
+def by_channel(values: Tensor, x: Tensor) -> Tensor:
     """One value a channel (dimension 1) in the shape that broadcasts over x."""
     return values.view(-1, *[1] * (x.dim() - 2))
 
@@ -93,13 +93,13 @@ def _wide(layer, x: Tensor) -> Tensor:
 
 def _unfused(layer, x: Tensor) -> Tensor:
     product = _apply(layer, x, layer.weight, None)
-    return product + _by_channel(layer.bias, product)
+    return product + by_channel(layer.bias, product)
 
 
 def _split(slices: int, layer, x: Tensor) -> Tensor:
     parts = zip(x.chunk(slices, 1), layer.weight.chunk(slices, 1), strict=True)
     total = sum(_apply(layer, *part, None) for part in parts)
-    return total + _by_channel(layer.bias, total)
+    return total + by_channel(layer.bias, total)
 
 
 def _tf32(layer, x: Tensor) -> Tensor:
@@ -108,7 +108,7 @@ def _tf32(layer, x: Tensor) -> Tensor:
 
 def _tf32_unfused(layer, x: Tensor) -> Tensor:
     product = _apply(layer, _to_tf32(x), _to_tf32(layer.weight), None)
-    return product + _by_channel(layer.bias, product)
+    return product + by_channel(layer.bias, product)
 
 
 def _blocks(size: int, layer: nn.Linear, x: Tensor) -> Tensor:
@@ -183,7 +183,7 @@ class Linear(nn.Module):
         return LINEAR_FORMS[self.form](self.layer, x)
 
     def width(self, output: Tensor) -> Tensor:
-        return _by_channel(linear_width(self.form, self.layer.bias.detach()), output)
+        return by_channel(linear_width(self.form, self.layer.bias.detach()), output)
 
 
 def _centred(x, mean, invstd, weight, bias):
@@ -249,10 +249,10 @@ class BatchNorm(nn.Module):
         if self.form == "native":
             return F.batch_norm(x, None, None, layer.weight, layer.bias, True, 0.0, layer.eps)
         columns = (self._mean, self._invstd, layer.weight, layer.bias)
-        return NORM_FORMS[self.form](x, *(_by_channel(c, x) for c in columns))
+        return NORM_FORMS[self.form](x, *(by_channel(c, x) for c in columns))
 
     def width(self, output: Tensor) -> Tensor:
-        return _by_channel(norm_width(self.form, self.layer, self._mean, self._invstd), output)
+        return by_channel(norm_width(self.form, self.layer, self._mean, self._invstd), output)
 
 
 def in_forms(network: nn.Module, linear: LinearForm, norm: NormForm) -> nn.Module:

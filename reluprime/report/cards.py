@@ -8,10 +8,10 @@ from IPython.display import HTML
 
 from reluprime.evidence.claim import Claim
 from reluprime.evidence.finding import FAILS, HOLDS, NO_OCCASION, NOT_TESTED, OPEN
+from reluprime.evidence.style import RULE_NAMES
 
 CODE = re.compile("`([^`]+)`")  # in a statement
 OURS = "ours"  # the source of sentences that neither paper has
-RULES = {"chain": "derivative", "injected": "constant"}
 # Icon beside the word, so that no colour has to be seen; the colours are in book/_static.
 ICONS = {HOLDS: "✓", FAILS: "✕", OPEN: "?", NO_OCCASION: "○", NOT_TESTED: "–"}
 
@@ -32,7 +32,7 @@ def matrix(claims: Sequence[Claim], rows: Sequence[dict], scorecard: str = "") -
     empty on that page itself.
     """
     lines = [_line(claim, row, scorecard) for claim, row in zip(claims, rows, strict=True)]
-    names = ("", "verdict", "claim", *RULES.values())
+    names = ("", "verdict", "claim", *RULE_NAMES.values())
     head = "".join(f'<th scope="col">{name}</th>' for name in names)
     body = f"<thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody>"
     return HTML(f'<table class="matrix">{body}</table>')
@@ -41,7 +41,7 @@ def matrix(claims: Sequence[Claim], rows: Sequence[dict], scorecard: str = "") -
 def _line(claim: Claim, row: dict, scorecard: str) -> str:
     found = {
         name: _answers([cell for cell in row["by"] if cell["gradient_rule"] == rule])
-        for rule, name in RULES.items()
+        for rule, name in RULE_NAMES.items()
     }
     verdict = f'<td data-label="verdict">{badge(row["verdict"])}</td>'
     link = f'<th scope="row"><a href="{scorecard}#{claim.id.lower()}">{claim.id}</a></th>'
@@ -136,7 +136,9 @@ def _heading_badges(claim: Claim, row: dict) -> str:
     """The verdict; of a sentence of ours, which neither paper has, what each rule gives."""
     if claim.source != OURS:
         return badge(row["verdict"])
-    found = ((RULES[cell["gradient_rule"]], cell["outcome"] or NOT_TESTED) for cell in row["by"])
+    found = (
+        (RULE_NAMES[cell["gradient_rule"]], cell["outcome"] or NOT_TESTED) for cell in row["by"]
+    )
     return " ".join(f"{name} {badge(word, ICONS[word])}" for name, word in found)
 
 
@@ -149,7 +151,7 @@ def _on_published(claim: Claim) -> str:
 
 def _outcome(cell: dict, claim: Claim) -> str:
     word = cell["outcome"] or NOT_TESTED
-    where = RULES[cell["gradient_rule"]]
+    where = RULE_NAMES[cell["gradient_rule"]]
     if claim.arithmetics != ("native",):
         where += f", {cell['arithmetic']}"
     value = f": {cell['value']}" if cell["value"] else ""

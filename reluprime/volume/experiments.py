@@ -61,7 +61,9 @@ def in_zone(evidence: Evidence, config: VolumeConfig, gradient_rule: str) -> tup
     return int((networks["affected"] > 0).sum()), len(networks)
 
 
-PUBLISHED_SHARES = {"fp16": 1.0, "fp32": 0.4, "fp64": 0.0}  # in the zone; B21 Table 1, row 1
+# B21 Table 1: row 1, of networks in the zone, and row 2, of affected (network, mini-batch) pairs.
+PUBLISHED_SHARES = {"fp16": 1.0, "fp32": 0.4, "fp64": 0.0}
+PUBLISHED_PAIRS = {"fp16": 5e-4, "fp32": 2e-6, "fp64": 0.0}
 
 
 def released_share() -> float:

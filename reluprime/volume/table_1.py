@@ -6,6 +6,7 @@ import pandas as pd
 
 from reluprime.evidence.intervals import quartiles
 from reluprime.instruments.activations import GRADIENT_RULES
+from reluprime.volume.experiments import PUBLISHED_PAIRS, PUBLISHED_SHARES
 from reluprime.volume.shares import by_network, pair_share, zone_shares
 
 
@@ -25,8 +26,6 @@ PUBLISHED_TABLE_1 = {  # B21 Table 1; 1000 networks
 }
 
 
-# The same as numbers: shares of networks and of pairs, quartiles of the first layer's change.
-PUBLISHED_SHARES = {"fp16": (1.0, 5e-4), "fp32": (0.4, 2e-6), "fp64": (0.0, 0.0)}
 PUBLISHED_QUARTILES = {"fp16": (98, 117, 137), "fp32": (19, 25, 47)}
 ROWS = ("networks in the zone", "affected pairs", "relative difference")  # B21's three
 
@@ -47,7 +46,8 @@ def marks(cells: pd.DataFrame) -> pd.DataFrame:
             own = [(row["share"], row["low"], row["high"]) for row in (zone, pairs)]
             found += _marks(precision, rule, own, quartiles(changes) if len(changes) else None)
         if precision in PUBLISHED_SHARES:
-            own = [(share, share, share) for share in PUBLISHED_SHARES[precision]]
+            both = PUBLISHED_SHARES[precision], PUBLISHED_PAIRS[precision]
+            own = [(share, share, share) for share in both]
             found += _marks(precision, "published", own, PUBLISHED_QUARTILES.get(precision))
     return pd.DataFrame(found, columns=["row", "precision", "rule", "value", "low", "high"])
 

@@ -227,6 +227,24 @@ def test_batch_norm_rounds_each_operation_and_then_once(name, precision, shape, 
     assert_is(z, expected, dtype)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_a_bias_is_added_alike_in_both_memory_formats(dtype):
+    """Convolutions train in channels_last; the layers above are tested in the other format."""
+    torch.manual_seed(0)
+    z, bias = torch.randn(3, 5, 7, 6).to(dtype), torch.randn(5).to(dtype).requires_grad_()
+    upstream = torch.randn(z.shape).to(dtype)
+    found = []
+    for memory_format in (torch.contiguous_format, torch.channels_last):
+        own = z.clone(memory_format=memory_format).requires_grad_()
+        out = arithmetic._AddBias.apply(own.clone(), bias)
+        gradients = torch.autograd.grad(out, (own, bias), upstream)
+        assert out.is_contiguous(memory_format=memory_format)
+        found.append((out, *gradients))
+    for first, last in zip(*found, strict=True):
+        assert torch.equal(first, last)
+    assert torch.equal(found[0][0], z + bias.view(5, 1, 1))
+
+
 @pytest.mark.parametrize("shape", NORM_SHAPES)
 @pytest.mark.parametrize("precision", ["fp64", "fp32", "bf16", "fp16"])
 def test_batch_norm_follows_pytorchs_statistics_and_gradients(precision, shape):

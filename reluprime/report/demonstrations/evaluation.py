@@ -5,6 +5,7 @@ import pandas as pd
 
 from reluprime import records
 from reluprime.evidence.intervals import clopper_pearson
+from reluprime.volume.experiments import PUBLISHED_PAIRS, PUBLISHED_SHARES
 
 
 def least_share_of_pairs(mini_batches: int) -> pd.DataFrame:
@@ -12,16 +13,15 @@ def least_share_of_pairs(mini_batches: int) -> pd.DataFrame:
 
     Each network in the zone has at least one affected mini-batch of its `mini_batches`.
     """
-    published = {"16 bits": (1.0, 5e-4), "32 bits": (0.4, 2e-6)}
     return pd.DataFrame(
         {
-            "precision": precision,
-            "networks in the zone": f"{networks:.0%}",
-            "affected pairs, published": f"{pairs:.4%}",
-            "affected pairs, at least": f"{networks / mini_batches:.2%}",
-            "published, times 1000": f"{1000 * pairs:.1%}",
+            "precision": f"{precision[2:]} bits",
+            "networks in the zone": f"{PUBLISHED_SHARES[precision]:.0%}",
+            "affected pairs, published": f"{PUBLISHED_PAIRS[precision]:.4%}",
+            "affected pairs, at least": f"{PUBLISHED_SHARES[precision] / mini_batches:.2%}",
+            "published, times 1000": f"{1000 * PUBLISHED_PAIRS[precision]:.1%}",
         }
-        for precision, (networks, pairs) in published.items()
+        for precision in ("fp16", "fp32")
     )
 
 
