@@ -11,7 +11,7 @@ from reluprime.search import tables as search_tables
 from reluprime.training import figures as learning_figures
 from reluprime.training import prose
 from reluprime.training import tables as learning
-from reluprime.training.claims import R2
+from reluprime.training.claims import P12, R2
 from reluprime.training.config import TrainingConfig
 
 PROVENANCE = {"device_name": "made up", "threads": 1}
@@ -226,6 +226,24 @@ def test_the_effect_panel_shows_points():
     figure = learning_figures.effect_figure(effects, "condition", released)
     ((x, _),) = marks(figure.axes[0], "published")
     assert x == pytest.approx(-80.136)
+
+
+def test_the_prose_about_batch_norm_waits_for_all_runs():
+    cells = P12.cells()
+    found = made_up.evidence(P12.examples["batch norm helps"], cells)
+    numbers = prose.of_norm(found)
+    points = {name: float(v) for name, v in numbers.items() if "zeros" not in name}
+    assert points == pytest.approx(
+        {f"norm_{rule}_{name}": lost
+         for rule in ("chain", "injected")
+         for name, lost in {"vgg11": -8, "vgg11_norm": 0, "resnet18_norm": -3}.items()},
+        abs=0.1,
+    )  # fmt: skip
+    assert {v for name, v in numbers.items() if "zeros" in name} == {"36"}  # 9 in each of 4 epochs
+    lost = next(c for c in cells if c.config.s and c.config.batch_norm)
+    kept = Evidence([r for c in cells if c != lost for r in found.of(c.study, c.config)])
+    assert "–" in prose.of_norm(kept).values()
+    assert set(prose.of_norm(Evidence([])).values()) == {"–"}
 
 
 def test_the_prose_about_r2_has_a_number_an_arithmetic_and_rule():

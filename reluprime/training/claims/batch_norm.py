@@ -29,7 +29,7 @@ from reluprime.training.experiments import (
 SMALL_LOSS = 0.05  # P12: the effect that remains on ResNet-18 is below this (2 points published)
 
 
-def _with_norm(arithmetic: str) -> tuple[Experiment, Experiment, Experiment]:
+def with_norm(arithmetic: str) -> tuple[Experiment, Experiment, Experiment]:
     """MLP, VGG11 and ResNet-18; those without batch norm are native in each arithmetic."""
     changes = {"batch_norm": True, "arithmetic": arithmetic}
     sizes = ((BASE_MLP, MLP_WIDER), (BASE_VGG, LONGER), (BASE_RESNET, LONGER))
@@ -42,7 +42,7 @@ def _p12_grid(gradient_rule: str, arithmetic: str) -> list[Cell]:
         *MLP.cells(gradient_rule, LARGE_S),
         *VGG_SGD.cells(gradient_rule, (1.0,)),
     ]
-    for norm, s_values in zip(_with_norm(arithmetic), (LARGE_S, (1.0,), (1.0,)), strict=True):
+    for norm, s_values in zip(with_norm(arithmetic), (LARGE_S, (1.0,), (1.0,)), strict=True):
         cells += _once_met(norm, gradient_rule, s_values)
     return cells
 
@@ -58,7 +58,7 @@ def _once_met(norm: Experiment, gradient_rule: str, s_values: Sequence[float]) -
 
 
 def _p12(evidence: Evidence, gradient_rule: str, arithmetic: str) -> Finding:
-    mlp, vgg, resnet = _with_norm(arithmetic)
+    mlp, vgg, resnet = with_norm(arithmetic)
     plain_mlp = {s: MLP.arms(evidence, s, gradient_rule) for s in LARGE_S}
     norm_mlp = {s: mlp.arms(evidence, s, gradient_rule) for s in LARGE_S}
     plain_vgg = VGG_SGD.arms(evidence, 1.0, gradient_rule)
@@ -74,10 +74,10 @@ def _p12(evidence: Evidence, gradient_rule: str, arithmetic: str) -> Finding:
         parts[f"with it none of the MLP at s={s:g}"] = arms.same(*pair, MLP_MARGIN)
     parts["with it none of VGG11"] = arms.same(*norm_vgg, CIFAR_MARGIN)
     parts["with it a loss of ResNet-18 below 5 points"] = _small_drop(*norm_resnet)
-    with_norm = {"MLP": norm_mlp, "VGG11": {1.0: norm_vgg}, "ResNet-18": {1.0: norm_resnet}}
+    networks = {"MLP": norm_mlp, "VGG11": {1.0: norm_vgg}, "ResNet-18": {1.0: norm_resnet}}
     words = (
         f"{name} {next(iter(own.values()))[0].zeros:.1f} exact zeros a run, {listed(own)}"
-        for name, own in with_norm.items()
+        for name, own in networks.items()
     )
     return of_parts(
         parts,
