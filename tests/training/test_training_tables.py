@@ -240,7 +240,7 @@ def test_the_prose_about_batch_norm_waits_for_all_runs():
         abs=0.1,
     )  # fmt: skip
     assert {v for name, v in numbers.items() if "zeros" in name} == {"36"}  # 9 in each of 4 epochs
-    lost = next(c for c in cells if c.config.s and c.config.batch_norm)
+    lost = next(c for c in cells if c.config.s and c.config.arithmetic == "epilogue")
     kept = Evidence([r for c in cells if c != lost for r in found.of(c.study, c.config)])
     assert "–" in prose.of_norm(kept).values()
     assert set(prose.of_norm(Evidence([])).values()) == {"–"}
