@@ -17,7 +17,7 @@ def run_table(runs: pd.DataFrame) -> pd.DataFrame:
     difference at the event), "LABEL jump", "LABEL end" (L1 distances).
     """
     rows = []
-    for run in runs.to_dict("records"):
+    for run in _with_arithmetic(runs).to_dict("records"):
         event = run["event"]
         row = {
             "run": f"{run['activation']} {run['precision']} {run['arithmetic']} seed {run['seed']}",
@@ -65,7 +65,8 @@ def by_arithmetic(runs: pd.DataFrame) -> pd.DataFrame:
     "RULE end" (median L1 distance after the last step).
     """
     rows = []
-    for (precision, arithmetic), own in runs.groupby(["precision", "arithmetic"], sort=False):
+    conditions = _with_arithmetic(runs).groupby(["precision", "arithmetic"], sort=False)
+    for (precision, arithmetic), own in conditions:
         met = [event for event in own["event"] if event]
         zeros = [np.sum(list(found.values()), axis=0).mean() for found in own["exact_zeros"]]
         row = {
@@ -84,6 +85,12 @@ def by_arithmetic(runs: pd.DataFrame) -> pd.DataFrame:
             row[f"{rule} end"] = f"{median(ends):.2g}" if finite else "not finite"
         rows.append(row)
     return pd.DataFrame(rows)
+
+
+def _with_arithmetic(runs: pd.DataFrame) -> pd.DataFrame:
+    """Records of native arithmetic do not name it."""
+    named = runs["arithmetic"] if "arithmetic" in runs else pd.Series(None, index=runs.index)
+    return runs.assign(arithmetic=named.astype(object).fillna("native"))
 
 
 def distances(cells: pd.DataFrame) -> pd.DataFrame:

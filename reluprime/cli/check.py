@@ -47,7 +47,8 @@ def _in_words(model: str) -> Iterator[None]:
         raise
     except Exception as error:
         kind = type(error).__name__
-        raise ValueError(f"{model} cannot be checked so: {kind}: {error}") from error
+        where = "`reluprime.check` in Python shows where"
+        raise ValueError(f"{model} cannot be checked so: {kind}: {error} ({where})") from error
 
 
 def run(options: argparse.Namespace) -> int:

@@ -28,8 +28,8 @@ def clopper_pearson(k: int, n: int, risk: float = RISK) -> tuple[float, float]:
 def ratio_of_counts(a: int, b: int) -> tuple[float, float, float]:
     """a / b of two Poisson counts over as much, and its exact interval, given their sum.
 
-    Of a + b events a are binomial, at one half if both have one rate. Infinite ends where b is 0;
-    NaN where both are.
+    Of a + b events a are binomial, at one half if both have one rate. Infinite where b is 0, but
+    for the lower end; NaN where both are.
     """
     if a + b == 0:
         return (math.nan,) * 3

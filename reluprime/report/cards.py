@@ -85,7 +85,9 @@ def _decided_in(claim: Claim, row: dict) -> str:
         return _only(claim)
     own = [c for c in row["by"] if (c["gradient_rule"], c["outcome"]) == decided]
     names = [cell["arithmetic"] for cell in own]
-    return f" <small>({', '.join(names)})</small>" if len(names) < len(claim.arithmetics) else ""
+    if len(names) == len(claim.arithmetics):
+        return _only(claim)
+    return f" <small>({', '.join(names)})</small>"
 
 
 def _only(claim: Claim) -> str:
@@ -144,7 +146,7 @@ def _heading_badges(claim: Claim, row: dict) -> str:
 
 def _on_published(claim: Claim) -> str:
     if claim.on_published is None:
-        return "" if claim.source == OURS else "this rule reads none of them"
+        return "" if claim.source == OURS else "the rule was not run on them"
     own = claim.on_published()
     return f"{own.outcome}: {own.value}"
 

@@ -201,9 +201,13 @@ def joint_medians(pairs: Sequence[tuple[Arm, Arm]]) -> np.ndarray:
     return np.array([np.median(joint(*pair)) for pair in pairs])
 
 
-def both_at_chance(a: Arm, b: Arm) -> bool:
-    """Whether the runs of some seed end at chance in both."""
-    return any(a.at_chance[n] and b.at_chance[n] for n in a.at_chance.keys() & b.at_chance.keys())
+def both_near_chance(a: Arm, b: Arm, within: float) -> bool:
+    """Whether the runs of some seed diverged or ended within `within` of chance in both."""
+    near = [
+        {seed for seed, accuracy in arm.accuracies.items() if not abs(accuracy - CHANCE) > within}
+        for arm in (a, b)
+    ]
+    return bool(near[0] & near[1])
 
 
 def words(arm: Arm) -> str:

@@ -24,15 +24,16 @@ def runs_table(evidence: Evidence, claims: Iterable[Claim]) -> pd.DataFrame:
 
     Columns: claims (ids), training, precision (with the arithmetic), s, rule, the exact zeros of a
     run at s=0 (mean), the test accuracy of each run in the order of the seeds, and the mean
-    difference to the run of the same seed at s=0. A run at s=0 that met no exact zero stands for
-    every other s, as those are equal bit for bit. What a claim reads under a gradient rule and an
-    arithmetic is left out until it is complete.
+    difference to the run of the same seed at s=0, for which a run that diverged or ended at chance
+    counts as chance. A run at s=0 that met no exact zero stands for every other s of its seed, as
+    those are equal bit for bit. What a claim reads under a gradient rule and an arithmetic is left
+    out until a machine has all of it.
     """
     found = _arms(evidence, claims)
-    rows = [
-        _row(evidence, *arm) | {"claims": ", ".join(found[arm])}
-        for arm in sorted(found, key=_order)
-    ]
+    rows = []
+    for arm in sorted(found, key=_order):
+        own, ids = found[arm]
+        rows.append(_row(own, *arm) | {"claims": ", ".join(ids)})
     columns = ["claims", "training", "precision", "s", "rule", "exact zeros a run at s=0"]
     return pd.DataFrame(rows, columns=[*columns, "test accuracy of each run, %", "points"])
 
@@ -45,15 +46,16 @@ def trend_table(evidence: Evidence) -> pd.DataFrame:
     """
     rows = []
     for rule, arithmetic in R7.conditions():
-        if evidence.missing(R7.grid(rule, arithmetic)):
+        own = next(iter(evidence.complete(R7.grid(rule, arithmetic)).values()), None)
+        if own is None:
             continue
         scale = mnist.fully_connected("bf16", arithmetic)
         at = {"0": (0.0,)} if rule == "chain" else {}
         for s, values in (at | {"other than 0": mnist.M23_S}).items():
-            found = mnist.trend_by_seed(evidence, scale, rule, values)
-            own = {"arithmetic": arithmetic, "rule": RULE_NAMES[rule] if s != "0" else BOTH, "s": s}
+            found = mnist.trend_by_seed(own, scale, rule, values)
+            row = {"arithmetic": arithmetic, "rule": RULE_NAMES[rule] if s != "0" else BOTH, "s": s}
             each = ", ".join(f"{trend:+.1f}" for trend in found)
-            rows.append(own | {"mean": f"{found.mean():+.1f}", "each seed": each})
+            rows.append(row | {"mean": f"{found.mean():+.1f}", "each seed": each})
     return pd.DataFrame(rows, columns=["arithmetic", "rule", "s", "mean", "each seed"])
 
 
@@ -64,25 +66,35 @@ def evidence_of(store: Store) -> Evidence:
 
 def records_of(evidence: Evidence, claims: Iterable[Claim]) -> pd.DataFrame:
     """The records behind :func:`runs_table`, for a page's source line."""
-    own = (cell.config for _, cells in _complete(evidence, claims) for cell in cells)
-    return evidence.table(fit, dict.fromkeys(own))
+    found = _complete(evidence, claims)
+    frames = [own.table(fit, [cell.config for cell in cells]) for _, own, cells in found]
+    if not frames:
+        return evidence.table(fit, [])
+    everything = pd.concat(frames).drop_duplicates("key")
+    everything.attrs = frames[0].attrs
+    return everything
 
 
-def _complete(evidence: Evidence, claims: Iterable[Claim]) -> Iterator[tuple[str, list[Cell]]]:
-    """-> id, cells: of each claim and condition that lacks no record."""
+def _complete(
+    evidence: Evidence, claims: Iterable[Claim]
+) -> Iterator[tuple[str, Evidence, list[Cell]]]:
+    """-> id, what one machine has, cells: of each claim and condition that a machine has whole."""
     for claim in claims:
         for condition in claim.conditions():
             cells = claim.grid(*condition)
-            if not evidence.missing(cells):
-                yield claim.id, cells
+            own = next(iter(evidence.complete(cells).values()), None)
+            if own is not None:
+                yield claim.id, own, cells
 
 
-def _arms(evidence: Evidence, claims: Iterable[Claim]) -> dict[tuple[Scale, float, str], list[str]]:
-    """The ids of the claims that are judged on each scale, s and gradient rule."""
-    found: dict[tuple[Scale, float, str], list[str]] = {}
-    for name, cells in _complete(evidence, claims):
+def _arms(
+    evidence: Evidence, claims: Iterable[Claim]
+) -> dict[tuple[Scale, float, str], tuple[Evidence, list[str]]]:
+    """For each scale, s and gradient rule its evidence and the ids of the claims judged on it."""
+    found: dict[tuple[Scale, float, str], tuple[Evidence, list[str]]] = {}
+    for name, own, cells in _complete(evidence, claims):
         for arm in _of_cells(cells):
-            ids = found.setdefault(arm, [])
+            _, ids = found.setdefault(arm, (own, []))
             ids += [name] * (name not in ids)
     return found
 

@@ -164,7 +164,7 @@ def prediction_figure(points: dict[str, pd.DataFrame]) -> Figure:
             )
         if table.empty:
             panel.text(0.5, 0.5, "no point is complete", ha="center")
-        panel.set(xlabel="predicted share of networks", title=arithmetic, xlim=(-0.03, 1.03))
+        panel.set(xlabel="share in this arithmetic", title=arithmetic, xlim=(-0.03, 1.03))
     axes[0, 0].set(ylabel="published share of networks", ylim=(-0.03, 1.03))
     most_first = sorted(axes.flat, key=lambda panel: -len(panel.containers))
     legend_below(figure, most_first, ncols=4)

@@ -13,7 +13,6 @@ def test_run_table_reads_the_event_or_says_that_there_is_none():
     run = {
         "activation": "relu",
         "precision": "fp32",
-        "arithmetic": "native",
         "seed": 3,
         "event": {
             "step": 1,
@@ -59,6 +58,8 @@ def test_runs_by_arithmetic_count_zeros_and_those_that_never_meet_one():
     assert (second["with a zero"], second["first step"], second["zeros a step"]) == (0, "–", "0")
     assert (second["chain gradient"], second["chain end"]) == ("–", "0")
     assert (third["precision"], third["chain end"]) == ("bf16", "not finite")
+    unnamed = pd.DataFrame([met, late | {"arithmetic": math.nan}])  # as records of native are
+    assert tables.by_arithmetic(unnamed)["arithmetic"].tolist() == ["separate", "native"]
 
 
 def paired(precision, seed, apart, **changes):

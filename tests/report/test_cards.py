@@ -84,6 +84,8 @@ def test_a_link_names_the_arithmetics_that_its_verdict_rests_on():
     assert line == "Claims: P7 reproduced"
     one = texts(cards.links([BY_ID["P14"]], [row("mixed", chain_epilogue=FAILS)]).data)
     assert one == "Claims: P14 mixed (epilogue)"
+    one = texts(cards.links([BY_ID["P14"]], [row("supported", chain_epilogue=HOLDS)]).data)
+    assert one == "Claims: P14 supported (epilogue)"
 
 
 def test_a_sentence_of_ours_has_no_verdict():

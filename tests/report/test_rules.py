@@ -60,6 +60,8 @@ SIGNS = [
     ("P13", "Adam loses less", "holds"),
     ("P13", "both lose alike", "fails"),
     ("P13", "both end at chance", "open"),
+    ("P13", "both end at chance at s=50 alone", "holds"),
+    ("P13", "one seed ends at chance with both", "open"),
     ("P15", "no joint effect", "holds"),
     ("P15", "worse with dropout", "fails"),
     ("R2", "16 bits suffer", "holds"),

@@ -44,6 +44,20 @@ def test_an_incomplete_condition_is_left_out():
     assert judged.runs_table(Evidence([]), [P12]).empty
 
 
+def test_runs_of_two_machines_are_not_put_together():
+    """As for a verdict, one machine must have all runs."""
+    cells = P15.cells()
+    found = evidence_of(P15, "worse with dropout")
+    there = [r for c in cells for r in found.of(c.study, c.config)]
+    moved = [
+        r | {"provenance": r["provenance"] | {"device_name": "another"}} if r["config"]["s"] else r
+        for r in there
+    ]
+    assert len(judged.runs_table(Evidence(there), [P15])) > 0
+    assert judged.runs_table(Evidence(moved), [P15]).empty
+    assert judged.records_of(Evidence(moved), [P15]).empty
+
+
 @pytest.mark.parametrize(("example", "mean"), [("rarer", "-8.0"), ("more often", "+8.0")])
 def test_the_trend_of_each_seed(example, mean):
     table = judged.trend_table(evidence_of(R7, example))

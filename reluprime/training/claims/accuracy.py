@@ -38,7 +38,7 @@ def _p9(evidence: Evidence, gradient_rule: str, _: str) -> Finding:
 P9 = Claim(
     id="P9",
     statement="VGG11 on CIFAR-10 with SGD: test accuracy is concave in s with its maximum at 0 "
-    "(judged: it falls at s=0.5 and 1, and neither does better).",
+    "(judged at s=1, and under the constant at 0.5 too).",
     published="falls beyond |s| = 0.1",
     source="B21 Fig. 3",
     figure="03_training_curves#the-runs-behind-the-claims",

@@ -30,14 +30,21 @@ FACTOR = 1.5  # P6: shares of pairs are compared up to it
 
 
 def _p5(evidence: Evidence, gradient_rule: str, arithmetic: str) -> Finding:
-    own = {"paper": PUBLISHED_SHARES | {"fp32": released_share()}, "release": PUBLISHED_SHARES}
-    parts, values = [], []
+    own, parts, values = own_shares(), [], []
     for (name, precision), config in share_networks(arithmetic).items():
         k, n = in_zone(evidence, config, gradient_rule)
         parts.append(near(k, n, own[name][precision]))
         bound = f", at most {clopper_pearson(0, n)[1]:.2%} (95 %)" if k == 0 else ""
         values.append(f"{name}'s network at {precision} {k / n:.1%} of {n}{bound}")
     return Finding(all_must_hold(parts), "; ".join(values))
+
+
+def own_shares() -> dict[str, dict[str, float]]:
+    """The published share of networks in the zone that P5 holds a network against, by precision.
+
+    The paper's has at fp32 that of the released data of Fig. 2.
+    """
+    return {"paper": PUBLISHED_SHARES | {"fp32": released_share()}, "release": PUBLISHED_SHARES}
 
 
 def near(k: int, n: int, published: float) -> str:
