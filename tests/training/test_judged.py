@@ -32,6 +32,16 @@ def test_runs_that_two_claims_read_come_once_and_name_both():
     assert set(table.loc[table["precision"].str.startswith("fp32"), "claims"]) == {"R2"}
 
 
+def test_a_scale_that_no_seed_asked_for_has_no_row():
+    """P12 trains the larger MLP with batch norm only if the smaller one met a zero."""
+    found = evidence_of(P12, "no zeros of the MLP with batch norm")
+    due = [r for c in found.due(P12.cells()) for r in found.of(c.study, c.config)]
+    table = judged.runs_table(Evidence(due), [P12])
+    normed = table[table["training"].str.contains("MLP.*batch norm")]
+    assert set(normed["training"].str.extract(r"3x(\d+)")[0]) == {"1024"}
+    assert set(table.loc[table["s"] != "0", "points"].map(float) == 0) == {True, False}
+
+
 def test_an_incomplete_condition_is_left_out():
     cells = P12.cells()
     found = evidence_of(P12, "batch norm helps")
