@@ -9,12 +9,10 @@ from torch import Tensor, nn
 
 from reluprime.check.passes import AUTOCAST, PRECISIONS, Batch, Condition, Loss, run, unavailable
 from reluprime.check.report import Report
-from reluprime.instruments.arithmetic import Arithmetic
+from reluprime.instruments.arithmetic import ARITHMETICS, Arithmetic
 from reluprime.instruments.precision import DTYPES
 
 __all__ = ["Report", "check"]
-
-ARITHMETICS = ("native", "epilogue", "separate")
 
 
 def cross_entropy(output: Any, target: Tensor) -> Tensor:

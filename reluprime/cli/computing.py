@@ -70,8 +70,8 @@ def add_commands(commands) -> None:
 def compute(options: argparse.Namespace) -> int:
     """Compute what a store lacks of plans' files, claims' grids, `orders` and `separate`."""
     from reluprime import records
-    from reluprime.evidence.claim import ARITHMETICS
     from reluprime.evidence.compute import compute
+    from reluprime.instruments.arithmetic import ARITHMETICS
 
     if options.arithmetic not in (None, *ARITHMETICS):
         raise ValueError(f"--arithmetic {options.arithmetic}; choose from {', '.join(ARITHMETICS)}")

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import NamedTuple, get_args
+from typing import NamedTuple
 
 import pandas as pd
 from pydantic import BaseModel
@@ -11,10 +11,8 @@ from pydantic import BaseModel
 from reluprime import records
 from reluprime.evidence.finding import OPEN, Condition, Finding
 from reluprime.instruments.activations import GRADIENT_RULES
-from reluprime.instruments.arithmetic import Arithmetic
 
 DEVICES = ("cpu", "cuda")  # a cell can have a record of each
-ARITHMETICS: tuple[str, ...] = get_args(Arithmetic)
 
 
 class Cell(NamedTuple):

@@ -30,7 +30,7 @@ cuDNN's epilogues; the two names are ours.
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
@@ -40,6 +40,7 @@ from reluprime.instruments.kernels import accumulator, by_channel, convolve
 from reluprime.instruments.precision import Precision
 
 Arithmetic = Literal["native", "epilogue", "separate"]
+ARITHMETICS: tuple[str, ...] = get_args(Arithmetic)
 
 CHUNK = 2**18  # numbers that batch norm handles at once on a CPU: they stay in its cache
 

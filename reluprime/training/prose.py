@@ -2,10 +2,11 @@
 
 import pandas as pd
 
-from reluprime.evidence.claim import ARITHMETICS, Evidence
+from reluprime.evidence.claim import Evidence
 from reluprime.evidence.style import RULE_NAMES
 from reluprime.evidence.words import signed
 from reluprime.instruments.activations import GRADIENT_RULES
+from reluprime.instruments.arithmetic import ARITHMETICS
 from reluprime.training import arms
 from reluprime.training.claims import P12, batch_norm
 from reluprime.training.claims.mnist import fully_connected

@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from reluprime.evidence.claim import ARITHMETICS, Evidence
+from reluprime.evidence.claim import Evidence
+from reluprime.instruments.arithmetic import ARITHMETICS
 from reluprime.volume.experiments import ALL_NETWORKS, published_points
 from reluprime.volume.predictions import WORKS, curve_points, points
 from reluprime.volume.shares import share_in_words

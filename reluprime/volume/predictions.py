@@ -10,8 +10,9 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from reluprime.evidence.claim import ARITHMETICS, Cell, Evidence
+from reluprime.evidence.claim import Cell, Evidence
 from reluprime.evidence.intervals import clopper_pearson
+from reluprime.instruments.arithmetic import ARITHMETICS
 from reluprime.records import Store, published
 from reluprime.volume import zone
 from reluprime.volume.experiments import (

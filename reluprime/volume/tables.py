@@ -5,12 +5,12 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
-from reluprime.evidence.claim import ARITHMETICS, Evidence
+from reluprime.evidence.claim import Evidence
 from reluprime.evidence.finding import FAILS, HOLDS
 from reluprime.evidence.intervals import quartiles
 from reluprime.evidence.tests import RISK
 from reluprime.instruments.activations import GRADIENT_RULES
-from reluprime.instruments.arithmetic import available
+from reluprime.instruments.arithmetic import ARITHMETICS, available
 from reluprime.records import Store
 from reluprime.volume.claims.quartiles import QUARTILE
 from reluprime.volume.claims.table_1 import MEANT_PAIRS, near, own_shares, within_factor

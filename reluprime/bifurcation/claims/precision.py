@@ -15,10 +15,10 @@ from reluprime.bifurcation.claims.runs import (
 )
 from reluprime.bifurcation.networks import PairedRunConfig
 from reluprime.bifurcation.study import paired_run
-from reluprime.evidence.claim import ARITHMETICS, Cell, Claim, Evidence
+from reluprime.evidence.claim import Cell, Claim, Evidence
 from reluprime.evidence.finding import NO_OCCASION, Finding, all_must_hold, decided
 from reluprime.evidence.tests import RISK, signed_rank
-from reluprime.instruments.arithmetic import available
+from reluprime.instruments.arithmetic import ARITHMETICS, available
 
 TWENTY = range(100, 120)
 ADAM_RUN = PairedRunConfig(dataset="mnist", hidden_sizes=(2000,), optimizer="adam", lr=1e-3)

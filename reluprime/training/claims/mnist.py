@@ -5,10 +5,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from reluprime.evidence import made_up
-from reluprime.evidence.claim import ARITHMETICS, Cell, Claim, Evidence
+from reluprime.evidence.claim import Cell, Claim, Evidence
 from reluprime.evidence.finding import NO_OCCASION, OPEN, Finding, all_must_hold, decided
 from reluprime.evidence.paired import MLP_MARGIN
 from reluprime.evidence.tests import RISK, more_spread, sign_flip
+from reluprime.instruments.arithmetic import ARITHMETICS
 from reluprime.training import arms, tables, zero_tables
 from reluprime.training.arms import Arm, Scale, listed
 from reluprime.training.claims.examples import COMMON, a_loss, by_chance, no_loss

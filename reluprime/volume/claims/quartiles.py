@@ -7,7 +7,7 @@ from itertools import chain
 import numpy as np
 import pandas as pd
 
-from reluprime.evidence.claim import ARITHMETICS, Cell, Claim, Evidence
+from reluprime.evidence.claim import Cell, Claim, Evidence
 from reluprime.evidence.finding import (
     FAILS,
     HOLDS,
@@ -20,6 +20,7 @@ from reluprime.evidence.finding import (
 from reluprime.evidence.intervals import quartiles
 from reluprime.evidence.tests import RISK, is_larger
 from reluprime.instruments.activations import GRADIENT_RULES
+from reluprime.instruments.arithmetic import ARITHMETICS
 from reluprime.volume.claims.examples import as_published, made_up_networks, no_records
 from reluprime.volume.experiments import grid_of, networks_of, pair_networks
 from reluprime.volume.networks import VolumeConfig

@@ -5,9 +5,10 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
-from reluprime.evidence.claim import ARITHMETICS, Claim, Evidence
+from reluprime.evidence.claim import Claim, Evidence
 from reluprime.evidence.finding import FAILS, HOLDS, Finding, decided, of_parts
 from reluprime.evidence.tests import RISK, differ
+from reluprime.instruments.arithmetic import ARITHMETICS
 from reluprime.volume.claims.examples import among, made_up_networks, no_records
 from reluprime.volume.claims.table_1 import MARGIN
 from reluprime.volume.experiments import B21, M23, published_points

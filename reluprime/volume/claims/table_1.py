@@ -2,10 +2,11 @@
 
 from functools import partial
 
-from reluprime.evidence.claim import ARITHMETICS, Claim, Evidence
+from reluprime.evidence.claim import Claim, Evidence
 from reluprime.evidence.finding import FAILS, HOLDS, OPEN, Finding, all_must_hold, decided
 from reluprime.evidence.intervals import clopper_pearson
 from reluprime.evidence.tests import RISK
+from reluprime.instruments.arithmetic import ARITHMETICS
 from reluprime.volume.claims.examples import (
     among,
     as_published,
