@@ -210,6 +210,22 @@ def test_rates_are_of_a_precision_and_a_present_version(store):
     assert plan.cost(missing[2:], store, 1.0)["hours, CPU"].item() == ""
 
 
+def test_the_last_row_of_the_cost_is_the_sum(store):
+    small = VolumeConfig(**SMALL)
+    plane = bifurcation.WeightPlaneConfig(run=bifurcation.PairedRunConfig(hidden_sizes=(8,)))
+    operations = Arithmetic().of(small)
+    asked = [(volume.estimate, small, False), (volume.estimate, small, True)]
+    cells = [plan.Cell(page, *cell) for page in ("01_a", "02_b") for cell in asked]
+    rate = operations / 3600 / 1e12
+    table = plan.cost(cells, store, rate)
+    assert table.iloc[:, [0, 2, -1]].to_numpy().tolist() == [
+        ["01", "1 of 2", "1.00"], ["02", "1 of 2", "1.00"], ["all", "2 of 4", "2.00"],
+    ]  # fmt: skip
+    unknown = plan.Cell("01_a", bifurcation.weight_plane, plane, False)
+    found = plan.cost([*cells, unknown], store, rate).iloc[:, -1].tolist()
+    assert found == ["1.00", "1.00", "", "over 2.00"]
+
+
 # ---- without Jupyter ----
 
 

@@ -168,9 +168,9 @@ def cost(planned: list[Cell], store: records.Store, tflops: float) -> pd.DataFra
     """What is missing, by page (its number), study, network and data set, and its hours.
 
     "hours, CPU" (or GPU): at the median rate that the store's own records of the same study,
-    architecture and precision reached there, whatever their width; "over" where some cells have
-    no such record and count nothing. "hours at N TFLOP/s": at a rate that you expect. Neither
-    knows what is not arithmetic.
+    architecture and precision reached there, whatever their width. "hours at N TFLOP/s": at a rate
+    that you expect. Neither knows what is not arithmetic. "over": some cells have no known cost,
+    and count nothing. Of several rows the last is their sum.
     """
     arithmetic = Arithmetic()
     measured = rates(store, arithmetic)
@@ -178,23 +178,25 @@ def cost(planned: list[Cell], store: records.Store, tflops: float) -> pd.DataFra
     if rows.empty:
         return rows
     asked = Counter(_row(cell) for cell in planned)
-    lines = []
-    for (page, experiment), group in rows.groupby(["page", "experiment"], sort=False):
-        operations = group["operations"].sum(skipna=False)
-        line = {
+    found = {row: group for row, group in rows.groupby(["page", "experiment"], sort=False)}
+    if len(found) > 1:
+        found["all", ""] = rows
+    devices = {key[0] for key in measured}
+    return pd.DataFrame(
+        {
             "page": page,
             "experiment": experiment,
-            "missing": f"{len(group)} of {asked[page, experiment]}",
-            "PFLOP": _text(operations / 1e15),
+            "missing": f"{len(group)} of {asked.get((page, experiment), len(planned))}",
+            "PFLOP": _sum(group["operations"] / 1e15),
         }
-        for device, kind in (("cpu", "CPU"), ("cuda", "GPU")):
-            if any(key[0] == device for key in measured):
-                hours, unknown = group[device].sum() / 3600, group[device].isna()
-                over = "over " if unknown.any() else ""
-                line[f"hours, {kind}"] = "" if unknown.all() else over + _text(hours)
-        line[f"hours at {tflops:g} TFLOP/s"] = _text(operations / tflops / 3.6e15)
-        lines.append(line)
-    return pd.DataFrame(lines)
+        | {
+            f"hours, {kind}": _sum(group[device] / 3600)
+            for device, kind in (("cpu", "CPU"), ("cuda", "GPU"))
+            if device in devices
+        }
+        | {f"hours at {tflops:g} TFLOP/s": _sum(group["operations"] / tflops / 3.6e15)}
+        for (page, experiment), group in found.items()
+    )
 
 
 def _row(cell: Cell) -> tuple[str, str]:
@@ -214,8 +216,12 @@ def _costs(cell: Cell, arithmetic: Arithmetic, measured: dict[tuple, float]) -> 
     return {"page": page, "experiment": experiment, "operations": operations, **seconds}
 
 
-def _text(number: float) -> str:
-    return "" if math.isnan(number) else f"{number:,.2f}" if number < 10 else f"{number:,.0f}"
+def _sum(costs: pd.Series) -> str:
+    """Of the costs that are known: "over" if some are not, nothing if none is."""
+    if costs.isna().all():
+        return ""
+    total, over = costs.sum(), "over " if costs.isna().any() else ""
+    return over + (f"{total:,.2f}" if total < 10 else f"{total:,.0f}")
 
 
 # ---- as a file ----

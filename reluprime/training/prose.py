@@ -4,13 +4,13 @@ import pandas as pd
 
 from reluprime.evidence.claim import Evidence
 from reluprime.evidence.style import RULE_NAMES
-from reluprime.evidence.words import signed
+from reluprime.evidence.words import rounded, signed
 from reluprime.instruments.activations import GRADIENT_RULES
 from reluprime.instruments.arithmetic import ARITHMETICS
 from reluprime.training import arms
-from reluprime.training.claims import P12, batch_norm
+from reluprime.training.claims import P10, P12, batch_norm
 from reluprime.training.claims.mnist import fully_connected
-from reluprime.training.experiments import VGG_SGD
+from reluprime.training.experiments import RESNET, VGG_SGD
 from reluprime.training.tables import differences, effects, under
 
 
@@ -48,6 +48,26 @@ def of_r2(evidence: Evidence) -> dict[str, str]:
             points = signed(100 * values.mean()) if len(values) else "–"
             found[f"r2_{rule}_{arithmetic}"] = points
     return found
+
+
+def of_resnet(evidence: Evidence) -> dict[str, str]:
+    """What s=1 costs ResNet-18 without batch norm, from P10's runs of five epochs: resnet_words."""
+    grid = [cell for rule in GRADIENT_RULES for cell in P10.grid(rule, "native")]
+    own = next(iter(evidence.complete(grid).values()), None)
+    if own is None:
+        return {"resnet_words": "P10's runs are not complete yet."}
+    by_rule = {RULE_NAMES[rule]: RESNET.arms(own, 1.0, rule)[0] for rule in GRADIENT_RULES}
+    changes = " and ".join(
+        f"by {signed(100 * arm.values.mean())} points under the {rule}"
+        for rule, arm in by_rule.items()
+    )
+    met = by_rule["derivative"]
+    words = (
+        f"ResNet-18 without batch norm, at a quarter of its width, meets {rounded(met.zeros)} "
+        f"exact zeros a run at s=0, and s=1 changes its accuracy {changes} (means of "
+        f"{len(met.values)} seeds)."
+    )
+    return {"resnet_words": words}
 
 
 def of_norm(evidence: Evidence) -> dict[str, str]:

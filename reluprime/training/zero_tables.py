@@ -5,6 +5,7 @@ import pandas as pd
 
 from reluprime.evidence.intervals import poisson_interval, ratio_of_counts
 from reluprime.evidence.style import RULE_NAMES
+from reluprime.evidence.words import calls_a_hit
 from reluprime.records import published
 
 MIN_ZEROS = 10  # of a network whose zeros a call are compared with another's
@@ -92,6 +93,20 @@ def trend(runs: pd.DataFrame) -> pd.Series:
     """
     halves = runs["zeros_by_epoch"].map(lambda n: (n[: len(n) // 2], n[(len(n) + 1) // 2 :]))
     return halves.map(lambda h: float(sum(h[1]) - sum(h[0])))
+
+
+def in_prose(counts: dict[str, pd.DataFrame]) -> dict[str, str]:
+    """For the page: a_zero_NAME, how many ReLU calls there are to a zero at fp32, in words.
+
+    counts: rows of `zeros.count` by name. Under the constant, which B21 ran.
+    """
+    found = {}
+    for name, cells in counts.items():
+        rates = zero_rates(cells)
+        own = rates[(rates["gradient_rule"] == "injected") & (rates["precision"] == "fp32")]
+        zeros, calls = int(own["zeros"].sum()), int(own["calls"].sum())
+        found[f"a_zero_{name}"] = f"one in {calls_a_hit(zeros / calls)}" if zeros else "none"
+    return found
 
 
 def beside_released(cells: pd.DataFrame) -> pd.DataFrame:

@@ -4,7 +4,6 @@ from collections.abc import Iterable, Sequence
 
 import pandas as pd
 
-from reluprime.evidence.finding import matches
 from reluprime.evidence.style import RULE_NAMES
 from reluprime.instruments.activations import GRADIENT_RULES
 from reluprime.volume.shares import by_network, zone_shares
@@ -60,29 +59,49 @@ def conv_shares_by_rule(cells: pd.DataFrame, counts: Sequence[int]) -> pd.DataFr
     return pd.concat(parts, ignore_index=True)
 
 
-def conv_table(cells: pd.DataFrame, counts: Sequence[int]) -> pd.DataFrame:
-    """Shares with exact intervals after `counts` mini-batches, a row a condition, for the page."""
-    shares, rows = conv_shares_by_rule(cells, counts), []
-    for values, group in cells.groupby(CONV_CONDITION, sort=False):
-        condition = dict(zip(CONV_CONDITION, values, strict=True))
-        own = shares[matches(shares, condition)]
-        rows.append(
-            {
-                "network": condition["architecture"],
-                "batch norm": "yes" if condition["batch_norm"] else "no",
-                "precision": condition["precision"],
-                "networks": int(group["n_networks"].sum()),
-                "exact zeros": _sum(group["exact_zeros"]),
-                "structural among them": _sum(group["structural_zeros"]),
-            }
-            | {
-                f"{RULE_NAMES[share['gradient_rule']]}, after {share['batches']}": (
-                    f"{share['share']:.0%} [{share['low']:.0%}, {share['high']:.0%}]"
-                )
-                for share in own.to_dict("records")
-            }
-        )
-    return pd.DataFrame(rows).astype(object).fillna("–")
+def conv_table(cells: pd.DataFrame, released: pd.DataFrame, counts: Sequence[int]) -> pd.DataFrame:
+    """Shares with exact intervals after `counts` mini-batches beside the released, for the page.
+
+    cells: rows of `volume.estimate`; released: rows of :func:`published_conv_shares`. A row a
+    condition and count that any network of the condition was shown.
+    """
+    shares = conv_shares_by_rule(cells, counts)
+    published = released.set_index([*CONV_CONDITION, "batches"])["share"]
+    rows = []
+    for name, group in shares.groupby([*CONV_CONDITION, "batches"], sort=False):
+        ours = {
+            RULE_NAMES[row["gradient_rule"]]: _in_words(row) for row in group.to_dict("records")
+        }
+        theirs = {"published": f"{published[name]:.0%}" if name in published.index else "–"}
+        rows.append(_condition(name[:3]) | {"mini-batches": name[3]} | ours | theirs)
+    return pd.DataFrame(rows)
+
+
+def zeros_table(cells: pd.DataFrame) -> pd.DataFrame:
+    """Exact zeros of the affected mini-batches, a row a condition, for the page.
+
+    cells: rows of `volume.estimate`.
+    """
+    rows = [
+        _condition(name)
+        | {
+            "networks": int(group["n_networks"].sum()),
+            "exact zeros": _sum(group["exact_zeros"]),
+            "structural among them": _sum(group["structural_zeros"]),
+        }
+        for name, group in cells.groupby(CONV_CONDITION, sort=False)
+    ]
+    return pd.DataFrame(rows)
+
+
+def _condition(name: tuple) -> dict[str, str]:
+    architecture, batch_norm, precision = name
+    norm = "yes" if batch_norm else "no"
+    return {"network": architecture, "batch norm": norm, "precision": precision}
+
+
+def _in_words(row: dict) -> str:
+    return f"{row['share']:.0%} [{row['low']:.0%}, {row['high']:.0%}]"
 
 
 def _sum(by_activation: Iterable[dict[str, int]]) -> int:

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from reluprime.evidence.claim import Evidence
-from reluprime.evidence.finding import FAILS, HOLDS
+from reluprime.evidence.finding import FAILS, HOLDS, matches
 from reluprime.evidence.intervals import quartiles
 from reluprime.evidence.tests import RISK
 from reluprime.instruments.activations import GRADIENT_RULES
@@ -104,6 +104,24 @@ def _intervals(values: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     found = [quartiles(np.concatenate([values[i] for i in indices])) for indices in drawn]
     low, high = np.quantile(found, [RISK / 2, 1 - RISK / 2], axis=0)
     return low, high
+
+
+def in_prose(table: pd.DataFrame) -> dict[str, str]:
+    """For the article: quartiles_PRECISION_ARITHMETIC, as the published ones were made.
+
+    The release's network, its first layer's norm, the constant; "" where there are none. table:
+    rows of :func:`table_1_by_arithmetic`.
+    """
+    words = {
+        f"quartiles_{precision}_{arithmetic}": ""
+        for precision in PUBLISHED_QUARTILES
+        for arithmetic in ARITHMETICS
+    }
+    as_published = {"network": "release", "norm": "first layer", "rule": "injected"}
+    for row in table[matches(table, as_published)].to_dict("records"):
+        own = ", ".join(f"{row[f'q{k}']:.3g}" for k in (1, 2, 3))
+        words[f"quartiles_{row['precision']}_{row['arithmetic']}"] = own
+    return words
 
 
 def table_1_words(table: pd.DataFrame) -> pd.DataFrame:

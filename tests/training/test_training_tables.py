@@ -12,7 +12,7 @@ from reluprime.search import tables as search_tables
 from reluprime.training import figures as learning_figures
 from reluprime.training import prose
 from reluprime.training import tables as learning
-from reluprime.training.claims import P12, R2
+from reluprime.training.claims import P10, P12, R2
 from reluprime.training.config import TrainingConfig
 
 PROVENANCE = {"device_name": "made up", "threads": 1}
@@ -227,6 +227,20 @@ def test_the_effect_panel_shows_points():
     figure = learning_figures.effect_figure(effects, "condition", released)
     ((x, _),) = marks(figure.axes[0], "published")
     assert x == pytest.approx(-80.136)
+
+
+def test_the_prose_about_resnet_waits_for_all_runs():
+    cells = P10.cells()
+    found = made_up.evidence(P10.examples["stuck at chance"], cells)
+    (words,) = prose.of_resnet(found).values()
+    assert "meets 36 exact zeros a run at s=0" in words
+    assert "means of 5 seeds" in words
+    lost = re.findall(r"by ([-+]\d+)\S* points under the (\w+)", words)
+    assert lost == [("-80", "derivative"), ("-80", "constant")]
+    lost = cells[0].config
+    kept = Evidence([r for c in cells if c.config != lost for r in found.of(c.study, c.config)])
+    for less in (kept, Evidence([])):
+        assert prose.of_resnet(less) == {"resnet_words": "P10's runs are not complete yet."}
 
 
 def test_the_prose_about_batch_norm_waits_for_all_runs():

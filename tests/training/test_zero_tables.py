@@ -13,6 +13,7 @@ from reluprime.training import zero_tables
 from reluprime.training.config import TrainingConfig
 from reluprime.training.zero_tables import (
     beside_released,
+    in_prose,
     zero_rate_table,
     zero_rates,
     zeros_by_layer,
@@ -100,6 +101,15 @@ def test_the_table_of_zero_rates():
     assert row["exact zeros"] == 100 + 150 + 200 + 300
     assert row["zeros a call"].startswith("1.87e-08 [")
     assert row["zeros a call, of networks with at least 10 zeros"] == "1.0e-08 to 3.0e-08 (4)"
+
+
+def test_how_often_a_call_meets_a_zero_is_said_of_all_networks_under_the_constant():
+    found = [zero_cell((n,), "fp32", 2, 10**9, gradient_rule="injected") for n in (16, 64)]
+    found += [zero_cell((16,), "fp32", 500, 10**9), zero_cell((16,), "fp16", 500, 10**9)]
+    none = pd.DataFrame([zero_cell((16,), "fp32", 0, 10**9, gradient_rule="injected")])
+    words = in_prose({"own": pd.DataFrame(found), "none": none, "empty": none[:0]})
+    own = "one in 500 million"
+    assert words == {"a_zero_own": own, "a_zero_none": "none", "a_zero_empty": "none"}
 
 
 def test_first_epochs_stand_beside_the_released_ones_of_the_same_networks():

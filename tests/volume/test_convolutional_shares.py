@@ -11,6 +11,7 @@ from reluprime.volume.convolutional import (
     conv_shares_by_rule,
     conv_table,
     published_conv_shares,
+    zeros_table,
 )
 
 PROVENANCE = {"device_name": "made up", "threads": 1}
@@ -51,16 +52,28 @@ def test_conv_shares_count_networks_that_saw_enough_mini_batches():
     assert shares["in_zone"].tolist() == [15, 10, 40, 40]
 
 
-def test_the_table_of_convolutional_networks():
-    cells = pd.DataFrame([conv_cell({0: 10, 3: 30, None: 60}, architecture="vgg11")])
-    row = conv_table(
-        cells.assign(exact_zeros=[{"features.1": 7}], structural_zeros=[{"features.1": 2}]), [1, 6]
-    ).iloc[0]
-    assert row["structural among them"] == 2
-    assert (row["network"], row["batch norm"], row["networks"]) == ("vgg11", "no", 100)
-    assert row["exact zeros"] == 7
-    assert row["derivative, after 1"] == "10% [5%, 18%]"
-    assert row["constant, after 6"].startswith("40% [")
+def test_the_table_of_convolutional_networks_has_the_released_shares():
+    cells = [
+        conv_cell({0: 10, 3: 30, None: 60}, architecture="vgg11", precision="fp32", batch_norm=norm)
+        for norm in (False, True)
+    ]
+    released = published_conv_shares(records.published("paper_volume_conv.csv"))
+    table = conv_table(pd.DataFrame(cells), released, [1, 6, 7, 100])
+    assert table["mini-batches"].tolist() == [1, 6, 7] * 2  # none was shown 100
+    first, sixth, seventh = table.to_dict("records")[:3]
+    assert (first["network"], first["batch norm"], first["precision"]) == ("vgg11", "no", "fp32")
+    assert (first["derivative"], first["published"]) == ("10% [5%, 18%]", "10%")
+    assert sixth["constant"].startswith("40% [")
+    assert seventh["published"] == "–"
+    assert table["published"].tolist()[3] == "26%"  # with batch norm
+
+
+def test_the_table_of_zeros_adds_up_layers_and_cells():
+    cell = conv_cell({0: 10, 3: 30, None: 60}, architecture="vgg11")
+    zeros = [{"features.1": 7, "features.4": 1}, {"features.1": 2}]
+    cells = pd.DataFrame([cell, cell]).assign(exact_zeros=zeros, structural_zeros=zeros[::-1])
+    row = zeros_table(cells).iloc[0]
+    assert row[["networks", "exact zeros", "structural among them"]].tolist() == [200, 10, 10]
 
 
 def test_the_zone_panel_shows_shares():

@@ -159,6 +159,18 @@ def test_rows_that_meet_the_published_quartiles():
     assert not volume_tables.table_1_by_arithmetic(far)["meets"].any()
 
 
+def test_quartiles_in_prose_are_those_of_the_released_network_and_norm():
+    cells = P7.grid("injected", "separate")
+    found = made_up.evidence(P7.examples["as published"], cells)
+    words = volume_tables.in_prose(volume_tables.table_1_by_arithmetic(found))
+    assert words["quartiles_fp16_separate"] == "98, 117, 137"
+    assert words["quartiles_fp32_epilogue"] == "19, 25, 47"
+    assert words["quartiles_fp16_native"] == ""
+    nothing = volume_tables.in_prose(volume_tables.table_1_by_arithmetic(Evidence([])))
+    assert set(nothing.values()) == {""}
+    assert nothing.keys() == words.keys()
+
+
 def test_conditions_with_missing_networks_are_left_out():
     cells = P7.grid("injected", "epilogue")
     found = made_up.evidence(P7.examples["as published"], cells)
