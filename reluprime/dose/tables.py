@@ -156,9 +156,10 @@ def in_prose(pairs: dict[str, pd.DataFrame]) -> dict[str, str]:
     """The numbers in the prose about doses, by name; pairs: of each network, at its own bands.
 
     At s=1: NETWORK_most, the largest dose under the derivative up to 1 % of all inputs of ReLUs,
-    as far as the registered sentences go, and NETWORK_most_points, what the accuracy does there
-    (NETWORK_most_points_50 at s=50, where that was tried); NETWORK_least, the smallest dose under
-    the constant that costs a point, and NETWORK_points, its cost with half of its interval;
+    as far as the registered sentences go, and NETWORK_most_points, what the accuracy does there,
+    with half of its interval (NETWORK_most_points_50 its mean at s=50, where that was tried);
+    NETWORK_least, the smallest dose under the constant that costs a point, and NETWORK_points, its
+    cost with half of its interval;
     NETWORK_widest_share, of all inputs at the largest dose of all.
     """
     found = {}
@@ -173,7 +174,9 @@ def in_prose(pairs: dict[str, pd.DataFrame]) -> dict[str, str]:
         costly = injected[injected["difference"] < -POINT].iloc[0]
         found |= {
             f"{network}_most": in_words(most["dose"]),
-            f"{network}_most_points": signed(100 * most["difference"]),
+            f"{network}_most_points": (
+                f"{signed(100 * most['difference'])} ± {100 * most['half']:.2f}"
+            ),
             f"{network}_least": f"{costly['dose']:,.0f}",
             f"{network}_points": f"{-100 * costly['difference']:.1f} ± {100 * costly['half']:.1f}",
             f"{network}_widest_share": f"{chain['dose_share'].max():.0%}",

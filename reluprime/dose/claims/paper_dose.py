@@ -59,8 +59,8 @@ class Arm(NamedTuple):
             for _, own in getattr(self, side).groupby("kink_width")
         ]
         dose = (
-            f"the paper's dose is at most {few(self.a_step)} kinks here by unit and step, "
-            f"{few(self.in_all)} by unit"
+            "at the rate of these runs the paper's dose is at most "
+            f"{few(self.a_step)} kinks here by unit and step, {few(self.in_all)} by unit"
         )
         return "; ".join([dose, *found])
 
