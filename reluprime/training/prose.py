@@ -71,26 +71,27 @@ def of_resnet(evidence: Evidence) -> dict[str, str]:
 
 
 def of_norm(evidence: Evidence) -> dict[str, str]:
-    """What P12's runs of five epochs say, those with batch norm in `epilogue`: norm_words."""
-    grid = [cell for rule in GRADIENT_RULES for cell in P12.grid(rule, "epilogue")]
+    """What P12's runs of five epochs say, those with batch norm in both arithmetics: norm_words."""
+    grid = [cell for condition in P12.conditions() for cell in P12.grid(*condition)]
     own = next(iter(evidence.complete(grid).values()), None)
     if own is None:
         return {"norm_words": "P12's runs are not complete yet."}
-    _, vgg, resnet = batch_norm.with_norm("epilogue")
-    networks = (VGG_SGD, vgg, resnet)
+    normed = [batch_norm.with_norm(arithmetic)[1:] for arithmetic in ("native", "epilogue")]
+    networks = (VGG_SGD, *(vgg for vgg, _ in normed), *(resnet for _, resnet in normed))
     at_one = {rule: [n.arms(own, 1.0, rule)[0] for n in networks] for rule in GRADIENT_RULES}
-    plain, normed, resnet_normed = (f"{arm.zeros:.0f}" for arm in at_one["chain"])
-    points = {
-        rule: [signed(100 * arm.values.mean()) for arm in found] for rule, found in at_one.items()
-    }
+    plain, vgg, vgg_too, resnet, resnet_too = (f"{arm.zeros:.0f}" for arm in at_one["chain"])
     words = (
-        f"At s=0 VGG11 meets {plain} exact zeros a run without batch norm and {normed} with it, "
-        f"and ResNet-18 with it {resnet_normed} (means of five seeds)."
+        f"At s=0 VGG11 meets {plain} exact zeros a run without batch norm. With it VGG11 meets "
+        f"{vgg} in native and {vgg_too} in epilogue arithmetic, and ResNet-18 {resnet} and "
+        f"{resnet_too} (means of five seeds)."
     )
-    for rule, (a, b, c) in points.items():
+    for rule, found in at_one.items():
+        points = (signed(100 * arm.values.mean()) for arm in found)
+        plain, vgg, vgg_too, resnet, resnet_too = points
         words += (
-            f" Under the {RULE_NAMES[rule]} s=1 changes the accuracy of VGG11 by {a} points "
-            f"without batch norm and by {b} with it, and that of ResNet-18 with it by {c}."
+            f" Under the {RULE_NAMES[rule]} s=1 changes the accuracy of VGG11 by {plain} points "
+            f"without batch norm; with it that of VGG11 by {vgg} in native and {vgg_too} in "
+            f"epilogue, and that of ResNet-18 by {resnet} and {resnet_too}."
         )
     return {"norm_words": words}
 
