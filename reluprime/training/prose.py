@@ -2,15 +2,15 @@
 
 import pandas as pd
 
-from reluprime.evidence.claim import Evidence
+from reluprime.evidence.claim import Claim, Evidence
 from reluprime.evidence.style import RULE_NAMES
 from reluprime.evidence.words import rounded, signed
 from reluprime.instruments.activations import GRADIENT_RULES
 from reluprime.instruments.arithmetic import ARITHMETICS
 from reluprime.training import arms
-from reluprime.training.claims import P10, P12, batch_norm
+from reluprime.training.claims import P9, P10, P12, batch_norm
 from reluprime.training.claims.mnist import fully_connected
-from reluprime.training.experiments import RESNET, VGG_SGD
+from reluprime.training.experiments import RESNET, VGG, VGG_SGD, Experiment
 from reluprime.training.tables import differences, effects, under
 
 
@@ -50,24 +50,42 @@ def of_r2(evidence: Evidence) -> dict[str, str]:
     return found
 
 
-def of_resnet(evidence: Evidence) -> dict[str, str]:
-    """What s=1 costs ResNet-18 without batch norm, from P10's runs of five epochs: resnet_words."""
-    grid = [cell for rule in GRADIENT_RULES for cell in P10.grid(rule, "native")]
+def of_real_zeros(evidence: Evidence) -> dict[str, str]:
+    """What s=1 changes by real zeros alone, without batch norm: vgg11_words, resnet18_words.
+
+    From the runs of five epochs that P9 and P10 are judged on.
+    """
+    return {
+        "vgg11_words": _real_zeros(evidence, P9, VGG, "VGG11"),
+        "resnet18_words": _real_zeros(evidence, P10, RESNET, "ResNet-18"),
+    }
+
+
+def _real_zeros(evidence: Evidence, claim: Claim, experiment: Experiment, name: str) -> str:
+    grid = [cell for rule in GRADIENT_RULES for cell in claim.grid(rule, "native")]
     own = next(iter(evidence.complete(grid).values()), None)
     if own is None:
-        return {"resnet_words": "P10's runs are not complete yet."}
-    by_rule = {RULE_NAMES[rule]: RESNET.arms(own, 1.0, rule)[0] for rule in GRADIENT_RULES}
+        return f"{claim.id}'s runs are not complete yet."
+    at_one = {rule: experiment.arms(own, 1.0, rule) for rule in GRADIENT_RULES}
     changes = " and ".join(
-        f"by {signed(100 * arm.values.mean())} points under the {rule}"
-        for rule, arm in by_rule.items()
+        f"by {_points(small)} under the {RULE_NAMES[rule]} ({_runs(small)}; at half of the width "
+        f"{_points(large[-1])}, {_runs(large[-1])})"
+        for rule, (small, large) in at_one.items()
     )
-    met = by_rule["derivative"]
-    words = (
-        f"ResNet-18 without batch norm, at a quarter of its width, meets {rounded(met.zeros)} "
-        f"exact zeros a run at s=0, and s=1 changes its accuracy {changes} (means of "
-        f"{len(met.values)} seeds)."
+    zeros = rounded(at_one["chain"][0].zeros)
+    return (
+        f"{name} without batch norm, at a quarter of its width, meets {zeros} exact zeros a run at "
+        f"s=0, and s=1 changes its accuracy {changes}."
     )
-    return {"resnet_words": words}
+
+
+def _points(arm: arms.Arm) -> str:
+    return f"{signed(100 * arm.values.mean())} points"
+
+
+def _runs(arm: arms.Arm) -> str:
+    stuck = sum(arm.at_chance.values())
+    return f"{len(arm.values)} runs" + (f", {stuck} of them at chance" if stuck else "")
 
 
 def of_norm(evidence: Evidence) -> dict[str, str]:

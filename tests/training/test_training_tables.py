@@ -229,18 +229,20 @@ def test_the_effect_panel_shows_points():
     assert x == pytest.approx(-80.136)
 
 
-def test_the_prose_about_resnet_waits_for_all_runs():
+def test_the_prose_about_real_zeros_waits_for_all_runs():
     cells = P10.cells()
     found = made_up.evidence(P10.examples["stuck at chance"], cells)
-    (words,) = prose.of_resnet(found).values()
-    assert "meets 36 exact zeros a run at s=0" in words
-    assert "means of 5 seeds" in words
-    lost = re.findall(r"by ([-+]\d+)\S* points under the (\w+)", words)
-    assert lost == [("-80", "derivative"), ("-80", "constant")]
+    words = prose.of_real_zeros(found)
+    assert words["vgg11_words"] == "P9's runs are not complete yet."
+    assert words["resnet18_words"].startswith(
+        "ResNet-18 without batch norm, at a quarter of its width, meets 36 exact zeros a run at "
+        "s=0, and s=1 changes its accuracy by -80.00 points under the derivative (5 runs, 5 of "
+        "them at chance; at half of the width -80.00 points, 3 runs, 3 of them at chance) and by "
+    )
     lost = cells[0].config
     kept = Evidence([r for c in cells if c.config != lost for r in found.of(c.study, c.config)])
-    for less in (kept, Evidence([])):
-        assert prose.of_resnet(less) == {"resnet_words": "P10's runs are not complete yet."}
+    waiting = "P10's runs are not complete yet."
+    assert prose.of_real_zeros(kept)["resnet18_words"] == waiting
 
 
 def test_the_prose_about_batch_norm_waits_for_all_runs():
