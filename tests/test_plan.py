@@ -216,6 +216,7 @@ def test_the_last_row_of_the_cost_is_the_sum(store):
     operations = Arithmetic().of(small)
     asked = [(volume.estimate, small, False), (volume.estimate, small, True)]
     cells = [plan.Cell(page, *cell) for page in ("01_a", "02_b") for cell in asked]
+    cells += [plan.Cell("03_c", volume.estimate, small, True)]  # a row that lacks nothing
     rate = operations / 3600 / 1e12
     table = plan.cost(cells, store, rate)
     assert table.iloc[:, [0, 2, -1]].to_numpy().tolist() == [

@@ -174,9 +174,7 @@ def in_prose(pairs: dict[str, pd.DataFrame]) -> dict[str, str]:
         costly = injected[injected["difference"] < -POINT].iloc[0]
         found |= {
             f"{network}_most": in_words(most["dose"]),
-            f"{network}_most_points": (
-                f"{signed(100 * most['difference'])} ± {100 * most['half']:.2f}"
-            ),
+            f"{network}_most_points": with_interval(most["difference"], most["half"]),
             f"{network}_least": f"{costly['dose']:,.0f}",
             f"{network}_points": f"{-100 * costly['difference']:.1f} ± {100 * costly['half']:.1f}",
             f"{network}_widest_share": f"{chain['dose_share'].max():.0%}",

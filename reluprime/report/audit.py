@@ -27,9 +27,9 @@ FINDINGS = (
     Finding(
         "The gradient rule",
         "both",
-        "all but B21's Fig. 2 and 7, M23's Fig. 4",
+        "all but B21's Fig. 2 and 7, rows 1 and 2 of its Table 1, M23's Fig. 4",
         "the size of every effect, by orders of magnitude",
-        ("P1", "P3", "P7", "P9", "P10", "P11", "P12", "P13", "P14", "P15", "P16", "R1", "R2", "R4"),
+        (*("P1", "P3", "P7"), *(f"P{n}" for n in range(9, 18)), "R1", "R2", "R4", "R7"),
     ),
     Finding(
         "The plotted share of ReLU calls at 0",
@@ -98,7 +98,8 @@ FINDINGS = (
         "The initialisation as written",
         B21,
         "Section 3.2",
-        "smaller differences; no clear one in shares",
+        "smaller changes of the gradient; no clear change of shares",
+        ("P7",),
     ),
     Finding(
         "Batch norm and the zone at 32 bits",

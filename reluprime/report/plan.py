@@ -180,13 +180,14 @@ def cost(planned: list[Cell], store: records.Store, tflops: float) -> pd.DataFra
     asked = Counter(_row(cell) for cell in planned)
     found = {row: group for row, group in rows.groupby(["page", "experiment"], sort=False)}
     if len(found) > 1:
+        asked["all", ""] = sum(asked[row] for row in found)
         found["all", ""] = rows
     devices = {key[0] for key in measured}
     return pd.DataFrame(
         {
             "page": page,
             "experiment": experiment,
-            "missing": f"{len(group)} of {asked.get((page, experiment), len(planned))}",
+            "missing": f"{len(group)} of {asked[page, experiment]}",
             "PFLOP": _sum(group["operations"] / 1e15),
         }
         | {

@@ -53,7 +53,12 @@ class Arm:
     accuracies: Mapping[int, float]  # of the runs at s, as measured; NaN: it diverged
     at_chance: Mapping[int, bool]
     met: int  # seeds whose run at s=0 met an exact zero
-    zeros: float  # that the runs at s=0 met: their mean
+    zeros_by_seed: Mapping[int, float]  # exact zeros that the runs at s=0 met
+
+    @property
+    def zeros(self) -> float:
+        """The exact zeros of a run at s=0: their mean."""
+        return float(pd.Series(self.zeros_by_seed, dtype=float).mean())
 
     @property
     def values(self) -> np.ndarray:
@@ -85,7 +90,7 @@ def arm(evidence: Evidence, scale: Scale, s: float, gradient_rule: str) -> Arm:
         accuracies=pairs["test_accuracy_s"].astype(float).to_dict(),
         at_chance=pairs["at_chance_s"].astype(bool).to_dict(),
         met=int((pairs["exact_zeros"] > 0).sum()),
-        zeros=float(pairs["exact_zeros"].mean()),
+        zeros_by_seed=pairs["exact_zeros"].astype(float).to_dict(),
     )
 
 

@@ -8,6 +8,7 @@ from reluprime.evidence.words import rounded, signed
 from reluprime.instruments.activations import GRADIENT_RULES
 from reluprime.instruments.arithmetic import ARITHMETICS
 from reluprime.training import arms
+from reluprime.training.arms import Arm
 from reluprime.training.claims import P9, P10, P12, batch_norm
 from reluprime.training.claims.mnist import fully_connected
 from reluprime.training.experiments import RESNET, VGG, VGG_SGD, Experiment
@@ -66,26 +67,26 @@ def _real_zeros(evidence: Evidence, claim: Claim, experiment: Experiment, name: 
     own = next(iter(evidence.complete(grid).values()), None)
     if own is None:
         return f"{claim.id}'s runs are not complete yet."
-    at_one = {rule: experiment.arms(own, 1.0, rule) for rule in GRADIENT_RULES}
-    changes = " and ".join(
-        f"by {_points(small)} under the {RULE_NAMES[rule]} ({_runs(small)}; at half of the width "
-        f"{_points(large[-1])}, {_runs(large[-1])})"
-        for rule, (small, large) in at_one.items()
+    chain, injected = (experiment.arms(own, 1.0, rule) for rule in GRADIENT_RULES)
+    (narrow, *_, half), (narrow_injected, *_, half_injected) = (
+        (small, *large) for small, large in (chain, injected)
     )
-    zeros = rounded(at_one["chain"][0].zeros)
     return (
-        f"{name} without batch norm, at a quarter of its width, meets {zeros} exact zeros a run at "
-        f"s=0, and s=1 changes its accuracy {changes}."
+        f"At a quarter of its width {name} without batch norm meets {_span(narrow)} exact zeros a "
+        f"run at s=0, and s=1 changes its accuracy by {_change(narrow)} under the derivative and "
+        f"by {_change(narrow_injected)} under the constant. At half of its width it meets "
+        f"{_span(half)}, and the changes are {_change(half)} and {_change(half_injected)}."
     )
 
 
-def _points(arm: arms.Arm) -> str:
-    return f"{signed(100 * arm.values.mean())} points"
+def _span(arm: Arm) -> str:
+    zeros = sorted(arm.zeros_by_seed.values())
+    return f"{zeros[0]:,.0f} to {zeros[-1]:,.0f}"
 
 
-def _runs(arm: arms.Arm) -> str:
-    stuck = sum(arm.at_chance.values())
-    return f"{len(arm.values)} runs" + (f", {stuck} of them at chance" if stuck else "")
+def _change(arm: Arm) -> str:
+    points, _, runs = arms.words(arm).partition(", ")
+    return f"{points} ({runs})"
 
 
 def of_norm(evidence: Evidence) -> dict[str, str]:
@@ -94,23 +95,19 @@ def of_norm(evidence: Evidence) -> dict[str, str]:
     own = next(iter(evidence.complete(grid).values()), None)
     if own is None:
         return {"norm_words": "P12's runs are not complete yet."}
-    normed = [batch_norm.with_norm(arithmetic)[1:] for arithmetic in ("native", "epilogue")]
-    networks = (VGG_SGD, *(vgg for vgg, _ in normed), *(resnet for _, resnet in normed))
+    (_, vgg, resnet), (_, vgg_too, resnet_too) = map(batch_norm.with_norm, ("native", "epilogue"))
+    networks = (VGG_SGD, vgg, vgg_too, resnet, resnet_too)
     at_one = {rule: [n.arms(own, 1.0, rule)[0] for n in networks] for rule in GRADIENT_RULES}
-    plain, vgg, vgg_too, resnet, resnet_too = (f"{arm.zeros:.0f}" for arm in at_one["chain"])
     words = (
-        f"At s=0 VGG11 meets {plain} exact zeros a run without batch norm. With it VGG11 meets "
-        f"{vgg} in native and {vgg_too} in epilogue arithmetic, and ResNet-18 {resnet} and "
-        f"{resnet_too} (means of five seeds)."
-    )
+        "At s=0 VGG11 meets {} exact zeros a run without batch norm. With it VGG11 meets {} in "
+        "native and {} in epilogue arithmetic, and ResNet-18 {} and {} (means of five seeds)."
+    ).format(*(rounded(arm.zeros) for arm in at_one["chain"]))
     for rule, found in at_one.items():
-        points = (signed(100 * arm.values.mean()) for arm in found)
-        plain, vgg, vgg_too, resnet, resnet_too = points
         words += (
-            f" Under the {RULE_NAMES[rule]} s=1 changes the accuracy of VGG11 by {plain} points "
-            f"without batch norm; with it that of VGG11 by {vgg} in native and {vgg_too} in "
-            f"epilogue, and that of ResNet-18 by {resnet} and {resnet_too}."
-        )
+            " Under the {} s=1 changes the accuracy of VGG11 by {} points without batch norm; with "
+            "it that of VGG11 by {} in native and {} in epilogue, and that of ResNet-18 by {} and "
+            "{}."
+        ).format(RULE_NAMES[rule], *(signed(100 * arm.values.mean()) for arm in found))
     return {"norm_words": words}
 
 

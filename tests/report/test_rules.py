@@ -295,7 +295,7 @@ def test_sizes_have_networks_of_their_own(sweep):
 def arm_of(differences, met=5, accuracies=None):
     by_seed = dict(enumerate(differences))
     levels = dict(enumerate(accuracies or [0.5] * len(differences)))
-    return Arm(by_seed, levels, dict.fromkeys(by_seed, False), met, 9.0)
+    return Arm(by_seed, levels, dict.fromkeys(by_seed, False), met, dict.fromkeys(by_seed, 9.0))
 
 
 LOSS, FLAT = [-0.05, -0.06, -0.07, -0.05, -0.04], [0.001, -0.001, 0.002, 0.0, -0.002]

@@ -12,7 +12,7 @@ from reluprime.search import tables as search_tables
 from reluprime.training import figures as learning_figures
 from reluprime.training import prose
 from reluprime.training import tables as learning
-from reluprime.training.claims import P10, P12, R2
+from reluprime.training.claims import P9, P10, P12, R2
 from reluprime.training.config import TrainingConfig
 
 PROVENANCE = {"device_name": "made up", "threads": 1}
@@ -229,31 +229,63 @@ def test_the_effect_panel_shows_points():
     assert x == pytest.approx(-80.136)
 
 
+def test_the_prose_about_real_zeros_has_each_width_and_rule():
+    """Losses and zeros that name their condition."""
+
+    def loss(config):
+        return (0.01 if config.gradient_rule == "chain" else 0.2) + 0.1 * config.width
+
+    def zeros(config):
+        return config.epochs + config.seed + (100 if config.width == 0.5 else 0)
+
+    cells = [*P9.cells(), *P10.cells()]
+    found = made_up.evidence(made_up.trainings(loss, zeros), cells)
+    words = prose.of_real_zeros(found)
+    for name, own in (("VGG11", words["vgg11_words"]), ("ResNet-18", words["resnet18_words"])):
+        assert own.startswith(f"At a quarter of its width {name} without batch norm meets 20 to 36")
+        assert "At half of its width it meets 420 to 428, and" in own
+        lost = [round(float(n)) for n in re.findall(r"(-[\d.]+) points \(", own)]
+        assert lost == [-4, -22, -6, -25]
+        assert re.findall(r"\((\d) runs", own) == ["5", "5", "3", "3"]
+
+
 def test_the_prose_about_real_zeros_waits_for_all_runs():
     cells = P10.cells()
     found = made_up.evidence(P10.examples["stuck at chance"], cells)
     words = prose.of_real_zeros(found)
     assert words["vgg11_words"] == "P9's runs are not complete yet."
-    assert words["resnet18_words"].startswith(
-        "ResNet-18 without batch norm, at a quarter of its width, meets 36 exact zeros a run at "
-        "s=0, and s=1 changes its accuracy by -80.00 points under the derivative (5 runs, 5 of "
-        "them at chance; at half of the width -80.00 points, 3 runs, 3 of them at chance) and by "
-    )
+    assert "under the constant. At half of its width it meets 36 to 36" in words["resnet18_words"]
+    assert "(5 runs, 5 at chance)" in words["resnet18_words"]
     lost = cells[0].config
     kept = Evidence([r for c in cells if c.config != lost for r in found.of(c.study, c.config)])
     waiting = "P10's runs are not complete yet."
     assert prose.of_real_zeros(kept)["resnet18_words"] == waiting
 
 
+def test_the_prose_about_batch_norm_has_each_arithmetic_and_rule():
+    """Losses and zeros that name their condition."""
+
+    def condition(config):
+        if not config.batch_norm:
+            return 1
+        return 2 + (config.architecture == "resnet18") * 2 + (config.arithmetic == "epilogue")
+
+    def loss(config):
+        return condition(config) / 100 + (0.2 if config.gradient_rule == "injected" else 0)
+
+    found = made_up.evidence(made_up.trainings(loss, condition), P12.cells())
+    zeros, chain, injected = prose.of_norm(found)["norm_words"].split(" Under the ")
+    met = re.findall(r"(?<![-=\w])\d+", zeros)  # not those of names
+    assert [int(n) for n in met] == [4, 8, 12, 16, 20]
+    for rule, words, more in (("derivative", chain, 0), ("constant", injected, 20)):
+        lost = [round(float(number)) for number in re.findall(r"[-+]\d+\.\d+", words)]
+        assert words.startswith(rule)
+        assert lost == [-1 - more, -2 - more, -3 - more, -4 - more, -5 - more]
+
+
 def test_the_prose_about_batch_norm_waits_for_all_runs():
     cells = P12.cells()
     found = made_up.evidence(P12.examples["batch norm helps"], cells)
-    (words,) = prose.of_norm(found).values()
-    assert "VGG11 meets 36 exact zeros a run without batch norm. With it VGG11 meets 36" in words
-    for rule in ("derivative", "constant"):
-        sentence = next(own for own in words.split("Under the ") if own.startswith(rule))
-        lost = [round(float(number)) for number in re.findall(r"[-+]\d+\.\d+", sentence)]
-        assert lost == [-8, 0, 0, -3, -3]
     lost = next(c for c in cells if c.config.s and c.config.arithmetic == "epilogue")
     kept = Evidence([r for c in cells if c != lost for r in found.of(c.study, c.config)])
     for less in (kept, Evidence([])):
