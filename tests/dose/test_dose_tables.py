@@ -2,6 +2,7 @@
 
 import functools
 import math
+import re
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -60,6 +61,13 @@ def test_a_curve_in_words_names_what_was_met():
     assert row["kinks met (median)"].tolist() == ["200"]
     assert row["units that died"].tolist() == ["200"]
     assert table[table["dose"] == "2,000,000"]["of all inputs"].unique().tolist() == ["0.8%"]
+
+
+def test_the_prose_has_the_largest_dose_of_one_rule_and_the_least_of_the_other():
+    words = dose_tables.in_prose({"mlp": dose_tables.of_network(evidence(), "mlp")})
+    assert words["mlp_most"] == "2 million"
+    assert re.fullmatch(r"[-+]0\.\d\d ± 0\.1\d", words["mlp_most_points"])
+    assert (words["mlp_least"], words["mlp_points"]) == ("200", "2.0 ± 0.1")
 
 
 def test_thresholds_have_intervals_over_seeds_and_a_product():
