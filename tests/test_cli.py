@@ -131,7 +131,7 @@ def test_a_plan_is_printed_for_machines_and_kept_as_a_file(tmp_path, capsys):
     arguments = ["plan", "quick", "--page", "02", "--store", str(tmp_path), "--out", str(file)]
     assert main([*arguments, "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)
-    assert {row["page"] for row in rows} == {"02"}
+    assert {row["page"] for row in rows} == {"02", "all"}
     assert sum(int(row["missing"].split()[0]) for row in rows) == len(plan.read(file))
 
 

@@ -107,10 +107,8 @@ class Report:
     def answer(self) -> str:
         """Does the derivative at kinks matter for this model? In words, the first condition first.
 
-        "No" where the model calls no function with a kink, "Not seen" where no mini-batch depends
-        on the derivative there (the interval says how many of others may), "Hardly" where the
-        largest change is less than 1 % of that to another mini-batch; of the gradient's length
-        where there is one mini-batch.
+        "Hardly" where the largest change is less than 1 % of that to another mini-batch; of the
+        gradient's length where there is one mini-batch.
         """
         first, *others = self.summary.to_dict("records")
         if first["calls"] == 0:
@@ -190,7 +188,7 @@ def _name(row: dict) -> str:
 
 def _verdict(row: dict) -> str:
     if not row["affected"]:
-        return "Not seen"
+        return "No"
     scale = 1.0 if math.isnan(row["next_batch"]) else row["next_batch"]
     return "Hardly" if row["largest"] < LITTLE * scale else "Yes"
 
