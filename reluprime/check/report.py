@@ -107,14 +107,15 @@ class Report:
     def answer(self) -> str:
         """Does the derivative at kinks matter for this model? In words, the first condition first.
 
-        "Hardly" where the largest change is less than 1 % of that to another mini-batch; of the
-        gradient's length where there is one mini-batch.
+        "Not seen" where no mini-batch was affected: another might be, as the interval says. "No"
+        only where the model has no kink. "Hardly" where the largest change is less than 1 % of that
+        to another mini-batch; of the gradient's length where there is one mini-batch.
         """
         first, *others = self.summary.to_dict("records")
         if first["calls"] == 0:
-            return (
-                "No: the model calls no function with a kink that this tool knows." + self._rest()
-            )
+            verdict = "Not seen" if self._not_reached() else "No"
+            no_kink = f"{verdict}: the model calls no function with a kink that this tool knows."
+            return no_kink + self._rest()
         text = f"{_verdict(first)}: at {_name(first)} the gradient {_dependence(first)}"
         if first["affected"]:
             text += f", by {_percent(first['relative_l2'])} of its length"
@@ -125,10 +126,14 @@ class Report:
         return text + (f" In other conditions, {'; '.join(short)}." if short else "")
 
     def _rest(self) -> str:
-        names = dict.fromkeys(n for result in self.results.values() for n in result.not_reached)
+        names = self._not_reached()
         not_finite = int(self.gradients["non_finite"].sum())
         text = f" Not reached: {', '.join(names)}." if names else ""
         return text + (f" {not_finite} numbers of gradients are not finite." if not_finite else "")
+
+    def _not_reached(self) -> list[str]:
+        names = (name for result in self.results.values() for name in result.not_reached)
+        return list(dict.fromkeys(names))
 
     def _first_sites(self) -> pd.DataFrame:
         """The sites under the first condition."""
@@ -188,7 +193,7 @@ def _name(row: dict) -> str:
 
 def _verdict(row: dict) -> str:
     if not row["affected"]:
-        return "No"
+        return "Not seen"
     scale = 1.0 if math.isnan(row["next_batch"]) else row["next_batch"]
     return "Hardly" if row["largest"] < LITTLE * scale else "Yes"
 

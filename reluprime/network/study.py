@@ -44,7 +44,7 @@ class NetworkCheckConfig(Config):
         return self
 
 
-@study("network.check", version=1)
+@study("network.check", version=2)
 def check_network(config: NetworkCheckConfig, device: torch.device | None = None) -> dict:
     """Whether the gradient of a network depends on the derivative at its kinks, and where.
 

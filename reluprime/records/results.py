@@ -271,7 +271,7 @@ FORMS: dict[tuple[str, int], type[Form]] = {
     ("kinks.pool_ties", 1): _Pools,
     ("mechanism.forward_zeros", 1): _Forward,
     ("mechanism.linear_zeros", 1): _Linear,
-    ("network.check", 1): _Check,
+    ("network.check", 2): _Check,
     ("orders.shares", 1): _Orders,
     ("speed.measure", 1): _Speed,
     ("training.fit", 1): _Fit,

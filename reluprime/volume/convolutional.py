@@ -6,7 +6,7 @@ import pandas as pd
 
 from reluprime.evidence.style import RULE_NAMES
 from reluprime.instruments.activations import GRADIENT_RULES
-from reluprime.volume.shares import by_network, zone_shares
+from reluprime.volume.shares import by_network, share_in_words, zone_shares
 
 
 def conv_shares(cells: pd.DataFrame, gradient_rule: str, counts: Sequence[int]) -> pd.DataFrame:
@@ -70,9 +70,10 @@ def conv_table(cells: pd.DataFrame, released: pd.DataFrame, counts: Sequence[int
     rows = []
     for name, group in shares.groupby([*CONV_CONDITION, "batches"], sort=False):
         ours = {
-            RULE_NAMES[row["gradient_rule"]]: _in_words(row) for row in group.to_dict("records")
+            RULE_NAMES[row["gradient_rule"]]: share_in_words(row["in_zone"], row["networks"])
+            for row in group.to_dict("records")
         }
-        theirs = {"published": f"{published[name]:.0%}" if name in published.index else "–"}
+        theirs = {"published": f"{published[name]:.1%}" if name in published.index else "–"}
         rows.append(_condition(name[:3]) | {"mini-batches": name[3]} | ours | theirs)
     return pd.DataFrame(rows)
 
@@ -98,10 +99,6 @@ def _condition(name: tuple) -> dict[str, str]:
     architecture, batch_norm, precision = name
     norm = "yes" if batch_norm else "no"
     return {"network": architecture, "batch norm": norm, "precision": precision}
-
-
-def _in_words(row: dict) -> str:
-    return f"{row['share']:.0%} [{row['low']:.0%}, {row['high']:.0%}]"
 
 
 def _sum(by_activation: Iterable[dict[str, int]]) -> int:

@@ -394,7 +394,7 @@ def made_up(changes, next_batch=math.nan):
         (
             [0, 0, 0],
             1.0,
-            "No: at fp32 the gradient depends on the derivative at kinks for 0 of 3",
+            "Not seen: at fp32 the gradient depends on the derivative at kinks for 0 of 3",
         ),
         (
             [0, 0.2, 0],
@@ -528,7 +528,7 @@ def test_the_core_needs_no_more_than_its_dependencies():
         [sys.executable, "-W", "error::RuntimeWarning", "-c", CORE], capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("No: at fp32")
+    assert done.stdout.startswith("Not seen: at fp32")
     assert "pip install '.[vision]' in a clone of the repository" in done.stderr
     assert set(reluprime.__all__) <= set(dir(reluprime))
 

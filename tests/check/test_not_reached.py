@@ -112,7 +112,7 @@ def test_a_maximum_over_a_dimension_is_named_in_the_answer():
             return self.layer(x).view(-1, 2, 3).max(2).values
 
     answer = check(Maxout(), (torch.ones(2, 2), torch.tensor([0, 1]))).answer
-    assert answer.startswith("No: ")
+    assert answer.startswith("Not seen: ")
     assert f"Not reached: {WITHIN}." in answer
 
 

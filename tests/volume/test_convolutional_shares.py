@@ -65,13 +65,13 @@ def test_the_table_of_convolutional_networks_has_the_released_shares():
     assert table["mini-batches"].tolist() == [1, 6, 7] * 2  # none was shown 100
     first, sixth, seventh = table.to_dict("records")[:3]
     assert (first["network"], first["batch norm"], first["precision"]) == ("vgg11", "no", "fp32")
-    assert (first["derivative"], first["published"]) == ("10% [5%, 18%]", "10%")
-    assert sixth["constant"].startswith("40% [")
+    assert (first["derivative"], first["published"]) == ("10.0% [4.9, 17.6]", "10.4%")
+    assert sixth["constant"].startswith("40.0% [")
     assert seventh["published"] == "–"
     with_norm = table.iloc[3]
-    assert (with_norm["batch norm"], with_norm["published"]) == ("yes", "26%")
-    assert with_norm["derivative"].startswith("0% [")
-    assert with_norm["constant"].startswith("10% [")
+    assert (with_norm["batch norm"], with_norm["published"]) == ("yes", "26.2%")
+    assert with_norm["derivative"].startswith("0.0% [")
+    assert with_norm["constant"].startswith("10.0% [")
 
 
 def test_the_table_of_zeros_adds_up_layers_and_cells():
