@@ -9,9 +9,9 @@ from reluprime.instruments.activations import GRADIENT_RULES
 from reluprime.instruments.arithmetic import ARITHMETICS
 from reluprime.training import arms
 from reluprime.training.arms import Arm
-from reluprime.training.claims import P9, P10, P12, batch_norm
+from reluprime.training.claims import P9, P10, P12, P13, batch_norm
 from reluprime.training.claims.mnist import fully_connected
-from reluprime.training.experiments import RESNET, VGG, VGG_SGD, Experiment
+from reluprime.training.experiments import LARGE_S, RESNET, VGG, VGG_ADAM, VGG_SGD, Experiment
 from reluprime.training.tables import differences, effects, under
 
 
@@ -109,6 +109,31 @@ def of_norm(evidence: Evidence) -> dict[str, str]:
             "{}."
         ).format(RULE_NAMES[rule], *(signed(100 * arm.values.mean()) for arm in found))
     return {"norm_words": words}
+
+
+def of_adam(evidence: Evidence) -> dict[str, str]:
+    """What P13's runs of VGG11 say, with SGD and with Adam, of five and ten epochs: adam_words."""
+    grid = [cell for condition in P13.conditions() for cell in P13.grid(*condition)]
+    own = next(iter(evidence.complete(grid).values()), None)
+    if own is None:
+        return {"adam_words": "P13's runs are not complete yet."}
+    optimizers = {"SGD": VGG_SGD, "Adam": VGG_ADAM}
+    sgd, adam = (found.arms(own, 0.0, "chain")[0] for found in optimizers.values())
+    words = (
+        f"At s=0 VGG11 meets {rounded(sgd.zeros)} exact zeros a run with SGD and "
+        f"{rounded(adam.zeros)} with Adam (means of five seeds)."
+    )
+    for rule in GRADIENT_RULES:
+        for s in LARGE_S:
+            changes = []
+            for name, experiment in optimizers.items():
+                small, (large,) = experiment.arms(own, s, rule)
+                changes.append(
+                    f"by {_change(small)} with {name}, after ten epochs {_change(large)}"
+                )
+            changed = "; ".join(changes)
+            words += f" Under the {RULE_NAMES[rule]} s={s:g} changes its accuracy {changed}."
+    return {"adam_words": words}
 
 
 def of_bf16(runs: pd.DataFrame, epochs: int) -> dict[str, float]:

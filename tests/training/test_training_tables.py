@@ -12,7 +12,7 @@ from reluprime.search import tables as search_tables
 from reluprime.training import figures as learning_figures
 from reluprime.training import prose
 from reluprime.training import tables as learning
-from reluprime.training.claims import P9, P10, P12, R2
+from reluprime.training.claims import P9, P10, P12, P13, R2
 from reluprime.training.config import TrainingConfig
 
 PROVENANCE = {"device_name": "made up", "threads": 1}
@@ -290,6 +290,36 @@ def test_the_prose_about_batch_norm_waits_for_all_runs():
     kept = Evidence([r for c in cells if c != lost for r in found.of(c.study, c.config)])
     for less in (kept, Evidence([])):
         assert prose.of_norm(less) == {"norm_words": "P12's runs are not complete yet."}
+
+
+def test_the_prose_about_adam_has_each_optimizer_s_scale_and_rule():
+    """Losses and zeros that name their condition."""
+
+    def loss(config):
+        names = (config.optimizer == "adam", config.s == 10, config.epochs == 10)
+        number = sum(2**i for i, name in enumerate(names) if name)
+        return (1 + number + 8 * (config.gradient_rule == "injected")) / 100
+
+    def zeros(config):
+        return 7 if config.optimizer == "adam" else 3
+
+    found = made_up.evidence(made_up.trainings(loss, zeros), P13.cells())
+    met, *changes = prose.of_adam(found)["adam_words"].split(" Under the ")
+    per_epoch = [int(n) for n in re.findall(r"meets (\d+) .* (\d+) with Adam", met)[0]]
+    assert per_epoch == [12, 28]
+    lost = [[round(float(n)) for n in re.findall(r"(-[\d.]+) points", own)] for own in changes]
+    assert lost == [[-1, -5, -2, -6], [-3, -7, -4, -8], [-9, -13, -10, -14], [-11, -15, -12, -16]]
+    starts = ["derivative s=50", "derivative s=10", "constant s=50", "constant s=10"]
+    assert [own[: len(start)] for own, start in zip(changes, starts, strict=True)] == starts
+
+
+def test_the_prose_about_adam_waits_for_all_runs():
+    cells = P13.cells()
+    found = made_up.evidence(P13.examples["no loss"], cells)
+    lost = next(c for c in cells if c.config.s and c.config.optimizer == "adam")
+    kept = Evidence([r for c in cells if c != lost for r in found.of(c.study, c.config)])
+    for less in (kept, Evidence([])):
+        assert prose.of_adam(less) == {"adam_words": "P13's runs are not complete yet."}
 
 
 def test_the_prose_about_r2_has_a_number_an_arithmetic_and_rule():
