@@ -3,12 +3,15 @@
 The parameters and every cell that shows nothing (imports, tables in the making) move to one folded
 part at the foot of the page. The code of a figure stays with it, folded, below the figure: the
 order of the two is in custom.css.
+
+A number out of a record is bold, a sentence with such numbers is not.
 """
 
 from docutils import nodes
 from sphinx.transforms.post_transforms import SphinxPostTransform
 
 SHOWN = (nodes.image, nodes.raw, nodes.literal_block, nodes.math_block, nodes.paragraph)
+LONGEST_NUMBER = 40  # characters, with its interval
 HEAD = '<details class="page-code"><summary>Parameters and code of this page</summary>'
 
 
@@ -43,8 +46,21 @@ def _shows(cell: nodes.container) -> bool:
     return any(True for kind in SHOWN for _ in outputs.findall(kind))
 
 
+class PlainSentences(SphinxPostTransform):
+    """Tells sentences from numbers, for custom.css. Runs after they are pasted (priority 5)."""
+
+    default_priority = 190
+    formats = ("html",)
+
+    def run(self, **kwargs):
+        for node in self.document.findall(nodes.inline):
+            if "pasted-text" in node["classes"] and len(node.astext()) > LONGEST_NUMBER:
+                node["classes"].append("sentence")
+
+
 def setup(app):
     app.add_post_transform(ReadingOrder)
+    app.add_post_transform(PlainSentences)
     # {known}`235`: a number in prose that is no result of ours; tests/test_prose.py asks for it.
     app.add_generic_role("known", nodes.inline)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

@@ -172,6 +172,15 @@ def test_no_table_that_is_shown_at_once_is_cut_on_a_desk(visit, name):
     assert page.evaluate(cut) == []
 
 
+@pytest.mark.parametrize("name", PAGES)
+def test_no_sentence_is_bold(visit, name):
+    page = visit(name, DESK)
+    bold = page.locator("article span.pasted-text").evaluate_all(
+        "found => found.filter(e => getComputedStyle(e).fontWeight >= 600).map(e => e.innerText)"
+    )
+    assert [text for text in bold if len(text) > 40] == []
+
+
 @pytest.mark.parametrize("name", [name for name in PAGES if name != "genindex.html"])
 def test_a_page_is_not_endless(visit, name):
     page = visit(name, DESK)
