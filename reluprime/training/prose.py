@@ -9,8 +9,8 @@ from reluprime.instruments.activations import GRADIENT_RULES
 from reluprime.instruments.arithmetic import ARITHMETICS
 from reluprime.training import arms
 from reluprime.training.arms import Arm
-from reluprime.training.claims import P9, P10, P12, P13, batch_norm
-from reluprime.training.claims.mnist import fully_connected
+from reluprime.training.claims import P9, P10, P12, P13, R4, batch_norm
+from reluprime.training.claims.mnist import RESNET20, fully_connected
 from reluprime.training.experiments import LARGE_S, RESNET, VGG, VGG_ADAM, VGG_SGD, Experiment
 from reluprime.training.tables import differences, effects, under
 
@@ -132,6 +132,23 @@ def of_adam(evidence: Evidence) -> dict[str, str]:
             f"{_change(sgd_longer)} and {_change(adam_longer)}."
         )
     return {"adam_words": words}
+
+
+def of_resnet20(evidence: Evidence) -> dict[str, str]:
+    """What R4's runs of a ResNet-20 with batch norm say: r4_words."""
+    grid = [cell for condition in R4.conditions() for cell in R4.grid(*condition)]
+    own = next(iter(evidence.complete(grid).values()), None)
+    if own is None:
+        return {"r4_words": "R4's runs are not complete yet."}
+    chain, (chain_longer,) = RESNET20.arms(own, 1.0, "chain")
+    injected, (injected_longer,) = RESNET20.arms(own, 1.0, "injected")
+    return {
+        "r4_words": (
+            f"At s=0 it meets {_span(chain)} exact zeros a run. s=1 changes its accuracy by "
+            f"{_change(chain)} under the derivative and by {_change(injected)} under the constant, "
+            f"and after ten epochs by {_change(chain_longer)} and {_change(injected_longer)}."
+        )
+    }
 
 
 def of_bf16(runs: pd.DataFrame, epochs: int) -> dict[str, float]:

@@ -12,7 +12,7 @@ from reluprime.search import tables as search_tables
 from reluprime.training import figures as learning_figures
 from reluprime.training import prose
 from reluprime.training import tables as learning
-from reluprime.training.claims import P9, P10, P12, P13, R2
+from reluprime.training.claims import P9, P10, P12, P13, R2, R4
 from reluprime.training.config import TrainingConfig
 
 PROVENANCE = {"device_name": "made up", "threads": 1}
@@ -320,6 +320,21 @@ def test_the_prose_about_adam_waits_for_all_runs():
     kept = Evidence([r for c in cells if c != lost for r in found.of(c.study, c.config)])
     for less in (kept, Evidence([])):
         assert prose.of_adam(less) == {"adam_words": "P13's runs are not complete yet."}
+
+
+def test_the_prose_about_the_resnet_of_m23_has_each_scale_and_rule():
+    def loss(config):
+        return (1 + (config.epochs == 10) + 4 * (config.gradient_rule == "injected")) / 100
+
+    found = made_up.evidence(made_up.trainings(loss, lambda c: c.epochs + c.seed), R4.cells())
+    words = prose.of_resnet20(found)["r4_words"]
+    assert words.startswith("At s=0 it meets 20 to 36 exact zeros a run. ")
+    assert [round(float(n)) for n in re.findall(r"(-[\d.]+) points", words)] == [-1, -5, -2, -6]
+    assert re.findall(r"\((\d) runs", words) == ["5", "5", "3", "3"]
+    lost = next(c for c in R4.cells() if c.config.gradient_rule == "injected")
+    kept = Evidence([r for c in R4.cells() if c != lost for r in found.of(c.study, c.config)])
+    for less in (kept, Evidence([])):
+        assert prose.of_resnet20(less) == {"r4_words": "R4's runs are not complete yet."}
 
 
 def test_the_prose_about_r2_has_a_number_an_arithmetic_and_rule():
