@@ -173,6 +173,12 @@ for _name, _call in _BY_NAME.items():
         if hasattr(_home, f"{_name}_"):
             IN_PLACE[getattr(_home, f"{_name}_")] = _call
 
+
+def _both(*names: str) -> tuple[Callable, ...]:
+    """The functions of these names, and the methods of a tensor."""
+    return tuple(getattr(home, name) for name in names for home in (torch, Tensor))
+
+
 # Functions with kinks, or jumps, that keep PyTorch's derivative there.
 NOT_REACHED: dict[Callable, str] = {
     function: name
@@ -198,6 +204,11 @@ NOT_REACHED: dict[Callable, str] = {
         "threshold": (F.threshold, F.threshold_, torch.threshold),
         "softshrink": (F.softshrink,),
         "hardshrink": (F.hardshrink, Tensor.hardshrink),
+        # With these a kink is written by hand, as in x * (x > 0).
+        "comparisons": _both("gt", "ge", "lt", "le", "greater", "greater_equal")
+        + _both("less", "less_equal"),
+        "sign, heaviside": _both("sign", "sgn", "heaviside"),
+        "sort, topk, median": _both("sort", "msort", "argsort", "topk", "kthvalue", "median"),
     }.items()
     for function in functions
 }

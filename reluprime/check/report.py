@@ -108,8 +108,9 @@ class Report:
         """Does the derivative at kinks matter for this model? In words, the first condition first.
 
         "Not seen" where no mini-batch was affected: another might be, as the interval says. "No"
-        only where the model has no kink. "Hardly" where the largest change is less than 1 % of that
-        to another mini-batch; of the gradient's length where there is one mini-batch.
+        where the model calls no known function with a kink, and none that is named as not reached.
+        "Hardly" where the largest change is less than 1 % of that to another mini-batch; of the
+        gradient's length where there is one mini-batch.
         """
         first, *others = self.summary.to_dict("records")
         if first["calls"] == 0:

@@ -76,7 +76,8 @@ def in_prose(cells: pd.DataFrame) -> dict[str, int]:
     """The numbers in the prose about networks at initialisation: how many depend on s.
 
     networks: those checked; depend_fp32, depend_bf16: those of which some mini-batch's gradient
-    depends on the derivative at a kink, in some arithmetic; smooth: those without a kink.
+    depends on the derivative at a kink, in some arithmetic; smooth: those that call no
+    function with a kink that the check knows.
     """
     affected = cells["summary"].map(lambda own: own["affected"] > 0)
     smooth = cells["summary"].map(lambda own: own["calls"] == 0)

@@ -50,6 +50,14 @@ EXAMPLES = [
     ("softshrink", nn.Softshrink()),
     ("hardshrink", nn.Hardshrink()),
     ("hardshrink", torch.Tensor.hardshrink),
+    ("comparisons", lambda x: x * (x > 0)),
+    ("comparisons", lambda x: torch.where(x >= 0, x, 0 * x)),
+    ("comparisons", lambda x: x * torch.less(x, 1)),
+    ("sign, heaviside", lambda x: x * x.sign()),
+    ("sign, heaviside", lambda x: x * torch.heaviside(x, torch.ones(()))),
+    ("sort, topk, median", lambda x: x.sort(1).values),
+    ("sort, topk, median", lambda x: torch.topk(x, 2)[0]),
+    ("sort, topk, median", lambda x: x.median()),
 ]
 
 
@@ -100,6 +108,17 @@ def test_the_derivative_of_elu_jumps_unless_alpha_is_1():
     for alpha, jumps in ((1.0, False), (0.5, True)):
         left, right = gradient(partial(F.elu, alpha=alpha), [-1e-6, 1e-6])
         assert (abs(left - right) > 1e-4) == jumps
+
+
+def test_a_relu_that_is_written_by_hand_is_not_answered_with_no():
+    class ByHand(nn.Sequential):
+        def forward(self, x):
+            y = super().forward(x)
+            return y * (y > 0)
+
+    answer = check(ByHand(nn.Linear(2, 2)), (torch.ones(2, 2), torch.tensor([0, 1]))).answer
+    assert answer.startswith("Not seen: ")
+    assert "Not reached: comparisons." in answer
 
 
 def test_a_maximum_over_a_dimension_is_named_in_the_answer():
