@@ -11,7 +11,6 @@ from docutils import nodes
 from sphinx.transforms.post_transforms import SphinxPostTransform
 
 SHOWN = (nodes.image, nodes.raw, nodes.literal_block, nodes.math_block, nodes.paragraph)
-LONGEST_NUMBER = 40  # characters, with its interval
 HEAD = '<details class="page-code"><summary>Parameters and code of this page</summary>'
 
 
@@ -54,7 +53,7 @@ class PlainSentences(SphinxPostTransform):
 
     def run(self, **kwargs):
         for node in self.document.findall(nodes.inline):
-            if "pasted-text" in node["classes"] and len(node.astext()) > LONGEST_NUMBER:
+            if "pasted-text" in node["classes"] and node.astext().rstrip().endswith("."):
                 node["classes"].append("sentence")
 
 

@@ -180,11 +180,18 @@ def _in_words(*ends: float) -> str:
 def in_prose(found: pd.DataFrame) -> dict[str, str]:
     """The rates in the prose, zeros an input at fp32: published_rate of Fig. 6, our_rate (MLP).
 
-    found: rows of `papers.rates`.
+    vgg11_sgd, vgg11_adam: exact zeros that the paper's trainings would meet, "–" where there are no
+    runs. found: rows of `papers.rates`.
     """
+    doses = papers.paper_doses(found).set_index("training")["dose"]
     counts = published("paper_zero_calls.csv")
     last = counts[(counts["epochs"] == counts["epochs"].max()) & (counts["precision"] == 32)]
     words = {"published_rate": f"{last['cum_zeros'].sum() / last['cum_relu'].sum():.1e}"}
+    for optimizer in ("SGD", "Adam"):
+        dose = doses.get(f"VGG11, CIFAR-10, {optimizer}")
+        words[f"vgg11_{optimizer.lower()}"] = (
+            "–" if dose is None else f"{float(f'{dose:.2g}'):,.0f}"
+        )
     ours = found[found["training"].str.startswith("MLP")]
     return words | ({"our_rate": f"{ours['rate'].iloc[0]:.1e}"} if len(ours) else {})
 

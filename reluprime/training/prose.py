@@ -12,7 +12,7 @@ from reluprime.training.arms import Arm
 from reluprime.training.claims import P9, P10, P12, P13, R4, batch_norm
 from reluprime.training.claims.mnist import RESNET20, fully_connected
 from reluprime.training.experiments import LARGE_S, RESNET, VGG, VGG_ADAM, VGG_SGD, Experiment
-from reluprime.training.tables import differences, effects, under
+from reluprime.training.tables import differences, effects, published_accuracy, under
 
 
 def of_curves(runs: pd.DataFrame, seeds: int) -> dict[str, float | str]:
@@ -63,10 +63,9 @@ def of_real_zeros(evidence: Evidence) -> dict[str, str]:
 
 
 def _real_zeros(evidence: Evidence, claim: Claim, experiment: Experiment, name: str) -> str:
-    grid = [cell for rule in GRADIENT_RULES for cell in claim.grid(rule, "native")]
-    own = next(iter(evidence.complete(grid).values()), None)
+    own = _complete(evidence, claim)
     if own is None:
-        return f"{claim.id}'s runs are not complete yet."
+        return _waiting(claim)
     chain, injected = (experiment.arms(own, 1.0, rule) for rule in GRADIENT_RULES)
     (narrow, *_, half), (narrow_injected, *_, half_injected) = (
         (small, *large) for small, large in (chain, injected)
@@ -77,6 +76,15 @@ def _real_zeros(evidence: Evidence, claim: Claim, experiment: Experiment, name: 
         f"by {_change(narrow_injected)} under the constant. At half of its width it meets "
         f"{_span(half)}, and the changes are {_change(half)} and {_change(half_injected)}."
     )
+
+
+def _complete(evidence: Evidence, claim: Claim) -> Evidence | None:
+    """What one machine has of all that a claim asks for."""
+    return next(iter(evidence.complete(claim.cells()).values()), None)
+
+
+def _waiting(claim: Claim) -> str:
+    return f"{claim.id}'s runs are not complete yet."
 
 
 def _span(arm: Arm) -> str:
@@ -91,10 +99,9 @@ def _change(arm: Arm) -> str:
 
 def of_norm(evidence: Evidence) -> dict[str, str]:
     """What P12's runs of five epochs say, those with batch norm in both arithmetics: norm_words."""
-    grid = [cell for condition in P12.conditions() for cell in P12.grid(*condition)]
-    own = next(iter(evidence.complete(grid).values()), None)
+    own = _complete(evidence, P12)
     if own is None:
-        return {"norm_words": "P12's runs are not complete yet."}
+        return {"norm_words": _waiting(P12)}
     (_, vgg, resnet), (_, vgg_too, resnet_too) = map(batch_norm.with_norm, ("native", "epilogue"))
     networks = (VGG_SGD, vgg, vgg_too, resnet, resnet_too)
     at_one = {rule: [n.arms(own, 1.0, rule)[0] for n in networks] for rule in GRADIENT_RULES}
@@ -112,41 +119,59 @@ def of_norm(evidence: Evidence) -> dict[str, str]:
 
 
 def of_adam(evidence: Evidence) -> dict[str, str]:
-    """What P13's runs of VGG11 say at s=50, with SGD and with Adam: adam_words."""
-    grid = [cell for condition in P13.conditions() for cell in P13.grid(*condition)]
-    own = next(iter(evidence.complete(grid).values()), None)
+    """What P13's runs of VGG11 say, with SGD and with Adam, by name.
+
+    adam_words: at s=0, and what s=50 changes. sgd_diverged, adam_diverged: of the runs at another s
+    under the constant, as "2 of 16". adam_published: what B21's files lose with Adam at s=50.
+    """
+    s, optimizers = LARGE_S[0], {"sgd": VGG_SGD, "adam": VGG_ADAM}
+    released = published_accuracy(
+        network="vgg11", optimizer="adam", dataset="cifar10", batch_norm=False
+    )
+    lost = -100 * released.loc[released["s"] == s, "difference"].iloc[0]
+    found = {"adam_published": f"{lost:.1f}"}
+    own = _complete(evidence, P13)
     if own is None:
-        return {"adam_words": "P13's runs are not complete yet."}
-    s = LARGE_S[0]
-    sgd, adam = (found.arms(own, 0.0, "chain")[0] for found in (VGG_SGD, VGG_ADAM))
+        diverged = {f"{name}_diverged": "–" for name in optimizers}
+        return found | {"adam_words": _waiting(P13)} | diverged
+    (sgd, _), (adam, _) = (o.arms(own, 0.0, "chain") for o in optimizers.values())
     words = (
-        f"At s=0 VGG11 meets {rounded(sgd.zeros)} exact zeros a run with SGD and "
-        f"{rounded(adam.zeros)} with Adam (means of five seeds)."
+        f"At s=0 and after five epochs VGG11 reaches {100 * sgd.counted.mean():.1f} % with SGD and "
+        f"{100 * adam.counted.mean():.1f} % with Adam, and meets {rounded(sgd.zeros)} and "
+        f"{rounded(adam.zeros)} exact zeros a run (means of five seeds)."
     )
     for rule in GRADIENT_RULES:
-        sgd, (sgd_longer,) = VGG_SGD.arms(own, s, rule)
-        adam, (adam_longer,) = VGG_ADAM.arms(own, s, rule)
+        changed = {name: o.arms(own, s, rule) for name, o in optimizers.items()}
+        small = [_change(arm) for arm, _ in changed.values()]
+        large = [_change(arm) for _, (arm,) in changed.values()]
         words += (
-            f" Under the {RULE_NAMES[rule]} s={s:g} changes its accuracy by {_change(sgd)} with "
-            f"SGD and by {_change(adam)} with Adam, and after ten epochs by "
-            f"{_change(sgd_longer)} and {_change(adam_longer)}."
+            f" Under the {RULE_NAMES[rule]} s={s:g} changes its accuracy by {small[0]} with SGD "
+            f"and by {small[1]} with Adam, and after ten epochs by {large[0]} and {large[1]}."
         )
-    return {"adam_words": words}
+    diverged = {f"{name}_diverged": _diverged(own, o) for name, o in optimizers.items()}
+    return found | {"adam_words": words} | diverged
+
+
+def _diverged(evidence: Evidence, experiment: Experiment) -> str:
+    scales = (experiment.arms(evidence, s, "injected") for s in LARGE_S)
+    found = (arm for small, large in scales for arm in (small, *large))
+    accuracies = pd.concat(pd.Series(arm.accuracies) for arm in found)
+    return f"{accuracies.isna().sum()} of {len(accuracies)}"
 
 
 def of_resnet20(evidence: Evidence) -> dict[str, str]:
     """What R4's runs of a ResNet-20 with batch norm say: r4_words."""
-    grid = [cell for condition in R4.conditions() for cell in R4.grid(*condition)]
-    own = next(iter(evidence.complete(grid).values()), None)
+    own = _complete(evidence, R4)
     if own is None:
-        return {"r4_words": "R4's runs are not complete yet."}
+        return {"r4_words": _waiting(R4)}
     chain, (chain_longer,) = RESNET20.arms(own, 1.0, "chain")
     injected, (injected_longer,) = RESNET20.arms(own, 1.0, "injected")
     return {
         "r4_words": (
-            f"At s=0 it meets {_span(chain)} exact zeros a run. s=1 changes its accuracy by "
-            f"{_change(chain)} under the derivative and by {_change(injected)} under the constant, "
-            f"and after ten epochs by {_change(chain_longer)} and {_change(injected_longer)}."
+            f"At s=0 the network meets {_span(chain)} exact zeros a run. s=1 changes its accuracy "
+            f"by {_change(chain)} under the derivative and by {_change(injected)} under the "
+            f"constant, and after ten epochs by {_change(chain_longer)} and "
+            f"{_change(injected_longer)}."
         )
     }
 

@@ -408,6 +408,10 @@ def test_the_rate_of_fig_6_stands_beside_ours():
     found = paper_tables.in_prose(papers.rates(Store("records")))
     assert found["published_rate"] == "2.9e-09"
     assert 1e-9 < float(found["our_rate"]) < 1e-8
+    sgd, adam = (float(found[f"vgg11_{name}"].replace(",", "")) for name in ("sgd", "adam"))
+    assert sgd > 2 * adam > 200
+    nothing = paper_tables.in_prose(papers.rates(Store("records")).iloc[:0])
+    assert (nothing["vgg11_sgd"], nothing["vgg11_adam"]) == ("–", "–")
 
 
 @pytest.mark.parametrize(

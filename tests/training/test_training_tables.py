@@ -303,12 +303,18 @@ def test_the_prose_about_adam_has_each_optimizer_scale_and_rule():
     def zeros(config):
         return 7 if config.optimizer == "adam" else 3
 
-    found = made_up.evidence(made_up.trainings(loss, zeros), P13.cells())
-    met, *changes = prose.of_adam(found)["adam_words"].split(" Under the ")
-    per_epoch = [int(n) for n in re.findall(r"meets (\d+) .* (\d+) with Adam", met)[0]]
-    assert per_epoch == [12, 28]
+    def diverges(config):
+        return config.optimizer == "sgd" and config.s == 10 and config.epochs == 10
+
+    runs = made_up.trainings(loss, zeros, diverges=diverges)
+    words = prose.of_adam(made_up.evidence(runs, P13.cells()))
+    assert (words["sgd_diverged"], words["adam_diverged"]) == ("3 of 16", "0 of 16")
+    met, *changes = words["adam_words"].split(" Under the ")
+    zeros_a_run = [int(n) for n in re.findall(r"meets (\d+) and (\d+) exact", met)[0]]
+    assert zeros_a_run == [12, 28]
     lost = [[round(float(n)) for n in re.findall(r"(-[\d.]+) points", own)] for own in changes]
     assert lost == [[-1, -2, -5, -6], [-9, -10, -13, -14]]
+    assert [re.findall(r"\((\d) runs", own) for own in changes] == [["5", "5", "3", "3"]] * 2
     starts = ["derivative s=50", "constant s=50"]
     assert [own[: len(start)] for own, start in zip(changes, starts, strict=True)] == starts
 
@@ -319,7 +325,12 @@ def test_the_prose_about_adam_waits_for_all_runs():
     lost = next(c for c in cells if c.config.s and c.config.optimizer == "adam")
     kept = Evidence([r for c in cells if c != lost for r in found.of(c.study, c.config)])
     for less in (kept, Evidence([])):
-        assert prose.of_adam(less) == {"adam_words": "P13's runs are not complete yet."}
+        assert prose.of_adam(less) == {
+            "adam_words": "P13's runs are not complete yet.",
+            "adam_published": "8.6",
+            "sgd_diverged": "–",
+            "adam_diverged": "–",
+        }
 
 
 def test_the_prose_about_the_resnet_of_m23_has_each_scale_and_rule():
@@ -328,7 +339,7 @@ def test_the_prose_about_the_resnet_of_m23_has_each_scale_and_rule():
 
     found = made_up.evidence(made_up.trainings(loss, lambda c: c.epochs + c.seed), R4.cells())
     words = prose.of_resnet20(found)["r4_words"]
-    assert words.startswith("At s=0 it meets 20 to 36 exact zeros a run. ")
+    assert words.startswith("At s=0 the network meets 20 to 36 exact zeros a run. ")
     assert [round(float(n)) for n in re.findall(r"(-[\d.]+) points", words)] == [-1, -5, -2, -6]
     assert re.findall(r"\((\d) runs", words) == ["5", "5", "3", "3"]
     lost = next(c for c in R4.cells() if c.config.gradient_rule == "injected")

@@ -132,7 +132,8 @@ P10 = Claim(
     grid=_p10_grid,
     judge=_p10,
     scale="5 of 200 epochs; ResNet-18 at a quarter of the width, 5 of 10 seeds, and half the "
-    "width, 3 seeds; MLP 3x1024, 5 seeds, and 3x2048, 3 seeds",
+    "width, 3 seeds; MLP 3x1024, 5 seeds, and 3x2048, 3 seeds; a rate of 0.01 for every s, where "
+    "B21 tunes it for each",
     reduced=True,
     on_published=_p10_published,
     examples={
