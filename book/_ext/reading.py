@@ -11,6 +11,7 @@ from docutils import nodes
 from sphinx.transforms.post_transforms import SphinxPostTransform
 
 SHOWN = (nodes.image, nodes.raw, nodes.literal_block, nodes.math_block, nodes.paragraph)
+LONGEST_NUMBER = 40  # characters, with its interval
 HEAD = '<details class="page-code"><summary>Parameters and code of this page</summary>'
 
 
@@ -53,8 +54,9 @@ class PlainSentences(SphinxPostTransform):
 
     def run(self, **kwargs):
         for node in self.document.findall(nodes.inline):
-            if "pasted-text" in node["classes"] and node.astext().rstrip().endswith("."):
-                node["classes"].append("sentence")
+            text = node.astext().rstrip()
+            if len(text) > LONGEST_NUMBER or text.endswith("."):
+                node["classes"] += ["sentence"] * ("pasted-text" in node["classes"])
 
 
 def setup(app):

@@ -178,7 +178,7 @@ def test_no_sentence_is_bold(visit, name):
     bold = page.locator("article span.pasted-text").evaluate_all(
         "found => found.filter(e => getComputedStyle(e).fontWeight >= 600).map(e => e.innerText)"
     )
-    assert [text for text in bold if text.rstrip().endswith(".") or len(text) > 60] == []
+    assert [text for text in bold if text.rstrip().endswith(".") or len(text) > 40] == []
 
 
 @pytest.mark.parametrize("name", [name for name in PAGES if name != "genindex.html"])
