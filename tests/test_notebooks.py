@@ -217,6 +217,13 @@ def test_a_notebook_defines_no_functions(path):
 
 
 @paths
+def test_every_cell_of_code_is_folded_or_left_out_of_the_page(path):
+    cells = nbformat.read(path, as_version=4).cells
+    tags = [set(c["metadata"].get("tags", [])) for c in cells if c["cell_type"] == "code"]
+    assert all(own & {"parameters", "hide-input", "remove-input"} for own in tags)
+
+
+@paths
 def test_the_cell_of_the_page_can_be_run_again(path):
     first, second, *others = code_cells(path)
     namespace = {"__name__": "__main__"}
