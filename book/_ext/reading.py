@@ -55,8 +55,9 @@ class PlainSentences(SphinxPostTransform):
     def run(self, **kwargs):
         for node in self.document.findall(nodes.inline):
             text = node.astext().rstrip()
-            if len(text) > LONGEST_NUMBER or text.endswith("."):
-                node["classes"] += ["sentence"] * ("pasted-text" in node["classes"])
+            is_sentence = len(text) > LONGEST_NUMBER or text.endswith(".")
+            if "pasted-text" in node["classes"] and is_sentence:
+                node["classes"].append("sentence")
 
 
 def setup(app):

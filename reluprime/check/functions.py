@@ -205,8 +205,10 @@ NOT_REACHED: dict[Callable, str] = {
         "softshrink": (F.softshrink,),
         "hardshrink": (F.hardshrink, Tensor.hardshrink),
         # With these a kink is written by hand, as in x * (x > 0).
-        "comparisons": _both("gt", "ge", "lt", "le", "greater", "greater_equal")
-        + _both("less", "less_equal"),
+        "comparisons": _both(
+            *("gt", "ge", "lt", "le"),
+            *("greater", "greater_equal", "less", "less_equal"),
+        ),
         "sign, heaviside": _both("sign", "sgn", "heaviside"),
         "sort, topk, median": _both("sort", "msort", "argsort", "topk", "kthvalue", "median"),
     }.items()

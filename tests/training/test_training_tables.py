@@ -283,15 +283,6 @@ def test_the_prose_about_batch_norm_has_each_arithmetic_and_rule():
         assert lost == [-1 - more, -2 - more, -3 - more, -4 - more, -5 - more]
 
 
-def test_the_prose_about_batch_norm_waits_for_all_runs():
-    cells = P12.cells()
-    found = made_up.evidence(P12.examples["batch norm helps"], cells)
-    lost = next(c for c in cells if c.config.s and c.config.arithmetic == "epilogue")
-    kept = Evidence([r for c in cells if c != lost for r in found.of(c.study, c.config)])
-    for less in (kept, Evidence([])):
-        assert prose.of_norm(less) == {"norm_words": "P12's runs are not complete yet."}
-
-
 def test_the_prose_about_adam_has_each_optimizer_scale_and_rule():
     """Losses and zeros that name their condition."""
 
@@ -319,18 +310,30 @@ def test_the_prose_about_adam_has_each_optimizer_scale_and_rule():
     assert [own[: len(start)] for own, start in zip(changes, starts, strict=True)] == starts
 
 
-def test_the_prose_about_adam_waits_for_all_runs():
-    cells = P13.cells()
-    found = made_up.evidence(P13.examples["no loss"], cells)
-    lost = next(c for c in cells if c.config.s and c.config.optimizer == "adam")
-    kept = Evidence([r for c in cells if c != lost for r in found.of(c.study, c.config)])
+@pytest.mark.parametrize(
+    ("claim", "of", "lost", "others"),
+    [
+        (P12, prose.of_norm, {"arithmetic": "epilogue"}, {}),
+        (
+            *(P13, prose.of_adam, {"optimizer": "adam"}),
+            {"adam_published": "8.6", "sgd_diverged": "–", "adam_diverged": "–"},
+        ),
+        (R4, prose.of_resnet20, {"gradient_rule": "injected"}, {}),
+    ],
+    ids=["P12", "P13", "R4"],
+)
+def test_prose_waits_for_all_runs_of_a_claim(claim, of, lost, others):
+    cells = claim.cells()
+    found = made_up.evidence(next(iter(claim.examples.values())), cells)
+    gone = next(
+        c for c in cells if c.config.s and all(getattr(c.config, n) == v for n, v in lost.items())
+    )
+    kept = Evidence([r for c in cells if c != gone for r in found.of(c.study, c.config)])
     for less in (kept, Evidence([])):
-        assert prose.of_adam(less) == {
-            "adam_words": "P13's runs are not complete yet.",
-            "adam_published": "8.6",
-            "sgd_diverged": "–",
-            "adam_diverged": "–",
-        }
+        words = of(less)
+        assert others.items() <= words.items()
+        assert f"{claim.id}'s runs are not complete yet." in words.values()
+        assert len(words) == len(others) + 1
 
 
 def test_the_prose_about_the_resnet_of_m23_has_each_scale_and_rule():
@@ -342,10 +345,6 @@ def test_the_prose_about_the_resnet_of_m23_has_each_scale_and_rule():
     assert words.startswith("At s=0 the network meets 20 to 36 exact zeros a run. ")
     assert [round(float(n)) for n in re.findall(r"(-[\d.]+) points", words)] == [-1, -5, -2, -6]
     assert re.findall(r"\((\d) runs", words) == ["5", "5", "3", "3"]
-    lost = next(c for c in R4.cells() if c.config.gradient_rule == "injected")
-    kept = Evidence([r for c in R4.cells() if c != lost for r in found.of(c.study, c.config)])
-    for less in (kept, Evidence([])):
-        assert prose.of_resnet20(less) == {"r4_words": "R4's runs are not complete yet."}
 
 
 def test_the_prose_about_r2_has_a_number_an_arithmetic_and_rule():
